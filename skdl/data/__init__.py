@@ -1,0 +1,1 @@
+"""Raw X to tensors: encoders that learn from training rows only."""

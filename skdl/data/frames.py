@@ -1,0 +1,145 @@
+"""Data frames to columns of numpy values: the one file that knows pandas, polars and the others, through narwhals."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import numbers
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["numeric", "categorical", "datetime"]
+
+#: Kind of an object column by the type of its cells.
+_CELL_KINDS: tuple[tuple[type | tuple[type, ...], Kind], ...] = (
+    ((bool, np.bool_, numbers.Real, decimal.Decimal), "numeric"),
+    (str, "categorical"),
+    ((datetime.date, np.datetime64), "datetime"),
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a frame.
+
+    ``values`` are float64 with NaN for "numeric", datetime64[us] with NaT for "datetime", and objects with None for
+    "categorical". ``is_empty`` says that all cells are missing, so that the kind is only a guess.
+    """
+
+    name: Any
+    kind: Kind
+    values: NDArray
+    is_empty: bool = False
+
+
+def is_frame(X: object) -> bool:
+    """Whether X is a data frame of some library that narwhals knows."""
+    return nw.dependencies.is_into_dataframe(X)
+
+
+def frame_columns(X: Any) -> list[Column]:
+    """The columns of a frame.
+
+    Raises
+    ------
+    ValueError
+        If two columns have the same name.
+    TypeError
+        If a column holds something other than numbers, booleans, text, categories, dates or durations.
+    """
+    frame = X if isinstance(X, nw.DataFrame) else _from_native(X)
+    return [_column(series) for series in frame.iter_columns()]
+
+
+def _from_native(X: Any) -> Any:
+    names = list(getattr(X, "columns", []))
+    if len(set(names)) < len(names):
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        raise ValueError(f"Column names must be unique, but these occur more than once: {twice}. Rename them.")
+    return nw.from_native(X, eager_only=True)
+
+
+def _column(series: Any) -> Column:
+    dtype = series.dtype
+    if dtype == nw.Boolean or dtype.is_numeric():
+        return _numeric(series.name, series)
+    if dtype == nw.Datetime or dtype == nw.Date:
+        return _datetime(series)
+    if dtype == nw.Duration:
+        return Column(series.name, "numeric", _seconds(series))
+    if dtype in (nw.String, nw.Categorical, nw.Enum):
+        return _objects(series.name, series.to_list(), "categorical")
+    if dtype == nw.Object or dtype == nw.Unknown:
+        return _cells(series.name, series.to_list())
+    raise TypeError(
+        f"Column {series.name!r} has the type {dtype}, which cannot be encoded. Convert it to numbers, text, "
+        "categories or dates, or drop it."
+    )
+
+
+def _numeric(name: Any, series: Any) -> Column:
+    if series.dtype == nw.Boolean or series.null_count() > 0:
+        series = series.cast(nw.Float64)
+    values = np.asarray(series.to_numpy())
+    if values.dtype == object:
+        values = np.array([np.nan if _is_missing(cell) else float(cell) for cell in values])
+    return Column(name, "numeric", values if values.dtype.kind == "f" else values.astype(np.float64))
+
+
+def _datetime(series: Any) -> Column:
+    if getattr(series.dtype, "time_zone", None) is not None:
+        series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    values = series.cast(nw.Datetime("us")).to_numpy().astype("datetime64[us]")
+    return Column(series.name, "datetime", values, bool(np.isnat(values).all()))
+
+
+def _seconds(series: Any) -> NDArray[np.float64]:
+    values = series.to_numpy().astype("timedelta64[us]")
+    return np.where(np.isnat(values), np.nan, values.astype(np.float64) / 1e6)
+
+
+def _is_missing(cell: Any) -> bool:
+    """None, NaN, NaT and pandas.NA: what is missing does not equal itself, or cannot tell."""
+    if cell is None:
+        return True
+    if isinstance(cell, str):
+        return False
+    try:
+        return bool(cell != cell)
+    except (TypeError, ValueError):
+        return type(cell).__name__ == "NAType"
+
+
+def _objects(name: Any, cells: list[Any], kind: Kind, is_empty: bool = False) -> Column:
+    values = np.empty(len(cells), dtype=object)
+    values[:] = [None if _is_missing(cell) else cell for cell in cells]
+    return Column(name, kind, values, is_empty or all(value is None for value in values))
+
+
+def _cells(name: Any, cells: list[Any]) -> Column:
+    """A column of Python objects, by what its cells are."""
+    present = [cell for cell in cells if not _is_missing(cell)]
+    types = set(map(type, present))
+    for accepted, kind in _CELL_KINDS:
+        if types and all(issubclass(cell_type, accepted) for cell_type in types):
+            if kind == "numeric":
+                return Column(
+                    name, kind, np.array([np.nan if _is_missing(cell) else float(cell) for cell in cells], dtype=float)
+                )
+            if kind == "datetime":
+                stamps = [np.datetime64("NaT") if _is_missing(cell) else np.datetime64(cell) for cell in cells]
+                return Column(name, kind, np.array(stamps, dtype="datetime64[us]"))
+            return _objects(name, cells, kind)
+    simple = (str, numbers.Number, bool, np.bool_, datetime.date, decimal.Decimal, bytes)
+    strange = sorted(cell_type.__name__ for cell_type in types if not issubclass(cell_type, simple))
+    if strange:
+        raise TypeError(
+            f"Column {name!r} holds cells of type {', '.join(strange)}. An argument must be a string or a number, "
+            "a date or missing. Convert the column or drop it."
+        )
+    # A mixture of text and numbers: each distinct value is a level.
+    return _objects(name, [None if _is_missing(cell) else str(cell) for cell in cells], "categorical")

@@ -1,0 +1,75 @@
+"""Encoded tables: what an encoder makes of X and what the engine draws minibatches from."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Table(Protocol):
+    """Encoded samples, drawn by row number.
+
+    ``take(rows)`` gives the inputs of the rows: a tensor ``(len(rows), D)`` and the levels of embedded columns
+    ``(len(rows), E)``, or None where there are none.
+    """
+
+    n_columns: int
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]: ...
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]: ...
+
+    def to(self, device: torch.device | str) -> Table: ...
+
+
+class DenseTable:
+    """A table in memory: numbers ``(n, D)``, and levels ``(n, E)`` of embedded columns."""
+
+    def __init__(self, values: Tensor, codes: Tensor | None = None) -> None:
+        self.values = values
+        self.codes = codes
+        self.n_columns = values.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        codes = None if self.codes is None else self.codes.index_select(0, rows)
+        return self.values.index_select(0, rows), codes
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Consecutive rows, without copying."""
+        return self.values[start:stop], None if self.codes is None else self.codes[start:stop]
+
+    def to(self, device: torch.device | str) -> DenseTable:
+        return DenseTable(self.values.to(device), None if self.codes is None else self.codes.to(device))
+
+
+class SparseTable:
+    """A scipy CSR matrix, made dense one minibatch at a time."""
+
+    def __init__(self, matrix: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+        self.matrix = matrix
+        self.dtype = dtype
+        self.device = device
+        self.n_columns = matrix.shape[1]
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    def _dense(self, matrix: Any) -> tuple[Tensor, None]:
+        return torch.as_tensor(np.asarray(matrix.todense()), dtype=self.dtype, device=self.device), None
+
+    def take(self, rows: Tensor) -> tuple[Tensor, None]:
+        return self._dense(self.matrix[rows.cpu().numpy()])
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
+        return self._dense(self.matrix[start:stop])
+
+    def to(self, device: torch.device | str) -> SparseTable:
+        return SparseTable(self.matrix, self.dtype, device)

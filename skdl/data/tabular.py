@@ -1,0 +1,327 @@
+"""Tables of mixed columns to tensors.
+
+Numeric columns are scaled by statistics of the training rows, with a 0/1 column beside each one that had missing
+values; boolean and two-level columns become -1 and +1; categorical columns with few levels become 0/1 columns, one
+a level, those with many are left as level numbers for an embedding; dates become numbers. Missing values and levels
+that were not there in training become zeros: the middle of a scaled column, no level of a categorical one. Where
+training rows had missing values, "missing" has a column or a level of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from skdl.data.frames import Column, Kind, frame_columns, is_frame
+from skdl.data.table import DenseTable, SparseTable, Table
+
+#: Categorical columns with more levels than this are embedded.
+MAX_ONE_HOT_LEVELS = 32
+#: Widest embedding.
+MAX_EMBEDDING_WIDTH = 50
+#: Where the smooth clip of robustly scaled columns levels off (Holzmueller et al. 2024).
+CLIP = 3.0
+#: Bound on scaled values that are not clipped smoothly, so that their squares stay finite in float32.
+LARGEST = 1e15
+#: Rows encoded at a time, so that intermediate values stay small beside the table.
+CHUNK_ROWS = 4096
+
+Weights = NDArray[np.float64] | None
+
+
+def embedding_width(n_levels: int) -> int:
+    """Width of an embedding by the number of levels: a rule of thumb from the fastai library."""
+    return min(MAX_EMBEDDING_WIDTH, round(1.6 * n_levels**0.56))
+
+
+def _robust(x: NDArray, weight: Weights) -> tuple[float, float]:
+    """Median, and half-range if the middle half of the values is one value, else interquartile range."""
+    low, middle, high = np.quantile(x, [0.25, 0.5, 0.75], method="inverted_cdf", weights=weight)
+    spread = high - low
+    if spread == 0:
+        spread = (x.max() - x.min()) / 2
+    return float(middle), float(spread)
+
+
+def _standard(x: NDArray, weight: Weights) -> tuple[float, float]:
+    largest = np.abs(x).max() or 1.0
+    mean = np.average(x / largest, weights=weight)
+    deviation = np.sqrt(np.average((x / largest - mean) ** 2, weights=weight))
+    if deviation < 10 * np.finfo(float).eps:
+        deviation = 0.0
+    return float(mean * largest), float(deviation * largest)
+
+
+#: name: location and spread of one column's values.
+SCALINGS: dict[str, Callable[[NDArray, Weights], tuple[float, float]]] = {"robust": _robust, "standard": _standard}
+
+
+class NumericEncoder:
+    """Scales numeric columns and marks their missing values.
+
+    Parameters
+    ----------
+    scaling : {"robust", "standard", None}
+        "robust": minus the median, over the interquartile range, then smoothly clipped to (-3, 3). "standard":
+        minus the mean, over the standard deviation. None: as they are.
+    """
+
+    def __init__(self, scaling: str | None = "robust") -> None:
+        self.scaling = scaling
+
+    def fit(self, columns: Callable[[int], NDArray], n_columns: int, weight: Weights) -> NumericEncoder:
+        """Learn from ``columns(j)``, the training values of column j."""
+        self.center = np.zeros(n_columns)
+        self.factor = np.ones(n_columns)
+        had_missing = np.zeros(n_columns, dtype=bool)
+        for j in range(n_columns):
+            x = np.asarray(columns(j), dtype=np.float64)
+            present = ~np.isnan(x)
+            had_missing[j] = not present.all()
+            if self.scaling is not None:
+                self._fit_column(j, x[present], None if weight is None else weight[present])
+        self.indicated = np.flatnonzero(had_missing)
+        return self
+
+    def _fit_column(self, j: int, x: NDArray, weight: Weights) -> None:
+        assert self.scaling is not None
+        if len(x) == 0:
+            self.factor[j] = 0.0
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            center, spread = SCALINGS[self.scaling](x, weight)
+            self.center[j] = center
+            # A constant column says nothing; nor does one too wide for float64.
+            usable = spread > 0 and np.isfinite(spread) and np.isfinite(1 / spread)
+            self.factor[j] = 1 / spread if usable else 0.0
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.center) + len(self.indicated)
+
+    def transform(self, x: NDArray, out: NDArray) -> None:
+        """Encode rows ``(n, d)`` into ``out`` ``(n, n_outputs)``."""
+        n_columns = len(self.center)
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = x - self.center if self.scaling is not None else np.array(x, dtype=np.float64)
+            z *= self.factor
+            np.clip(z, -LARGEST, LARGEST, out=z)
+        missing = np.isnan(z)
+        if missing.any():
+            z[missing] = 0.0
+        values = out[:, :n_columns]
+        values[...] = z
+        if self.scaling == "robust":
+            values /= np.sqrt(1 + (values / CLIP) ** 2)
+        if len(self.indicated):
+            out[:, n_columns:] = np.isnan(x[:, self.indicated])
+
+
+class CategoricalEncoder:
+    """Levels of one categorical column to numbers: 0 for unknown, then the training levels in sorted order.
+
+    A missing value is a level of its own where training rows had one, and unknown otherwise.
+    """
+
+    def fit(self, values: NDArray) -> CategoricalEncoder:
+        distinct = set(values)
+        ordered: list[Any] = sorted((v for v in distinct if v is not None), key=lambda v: (type(v).__name__, str(v)))
+        if None in distinct:
+            ordered.append(None)
+        self.levels = ordered
+        self.code_of = {level: code for code, level in enumerate(ordered, start=1)}
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        return len(self.levels) > MAX_ONE_HOT_LEVELS
+
+    @property
+    def n_outputs(self) -> int:
+        """How many 0/1 columns the column becomes; one of -1 and +1 for two levels."""
+        if self.is_embedded or len(self.levels) < 2:
+            return 0
+        return 1 if len(self.levels) == 2 else len(self.levels)
+
+    def codes(self, values: NDArray) -> NDArray[np.int64]:
+        """Level numbers ``(n,)``."""
+        code_of = self.code_of
+        return np.fromiter((code_of.get(v, 0) for v in values), dtype=np.int64, count=len(values))
+
+    def transform(self, values: NDArray, out: NDArray) -> None:
+        """Encode into ``out`` ``(n, n_outputs)``, which holds zeros."""
+        codes = self.codes(values)
+        if self.n_outputs == 1:
+            out[:, 0] = np.array([0, -1, 1])[codes]
+            return
+        if self.n_outputs == 0:
+            return
+        known = np.flatnonzero(codes)
+        out[known, codes[known] - 1] = 1
+
+
+def _date_numbers(values: NDArray) -> NDArray[np.float64]:
+    """Seconds since 1970, year, month, day of the month, day of the week and hour; NaN where missing."""
+    missing = np.isnat(values)
+    stamps = np.where(missing, np.datetime64(0, "us"), values)
+    years, months, days = (stamps.astype(f"datetime64[{unit}]") for unit in "YMD")
+    parts = [
+        stamps.astype(np.int64) / 1e6,
+        years.astype(np.int64) + 1970,
+        (months - years).astype(np.int64) + 1,
+        (days - months).astype(np.int64) + 1,
+        (days.astype(np.int64) + 3) % 7,
+        (stamps - days).astype("timedelta64[h]").astype(np.int64),
+    ]
+    numbers = np.stack(parts, axis=1).astype(np.float64)
+    numbers[missing] = np.nan
+    return numbers
+
+
+@dataclass
+class _Layout:
+    """Which columns of a frame are of which kind, by position."""
+
+    kinds: list[Kind]
+    names: list[Any]
+    numeric: list[int] = field(default_factory=list)
+    categorical: list[int] = field(default_factory=list)
+    datetime: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, columns: list[Column]) -> _Layout:
+        layout = cls([c.kind for c in columns], [c.name for c in columns])
+        for i, column in enumerate(columns):
+            getattr(layout, column.kind).append(i)
+        return layout
+
+    def check(self, columns: list[Column]) -> None:
+        for column, kind, name in zip(columns, self.kinds, self.names, strict=True):
+            if column.kind != kind and not column.is_empty:
+                raise ValueError(
+                    f"Column {name!r} is {column.kind}, but it was {kind} in fit. "
+                    "Convert it to the type that it had in fit."
+                )
+
+
+class TableEncoder:
+    """Arrays, frames and sparse matrices to encoded tables.
+
+    Parameters
+    ----------
+    numeric_scaling : {"robust", "standard", None}
+        See :class:`NumericEncoder`.
+    dtype : torch.dtype
+        Of the encoded numbers.
+
+    Attributes
+    ----------
+    n_outputs : int
+        Width of the encoded numbers.
+    embeddings : tuple of (int, int)
+        Levels and width of each column that is left to an embedding.
+    """
+
+    def __init__(self, numeric_scaling: str | None = "robust", dtype: torch.dtype = torch.float32) -> None:
+        self.numeric_scaling = numeric_scaling
+        self.dtype = dtype
+
+    def fit(self, X: Any, rows: NDArray[np.intp], weight: Weights = None) -> TableEncoder:
+        """Learn from the given rows, with their weights, of a numeric array, a frame, or a CSR matrix."""
+        self.layout: _Layout | None = None
+        self.categorical: list[CategoricalEncoder] = []
+        self.embeddings: tuple[tuple[int, int], ...] = ()
+        if sp.issparse(X):
+            return self._fit_sparse(X[rows])
+        self.is_sparse = False
+        self.numeric = NumericEncoder(self.numeric_scaling)
+        if not is_frame(X):
+            self.numeric.fit(lambda j: X[rows, j], X.shape[1], weight)
+            self.n_outputs = self.numeric.n_outputs
+            return self
+        columns = frame_columns(X)
+        self.layout = _Layout.of(columns)
+        numbers = self._numbers(columns)
+        self.numeric.fit(lambda j: numbers[j][rows], len(numbers), weight)
+        self.categorical = [CategoricalEncoder().fit(columns[i].values[rows]) for i in self.layout.categorical]
+        self.embeddings = tuple(
+            (len(c.levels) + 1, embedding_width(len(c.levels))) for c in self.categorical if c.is_embedded
+        )
+        self.n_outputs = self.numeric.n_outputs + sum(c.n_outputs for c in self.categorical)
+        return self
+
+    def _fit_sparse(self, X: Any) -> TableEncoder:
+        """Scale to at most 1 without moving zeros."""
+        self.is_sparse = True
+        largest = np.zeros(X.shape[1])
+        if X.nnz:
+            largest = np.asarray(abs(X).max(axis=0).todense()).ravel()
+        self.factors = np.ones_like(largest)
+        if self.numeric_scaling is not None:
+            np.divide(1, largest, out=self.factors, where=largest > 0)
+        self.n_outputs = X.shape[1]
+        return self
+
+    def _numbers(self, columns: list[Column]) -> list[NDArray]:
+        """The numeric columns of a frame, dates spelled out."""
+        assert self.layout is not None
+        numbers = [self._as_kind(columns[i]) for i in self.layout.numeric]
+        for i in self.layout.datetime:
+            numbers.extend(_date_numbers(self._as_kind(columns[i])).T)
+        return numbers
+
+    def _as_kind(self, column: Column) -> NDArray:
+        """The values of a column; of the right type also where all are missing."""
+        if column.kind != "categorical":
+            return column.values
+        return np.full(len(column.values), np.nan)
+
+    def transform(self, X: Any) -> Table:
+        """Encode rows of the same columns as in ``fit``."""
+        if self.is_sparse:
+            return self._transform_sparse(X)
+        if self.layout is None:
+            X = X.toarray() if sp.issparse(X) else X
+            out = self._empty(len(X))
+            self._transform_numbers(lambda rows: X[rows], out)
+            return DenseTable(torch.from_numpy(out))
+        columns = frame_columns(X)
+        self.layout.check(columns)
+        numbers = self._numbers(columns)
+        out = self._empty(len(columns[0].values))
+        self._transform_numbers(lambda rows: np.stack([x[rows] for x in numbers], axis=1), out)
+        codes = self._transform_categories([columns[i] for i in self.layout.categorical], out)
+        return DenseTable(torch.from_numpy(out), codes)
+
+    def _empty(self, n_rows: int) -> NDArray:
+        return np.zeros((n_rows, self.n_outputs), dtype=str(self.dtype).removeprefix("torch."))
+
+    def _transform_numbers(self, rows_of: Callable[[slice], NDArray], out: NDArray) -> None:
+        width = self.numeric.n_outputs
+        if width == 0:
+            return
+        for start in range(0, len(out), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            self.numeric.transform(rows_of(rows), out[rows, :width])
+
+    def _transform_categories(self, columns: list[Column], out: NDArray) -> torch.Tensor | None:
+        start = self.numeric.n_outputs
+        codes = []
+        for encoder, column in zip(self.categorical, columns, strict=True):
+            values = np.full(len(out), None) if column.is_empty else column.values
+            if encoder.is_embedded:
+                codes.append(encoder.codes(values))
+            else:
+                encoder.transform(values, out[:, start : start + encoder.n_outputs])
+                start += encoder.n_outputs
+        return torch.from_numpy(np.stack(codes, axis=1)) if codes else None
+
+    def _transform_sparse(self, X: Any) -> SparseTable:
+        scaled = sp.csr_matrix(X) @ sp.diags(self.factors)
+        return SparseTable(sp.csr_matrix(scaled), self.dtype)

@@ -1,0 +1,1 @@
+"""The training engine: jobs in, trained networks out. Knows torch, not scikit-learn."""

@@ -1,0 +1,221 @@
+"""Minibatches and dropout masks for K jobs in step.
+
+Axes: K models, N rows of the longest job, B batch rows, D numeric inputs, E embedded columns, H hidden units.
+
+Jobs stand in order of falling length, so that the jobs that still have a batch at some step of an epoch are always
+the first ones: shorter jobs sit out the last steps, and inside a batch they are padded with rows of weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skdl.data.table import Table
+from skdl.engine.job import Samples
+
+
+@dataclass
+class Batch:
+    """One step's rows of the first K jobs.
+
+    ``weight_KB`` sums to the share that each row has in the batch's mean loss. ``rows_KB1`` marks rows that are not
+    padding; None where no row is.
+    """
+
+    start: int
+    x_KBD: Tensor
+    codes_KBE: Tensor | None
+    target: Tensor
+    weight_KB: Tensor
+    rows_KB1: Tensor | None
+
+
+def padded(tensors: Sequence[Tensor], length: int) -> Tensor:
+    """Stack tensors of different lengths, filled up with zeros."""
+    if all(len(tensor) == length for tensor in tensors):
+        return torch.stack(list(tensors))
+    stacked = tensors[0].new_zeros(len(tensors), length, *tensors[0].shape[1:])
+    for k, tensor in enumerate(tensors):
+        stacked[k, : len(tensor)] = tensor
+    return stacked
+
+
+def tables_on(device: str, tables: Sequence[Table]) -> list[Table]:
+    """The tables on a device, one copy of each."""
+    moved = {id(table): table.to(device) for table in tables}
+    return [moved[id(table)] for table in tables]
+
+
+class Batches:
+    """The minibatches of K jobs.
+
+    Parameters
+    ----------
+    samples : sequence of Samples
+        In order of falling length.
+    batch_size : int
+    device : str
+    dtype : torch.dtype
+    """
+
+    def __init__(self, samples: Sequence[Samples], batch_size: int, device: str, dtype: torch.dtype) -> None:
+        self.lengths = [len(s) for s in samples]
+        self.batch_size = batch_size
+        self.n_rows = self.lengths[0]
+        self.steps = [-(-length // batch_size) for length in self.lengths]
+        self.device = device
+        self.tables = tables_on(device, [s.table for s in samples])
+        self.runs = self._runs()
+        self.rows_KN = self._rows(samples)
+        self.target_KN = padded([s.target for s in samples], self.n_rows).to(device)
+        self.share_KN = padded([self._shares(length, dtype) for length in self.lengths], self.n_rows).to(device)
+        #: Share of each step's rows in an epoch's, ``(steps, K)``.
+        self.step_shares = self._step_shares(dtype)
+        weights = [torch.ones(len(s), dtype=dtype) if s.weight is None else s.weight.to(dtype) for s in samples]
+        weighted = any(s.weight is not None for s in samples)
+        self.weight_KN = padded(weights, self.n_rows).to(device) if weighted else None
+
+    def _runs(self) -> list[tuple[Table, int, int]]:
+        """Stretches of neighbouring jobs that share a table."""
+        runs: list[tuple[Table, int, int]] = []
+        for k, table in enumerate(self.tables):
+            if runs and runs[-1][0] is table:
+                runs[-1] = (table, runs[-1][1], k + 1)
+            else:
+                runs.append((table, k, k + 1))
+        return runs
+
+    def _rows(self, samples: Sequence[Samples]) -> Tensor | None:
+        """Row numbers in the tables; None where position and row number are the same everywhere."""
+        if all(s.rows is None for s in samples):
+            return None
+        rows = [torch.arange(len(s)) if s.rows is None else s.rows for s in samples]
+        return padded(rows, self.n_rows).to(self.device)
+
+    def _shares(self, length: int, dtype: torch.dtype) -> Tensor:
+        """One over the number of rows in the batch that a position falls into."""
+        sizes = torch.full((length,), float(self.batch_size), dtype=dtype)
+        rest = length % self.batch_size
+        sizes[length - rest :] = rest
+        return sizes.reciprocal_()
+
+    def _step_shares(self, dtype: torch.dtype) -> Tensor:
+        length = torch.tensor(self.lengths)
+        start = torch.arange(self.steps[0])[:, None] * self.batch_size
+        return ((length - start).clamp(0, self.batch_size) / length).to(dtype).to(self.device)
+
+    def _width(self, step: int) -> int:
+        """How many jobs have a batch at this step."""
+        return sum(n > step for n in self.steps)
+
+    def epoch(self, generators: Sequence[torch.Generator]) -> Iterator[Batch]:
+        """The batches of one epoch, each job in an order drawn from its own generator."""
+        orders = [torch.randperm(n, generator=g) for n, g in zip(self.lengths, generators, strict=True)]
+        order_KN = padded(orders, self.n_rows).to(self.device)
+        index = order_KN.view(*order_KN.shape, *[1] * (self.target_KN.ndim - 2))
+        target = torch.take_along_dim(self.target_KN, index, 1)
+        weight = self.share_KN
+        if self.weight_KN is not None:
+            # Padding keeps its weight of 0: a share beyond a job's length is 0.
+            weight = weight * self.weight_KN.gather(1, order_KN)
+        rows = order_KN if self.rows_KN is None else self.rows_KN.gather(1, order_KN)
+        return self._batches(rows, target, weight)
+
+    def in_order(self) -> Iterator[Batch]:
+        """The batches in the samples' own order, each row of its own weight."""
+        weight = (self.share_KN > 0).to(self.share_KN.dtype)
+        if self.weight_KN is not None:
+            weight = weight * self.weight_KN
+        rows = self.rows_KN
+        if rows is None and len(self.runs) == 1 and len(self.lengths) > 1:
+            rows = torch.arange(self.n_rows, device=self.device).expand(len(self.lengths), -1)
+        return self._batches(rows, self.target_KN, weight)
+
+    def _batches(self, rows_KN: Tensor | None, target: Tensor, weight: Tensor) -> Iterator[Batch]:
+        for step in range(self.steps[0]):
+            k = self._width(step)
+            start = step * self.batch_size
+            stop = min(start + self.batch_size, self.n_rows)
+            if rows_KN is None:
+                x, codes = self._slice(start, stop, k)
+            else:
+                x, codes = self._take(rows_KN[:k, start:stop])
+            shortest = self.lengths[k - 1]
+            is_row = None if shortest >= stop else (self.share_KN[:k, start:stop, None] > 0).to(x.dtype)
+            yield Batch(start, x, codes, target[:k, start:stop], weight[:k, start:stop], is_row)
+
+    def _take(self, rows_KB: Tensor) -> tuple[Tensor, Tensor | None]:
+        k, b = rows_KB.shape
+        parts = [table.take(rows_KB[lo:hi].reshape(-1)) for table, lo, hi in self.runs if lo < k]
+        x = parts[0][0] if len(parts) == 1 else torch.cat([values for values, _ in parts])
+        codes = [part for _, part in parts if part is not None]
+        return x.view(k, b, -1), torch.cat(codes).view(k, b, -1) if codes else None
+
+    def _slice(self, start: int, stop: int, k: int) -> tuple[Tensor, Tensor | None]:
+        if k == 1:
+            x, codes = self.tables[0].slice(start, stop)
+            return x[None], None if codes is None else codes[None]
+        last = torch.tensor(self.lengths[:k], device=self.device)[:, None] - 1
+        rows = torch.arange(start, stop, device=self.device).expand(k, -1).minimum(last)
+        return self._take(rows)
+
+
+class DropoutMasks:
+    """Dropout factors of K jobs: 0 for a dropped unit, ``1 / (1 - rate)`` for a kept one.
+
+    Parameters
+    ----------
+    generators : sequence of torch.Generator
+        One a job; a job's masks depend on nothing else.
+    rates : sequence of float
+    lengths : sequence of int
+        Rows of each job, falling.
+    hidden : tuple of int
+        Units of each layer.
+    batch_size : int
+    dtype : torch.dtype
+    """
+
+    #: Numbers drawn at once for a job. Each takes 16 bits, so that rates are kept to 1 / 65,536.
+    CHUNK = 65_536
+    LEVELS = 65_536
+
+    def __init__(
+        self,
+        generators: Sequence[torch.Generator],
+        rates: Sequence[float],
+        lengths: Sequence[int],
+        hidden: tuple[int, ...],
+        batch_size: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self.generators, self.lengths, self.hidden, self.dtype = generators, lengths, hidden, dtype
+        self.n_units = sum(hidden)
+        device = generators[0].device
+        self.chunk_rows = max(self.CHUNK // (batch_size * self.n_units), 1) * batch_size
+        n_rows = min(self.chunk_rows, lengths[0])
+        words = -(-n_rows * self.n_units // 4)
+        self.words_KW = torch.zeros(len(lengths), words, dtype=torch.int64, device=device)
+        self.draws_KRH = self.words_KW.view(torch.int16)[:, : n_rows * self.n_units].unflatten(
+            1, (n_rows, self.n_units)
+        )
+        rate = torch.tensor(rates, dtype=torch.float64, device=device).view(-1, 1, 1)
+        self.threshold = ((rate * self.LEVELS).round() - self.LEVELS // 2).to(torch.int16)
+        self.kept = (1 / (1 - rate)).to(dtype)
+
+    def _draw(self, start: int, k: int) -> None:
+        for words, generator, length in zip(self.words_KW[:k], self.generators, self.lengths, strict=False):
+            n_rows = min(self.chunk_rows, length - start)
+            words[: -(-n_rows * self.n_units // 4)].random_(-(2**63), None, generator=generator)
+
+    def masks(self, start: int, k: int, n_rows: int) -> list[Tensor]:
+        """The factors ``(k, n_rows, H)`` of each hidden layer for the batch that starts at row ``start``."""
+        offset = start % self.chunk_rows
+        if offset == 0:
+            self._draw(start, k)
+        draws = self.draws_KRH[:k, offset : offset + n_rows].split(self.hidden, dim=-1)
+        return [(draw >= self.threshold[:k]).to(self.dtype).mul_(self.kept[:k]) for draw in draws]

@@ -1,0 +1,73 @@
+"""Devices, threads and random numbers: what training borrows from its surroundings and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+#: Multiplications of one training step below which a second thread costs more than it brings.
+SMALL_STEP = 20_000_000
+
+
+def resolve_device(device: str) -> str:
+    """The torch device for "auto", "cpu", "cuda", "cuda:1", "mps".
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the device, or this machine does not have it.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        parsed = torch.device(device)
+    except RuntimeError:
+        parsed = None
+    if parsed is None or parsed.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"Unknown device {device!r}. Use 'auto', 'cpu', 'cuda', 'cuda:1', ... or 'mps'.")
+    n_devices = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }[parsed.type]
+    if (parsed.index or 0) >= n_devices:
+        raise ValueError(
+            f"device={device!r} is not available on this machine, which has {n_devices} {parsed.type} device(s). "
+            "Use device='auto' to take what is there."
+        )
+    return str(parsed)
+
+
+@contextmanager
+def threads_for(multiplications: int) -> Iterator[None]:
+    """Run small steps on one thread, and give the caller's setting back.
+
+    Threads of a small product wait for each other by spinning, which next to another process costs many times
+    what they bring.
+    """
+    before = torch.get_num_threads()
+    wanted = 1 if multiplications < SMALL_STEP else before
+    if wanted == before:
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Streams:
+    """The random streams of one job, each of its own, so that a job's draws do not depend on its company."""
+
+    def __init__(self, seed: int, device: str) -> None:
+        init, shuffle, dropout = (int(s) for s in np.random.SeedSequence(seed).generate_state(3, np.uint64) >> 1)
+        self.init = torch.Generator().manual_seed(init)
+        self.shuffle = torch.Generator().manual_seed(shuffle)
+        # Masks are drawn where they are used.
+        self.dropout = torch.Generator(device).manual_seed(dropout)

@@ -1,0 +1,206 @@
+"""Optimisers for K models at once: every rate and penalty is a vector of length K.
+
+An optimiser is a rule that turns gradients into a direction; :class:`StackedOptimizer` scales the direction by each
+model's learning rate and adds what all rules share: penalties, decoupled weight decay and gradient clipping.
+A new rule is one class here and one entry in ``RULES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """The static part of an optimiser: jobs of equal kinds may share a stack."""
+
+    name: str = "adamw"
+    nesterov: bool = False
+
+
+class Rule(Protocol):
+    """How gradients become a direction of descent."""
+
+    #: How many tensors like the parameters the rule keeps between steps.
+    n_moments: ClassVar[int]
+
+    def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None: ...
+
+    def direction(self, grad_KP: Tensor) -> Tensor:
+        """The direction for the first ``len(grad_KP)`` models, to be scaled by the learning rate."""
+
+    def curvature(self, n_models: int) -> Tensor | None:
+        """What the rule divided gradients by, where it did: the proximal step needs it too."""
+
+    @staticmethod
+    def rate_factors(steps: NDArray) -> NDArray:
+        """Correction of the learning rate at each step, counted from 1."""
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015), its bias corrections folded into the learning rate as at the end of section 2."""
+
+    n_moments = 2
+    BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+    def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
+        self.mean, self.square = moments
+        self.step = torch.zeros_like(self.mean)
+        # A late step number makes the kernel's own bias corrections equal to 1.
+        self.late = torch.tensor(1e9, device=self.mean.device)
+
+    def direction(self, grad_KP: Tensor) -> Tensor:
+        k = len(grad_KP)
+        step = self.step[:k].zero_()
+        # The kernel behind torch.optim.Adam(fused=True), applied to a parameter of zeros: it leaves the bare
+        # direction there, which each model then scales by its own learning rate.
+        torch._fused_adam_(
+            [step],
+            [grad_KP],
+            [self.mean[:k]],
+            [self.square[:k]],
+            [],
+            [self.late],
+            lr=1.0,
+            beta1=self.BETA1,
+            beta2=self.BETA2,
+            weight_decay=0.0,
+            eps=self.EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+        return step
+
+    def curvature(self, n_models: int) -> Tensor | None:
+        return self.square[:n_models].sqrt().add_(self.EPSILON)
+
+    @staticmethod
+    def rate_factors(steps: NDArray) -> NDArray:
+        return np.sqrt(1 - Adam.BETA2**steps) / (1 - Adam.BETA1**steps)
+
+
+class RMSprop:
+    """Gradients divided by the root of their running mean square (Tieleman and Hinton 2012)."""
+
+    n_moments = 1
+    DECAY, EPSILON = 0.99, 1e-8
+
+    def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
+        (self.square,) = moments
+
+    def direction(self, grad_KP: Tensor) -> Tensor:
+        square = self.square[: len(grad_KP)]
+        square.mul_(self.DECAY).addcmul_(grad_KP, grad_KP, value=1 - self.DECAY)
+        return grad_KP.div(self.curvature(len(grad_KP))).neg_()
+
+    def curvature(self, n_models: int) -> Tensor:
+        return self.square[:n_models].sqrt().add_(self.EPSILON)
+
+    @staticmethod
+    def rate_factors(steps: NDArray) -> NDArray:
+        return np.ones_like(steps, dtype=np.float64)
+
+
+class SGD:
+    """Gradient descent with momentum, of Nesterov's kind if wanted (Sutskever et al. 2013)."""
+
+    n_moments = 1
+
+    def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
+        (self.velocity,) = moments
+        self.momentum_K1 = momentum_K1
+        self.nesterov = kind.nesterov
+
+    def direction(self, grad_KP: Tensor) -> Tensor:
+        k = len(grad_KP)
+        momentum = self.momentum_K1[:k]
+        velocity = self.velocity[:k].mul_(momentum).sub_(grad_KP)
+        return torch.addcmul(-grad_KP, velocity, momentum) if self.nesterov else velocity
+
+    def curvature(self, n_models: int) -> Tensor | None:
+        return None
+
+    @staticmethod
+    def rate_factors(steps: NDArray) -> NDArray:
+        return np.ones_like(steps, dtype=np.float64)
+
+
+RULES: dict[str, type[Rule]] = {"adamw": Adam, "adam": Adam, "sgd": SGD, "rmsprop": RMSprop}
+
+
+def _vector(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).unsqueeze(1)
+
+
+class StackedOptimizer:
+    """One optimiser step for K models.
+
+    Parameters
+    ----------
+    kind : OptimizerKind
+    theta_KP : Tensor
+        The parameters, changed in place.
+    moments : list of Tensor
+        What the rule carries from step to step, like ``theta_KP``.
+    n_weights : int
+        How many of the leading numbers of a row are weights: penalties and decay act on those alone.
+    momentum, l1, l2, weight_decay, gradient_clip : sequences of float
+        One number a model. Loss gets ``l1 * sum|w| + l2 / 2 * sum w^2``; the l1 part by a proximal step, so that
+        weights become exactly zero.
+    """
+
+    def __init__(
+        self,
+        kind: OptimizerKind,
+        theta_KP: Tensor,
+        moments: list[Tensor],
+        n_weights: int,
+        *,
+        momentum: Sequence[float],
+        l1: Sequence[float],
+        l2: Sequence[float],
+        weight_decay: Sequence[float],
+        gradient_clip: Sequence[float | None],
+    ) -> None:
+        self.theta_KP = theta_KP
+        self.moments = moments
+        self.n_weights = n_weights
+        self.rule = RULES[kind.name](kind, moments, _vector(momentum, theta_KP))
+        self.l1 = _vector(l1, theta_KP) if any(l1) else None
+        self.l2 = _vector(l2, theta_KP) if any(l2) else None
+        self.weight_decay = _vector(weight_decay, theta_KP) if any(weight_decay) else None
+        clips = [np.inf if clip is None else clip for clip in gradient_clip]
+        self.gradient_clip = _vector(clips, theta_KP) if np.isfinite(clips).any() else None
+
+    def step(self, grad_KP: Tensor, learning_rate_K1: Tensor, rate_K1: Tensor) -> None:
+        """Change the first ``len(grad_KP)`` models.
+
+        ``rate_K1`` is the learning rate times the rule's correction for the step.
+        """
+        k = len(grad_KP)
+        theta = self.theta_KP[:k]
+        weights = theta[:, : self.n_weights]
+        if self.l2 is not None:
+            grad_KP[:, : self.n_weights].addcmul_(weights, self.l2[:k])
+        if self.gradient_clip is not None:
+            norm = torch.linalg.vector_norm(grad_KP, dim=1, keepdim=True)
+            grad_KP.mul_((self.gradient_clip[:k] / norm.clamp(min=1e-12)).clamp(max=1))
+        direction = self.rule.direction(grad_KP)
+        if self.weight_decay is not None:
+            weights.mul_(1 - learning_rate_K1 * self.weight_decay[:k])
+        theta.addcmul_(direction, rate_K1)
+        if self.l1 is not None:
+            self._shrink(weights, rate_K1 * self.l1[:k])
+
+    def _shrink(self, weights: Tensor, threshold: Tensor) -> None:
+        curvature = self.rule.curvature(len(weights))
+        if curvature is not None:
+            threshold = threshold / curvature[:, : self.n_weights]
+        weights.sub_(weights.clamp(-threshold, threshold))

@@ -1,0 +1,86 @@
+"""Learning-rate schedules: the factor on the learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Progress = NDArray[np.float64]
+
+#: Divisor of the learning rate at the first step of the one-cycle schedule (Smith and Topin 2018), and at its last.
+ONE_CYCLE_START, ONE_CYCLE_END = 25.0, 1e4
+ONE_CYCLE_PEAK = 0.3
+STEP_FACTOR, STEP_FRACTION = 0.1, 1 / 3
+EXPONENTIAL_END = 0.01
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 5
+
+
+def _half_cosine(progress: Progress) -> Progress:
+    return (1 + np.cos(np.pi * progress)) / 2
+
+
+def _one_cycle(progress: Progress) -> Progress:
+    rise = (progress / ONE_CYCLE_PEAK).clip(max=1)
+    fall = ((progress - ONE_CYCLE_PEAK) / (1 - ONE_CYCLE_PEAK)).clip(min=0)
+    rising = 1 / ONE_CYCLE_START + (1 - 1 / ONE_CYCLE_START) * _half_cosine(1 - rise)
+    falling = 1 / ONE_CYCLE_END + (1 - 1 / ONE_CYCLE_END) * _half_cosine(fall)
+    return np.where(progress < ONE_CYCLE_PEAK, rising, falling)
+
+
+#: name: factor for a progress in [0, 1). A new schedule is one entry here.
+SHAPES: dict[str, Callable[[Progress], Progress]] = {
+    "constant": np.ones_like,
+    "cosine": _half_cosine,
+    "one_cycle": _one_cycle,
+    "step": lambda progress: STEP_FACTOR ** np.floor(progress / STEP_FRACTION),
+    "exponential": lambda progress: EXPONENTIAL_END**progress,
+    # The plateau rule looks at the loss; see `PlateauRule`.
+    "plateau": np.ones_like,
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate moves over a training of ``n_steps`` steps.
+
+    Parameters
+    ----------
+    kind : str
+        A key of ``SHAPES``.
+    warmup : float in [0, 1)
+        Share of the steps over which the learning rate first rises in a straight line.
+    """
+
+    kind: str = "constant"
+    warmup: float = 0.0
+
+    def factors(self, first: int, count: int, n_steps: int) -> Progress:
+        """The factors of steps ``first`` to ``first + count - 1``."""
+        steps = np.arange(first, first + count, dtype=np.float64)
+        n_warmup = self.warmup * n_steps
+        progress = ((steps - n_warmup) / max(n_steps - n_warmup, 1)).clip(0, 1)
+        factors = SHAPES[self.kind](progress)
+        if n_warmup > 0:
+            factors = np.where(steps < n_warmup, SHAPES[self.kind](np.zeros(1)) * (steps + 1) / (n_warmup + 1), factors)
+        return factors
+
+
+class PlateauRule:
+    """Halves the learning rate whenever the loss has not fallen for five epochs."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self.best = np.inf
+        self.epochs_since_best = 0
+
+    def update(self, loss: float) -> None:
+        if loss < self.best:
+            self.best, self.epochs_since_best = loss, 0
+            return
+        self.epochs_since_best += 1
+        if self.epochs_since_best >= PLATEAU_PATIENCE:
+            self.factor *= PLATEAU_FACTOR
+            self.epochs_since_best = 0

@@ -1,0 +1,1 @@
+"""The estimators: the only place where scikit-learn meets torch."""

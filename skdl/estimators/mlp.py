@@ -1,0 +1,473 @@
+"""Multilayer perceptrons for tables: ``MLPClassifier``, ``MLPRegressor`` and ``MLPEstimator``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import ClassifierTags, RegressorTags, Tags
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from skdl.data.tabular import SCALINGS, TableEncoder
+from skdl.estimators.base import NetworkEstimator, ProbabilityMixin
+from skdl.estimators.parameters import TRAINING_DOC, TrainingParameters, documented
+from skdl.estimators.validation import check_table
+from skdl.nn.activations import ACTIVATIONS, get_activation
+from skdl.nn.dense import DenseNetwork
+from skdl.tasks.classification import ClassificationTask
+from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
+from skdl.tasks.regression import RegressionTask
+
+NETWORK_DOC = """
+hidden_layer_sizes : tuple of int, default=(256, 128)
+    Units of each hidden layer; ``()`` is a linear model.
+activation : str or callable, default="relu"
+    "identity", "relu", "leaky_relu", "gelu", "silu", "mish", "selu", "elu", "tanh", "sigmoid", a function of one
+    tensor, or a module class without parameters such as :class:`torch.nn.Hardswish`.
+normalization : {None, "batch", "layer"}, default=None
+    Normalisation in front of each activation.
+dropout : float in [0, 1), default=0.1
+    Share of the hidden units that a training step leaves out.
+numeric_scaling : {"robust", "standard", None}, default="robust"
+    Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
+    range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, over the standard
+    deviation. None: as they are. Sparse matrices are divided by each column's largest value instead.
+"""
+
+CLASSIFICATION_DOC = """
+label_smoothing : float in [0, 1), default=0
+    Share of each label's probability that is spread over all classes in training, under "cross_entropy".
+class_weight : dict, "balanced" or None, default=None
+    Weights of the classes in the loss.
+"""
+
+QUANTILE_DOC = """
+quantile : float in (0, 1), default=0.5
+    Quantile that ``loss="quantile"`` predicts.
+"""
+
+CLASSIFICATION_LOSS_DOC = """
+loss : {"cross_entropy", "focal"} or callable, default="cross_entropy"
+    "focal" weighs easy samples less (Lin et al. 2017, gamma 2). A callable takes the logits of shape (n, n_classes)
+    and the class indices (n,) as torch tensors and returns the loss of each sample; for multilabel targets it takes
+    one logit a label and targets of 0 and 1.
+"""
+
+REGRESSION_LOSS_DOC = """
+loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or callable, default="squared_error"
+    Losses act on the standardised target; "huber" turns linear at one standard deviation; "poisson" predicts the
+    logarithm of the mean and needs targets of at least 0. A callable takes predictions and standardised targets as
+    torch tensors of shape (n,), or (n, n_outputs) where there are several, and returns the loss of each sample.
+"""
+
+FITTED_DOC = """
+network_ : torch.nn.Module
+    The trained network, in eval mode, on the CPU. It takes encoded inputs.
+n_features_in_ : int
+    Number of columns of X.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of the columns of X, where they are strings.
+n_iter_ : int
+    Epochs of the last fit.
+loss_ : float
+    Mean training loss of the epoch whose parameters were kept, taken while it ran.
+best_loss_ : float or None
+    Smallest training loss of an epoch; None where rows were held out.
+loss_curve_ : list of float
+    Training loss of each epoch.
+validation_scores_ : list of float or None
+    Validation score of each epoch: the negative loss, or ``scoring``. None without validation rows.
+best_validation_score_ : float or None
+    The largest of them.
+history_ : structured ndarray
+    One row an epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
+    ``pandas.DataFrame(history_)`` makes a frame of it.
+n_layers_ : int
+    Number of layers, input and output included.
+n_outputs_ : int
+    Number of outputs of the network.
+out_activation_ : str
+    "logistic", "softmax" or "identity".
+t_ : int
+    Training samples seen.
+coefs_, intercepts_ : list of ndarray
+    Weights ``(n_in, n_out)`` and biases of each layer, from input to output.
+"""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TableNetworkEstimator(NetworkEstimator):
+    """A dense network on an encoded table."""
+
+    hidden_layer_sizes: Any = (256, 128)
+    activation: Any = "relu"
+    normalization: str | None = None
+    dropout: float = 0.1
+    numeric_scaling: str | None = "robust"
+
+    _network_constraints = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), callable],
+        "normalization": [None, StrOptions({"batch", "layer"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "numeric_scaling": [None, StrOptions(set(SCALINGS))],
+    }
+    _parameter_constraints = {**TrainingParameters._training_constraints, **_network_constraints}
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        return tags
+
+    def _check_X(self, X: Any, *, reset: bool) -> Any:
+        return check_table(self, X, reset=reset)
+
+    def _make_encoder(self, dtype: torch.dtype) -> TableEncoder:
+        return TableEncoder(self.numeric_scaling, dtype)
+
+    def _hidden(self) -> tuple[int, ...]:
+        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes))
+        if sizes.size and (sizes.ndim != 1 or sizes.dtype.kind not in "iu" or sizes.min() < 1):
+            raise ValueError(
+                f"hidden_layer_sizes must be integers of at least 1, one a layer. Got {self.hidden_layer_sizes!r}."
+            )
+        return tuple(sizes.astype(int).tolist())
+
+    def _make_network(self, encoder: TableEncoder, n_outputs: int) -> DenseNetwork:
+        return DenseNetwork(
+            n_inputs=encoder.n_outputs,
+            n_outputs=n_outputs,
+            hidden=self._hidden(),
+            activation=get_activation(self.activation),
+            normalization=self.normalization,
+            embeddings=encoder.embeddings,
+        )
+
+    @property
+    def coefs_(self) -> list[NDArray]:
+        """Weights ``(n_in, n_out)`` of each layer, from input to output."""
+        return [layer.weight.detach().numpy().T for layer in self.network_.linear_layers]
+
+    @property
+    def intercepts_(self) -> list[NDArray]:
+        """Biases ``(n_out,)`` of each layer, from input to output."""
+        return [layer.bias.detach().numpy() for layer in self.network_.linear_layers]
+
+
+CLASSIFICATION_CONSTRAINTS = {
+    "loss": [StrOptions(set(CLASSIFICATION_LOSSES)), callable],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    "class_weight": [None, dict, StrOptions({"balanced"})],
+}
+REGRESSION_CONSTRAINTS = {
+    "loss": [StrOptions(set(REGRESSION_LOSSES)), callable],
+    "quantile": [Interval(Real, 0, 1, closed="neither")],
+}
+
+
+@documented(
+    loss=CLASSIFICATION_LOSS_DOC,
+    classification=CLASSIFICATION_DOC,
+    network=NETWORK_DOC,
+    training=TRAINING_DOC,
+    fitted=FITTED_DOC,
+)
+@dataclass(kw_only=True, eq=False, repr=False)
+class MLPClassifier(ClassifierMixin, ProbabilityMixin, TableNetworkEstimator):
+    """Multilayer perceptron for classification of tables.
+
+    Binary, multiclass and multilabel targets; numeric, boolean, categorical, text and date columns, with missing
+    values, straight from a pandas or polars frame.
+
+    Parameters
+    ----------
+    {loss}
+    {classification}
+    {network}
+    {training}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    {fitted}
+
+    See Also
+    --------
+    MLPRegressor : The same for numeric targets.
+
+    Examples
+    --------
+    >>> from skdl import MLPClassifier
+    >>> from skdl.datasets import load_penguins
+    >>> X, y = load_penguins(return_X_y=True, as_frame=True)
+    >>> MLPClassifier(random_state=0).fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    loss: Any = "cross_entropy"
+    label_smoothing: float = 0.0
+    class_weight: Any = None
+
+    _parameter_constraints = {**TableNetworkEstimator._parameter_constraints, **CLASSIFICATION_CONSTRAINTS}
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _make_task(self) -> ClassificationTask:
+        return ClassificationTask(self.loss)
+
+    def partial_fit(
+        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> MLPClassifier:
+        """Train for one epoch on some rows.
+
+        The first call fixes the encoding of the columns. There is no early stopping and no schedule.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,)
+            Target.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that any call will bring; needed at the first call unless its y holds them all.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the loss.
+
+        Returns
+        -------
+        self : MLPClassifier
+            The fitted estimator.
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
+
+
+@documented(
+    loss=REGRESSION_LOSS_DOC, quantile=QUANTILE_DOC, network=NETWORK_DOC, training=TRAINING_DOC, fitted=FITTED_DOC
+)
+@dataclass(kw_only=True, eq=False, repr=False)
+class MLPRegressor(RegressorMixin, TableNetworkEstimator):
+    """Multilayer perceptron for regression on tables.
+
+    One or several targets, standardised for training and given back in their own units; numeric, boolean,
+    categorical, text and date columns, with missing values, straight from a pandas or polars frame.
+
+    Parameters
+    ----------
+    {loss}
+    {quantile}
+    {network}
+    {training}
+
+    Attributes
+    ----------
+    {fitted}
+
+    See Also
+    --------
+    MLPClassifier : The same for labels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skdl import MLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> MLPRegressor(random_state=0).fit(X, y).predict(X).shape
+    (442,)
+    """
+
+    loss: Any = "squared_error"
+    quantile: float = 0.5
+
+    _parameter_constraints = {**TableNetworkEstimator._parameter_constraints, **REGRESSION_CONSTRAINTS}
+
+    def _make_task(self) -> RegressionTask:
+        return RegressionTask(self.loss)
+
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MLPRegressor:
+        """Train for one epoch on some rows.
+
+        The first call fixes the encoding of the columns and of y. There is no early stopping and no schedule.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the loss.
+
+        Returns
+        -------
+        self : MLPRegressor
+            The fitted estimator.
+        """
+        return self._partial_fit(X, y, sample_weight, None)
+
+
+def _classifies(estimator: MLPEstimator) -> bool:
+    return estimator.task == "classification"
+
+
+@documented(
+    classification=CLASSIFICATION_DOC,
+    quantile=QUANTILE_DOC,
+    network=NETWORK_DOC,
+    training=TRAINING_DOC,
+    fitted=FITTED_DOC,
+)
+@dataclass(kw_only=True, eq=False, repr=False)
+class MLPEstimator(ProbabilityMixin, TableNetworkEstimator):
+    """Multilayer perceptron for tables, with the task as a parameter.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}, default="classification"
+        What y is. It decides what scikit-learn takes the estimator for.
+    loss : str or callable, default="auto"
+        "auto" is "cross_entropy" for classification and "squared_error" for regression; else as in
+        :class:`MLPClassifier` and :class:`MLPRegressor`.
+    {classification}
+    {quantile}
+    {network}
+    {training}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for classification.
+    {fitted}
+
+    See Also
+    --------
+    MLPClassifier : With the task fixed to classification.
+    MLPRegressor : With the task fixed to regression.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skdl import MLPEstimator
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> MLPEstimator(task="regression", max_epochs=10, random_state=0).fit(X, y).n_iter_
+    10
+    """
+
+    task: str = "classification"
+    loss: Any = "auto"
+    label_smoothing: float = 0.0
+    class_weight: Any = None
+    quantile: float = 0.5
+
+    _parameter_constraints = {
+        **TableNetworkEstimator._parameter_constraints,
+        **CLASSIFICATION_CONSTRAINTS,
+        **REGRESSION_CONSTRAINTS,
+        "task": [StrOptions({"classification", "regression"})],
+        "loss": [StrOptions({"auto", *CLASSIFICATION_LOSSES, *REGRESSION_LOSSES}), callable],
+    }
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        if _classifies(self):
+            tags.estimator_type = "classifier"
+            tags.classifier_tags = ClassifierTags(multi_label=True)
+        else:
+            tags.estimator_type = "regressor"
+            tags.regressor_tags = RegressorTags()
+            tags.target_tags.multi_output = True
+        return tags
+
+    def _make_task(self) -> ClassificationTask | RegressionTask:
+        losses: Any = CLASSIFICATION_LOSSES if _classifies(self) else REGRESSION_LOSSES
+        loss = next(iter(losses)) if self.loss == "auto" else self.loss
+        if isinstance(loss, str) and loss not in losses:
+            raise ValueError(f"loss={loss!r} is not a loss for {self.task}. Use one of {sorted(losses)} or a callable.")
+        return ClassificationTask(loss) if _classifies(self) else RegressionTask(loss)
+
+    def partial_fit(
+        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> MLPEstimator:
+        """Train for one epoch on some rows; see :meth:`MLPClassifier.partial_fit`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+        classes : array-like of shape (n_classes,), default=None
+            All labels, for classification.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the loss.
+
+        Returns
+        -------
+        self : MLPEstimator
+            The fitted estimator.
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy for classification, coefficient of determination for regression.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the score.
+
+        Returns
+        -------
+        score : float
+            The larger the better, at most 1.
+        """
+        scorer: Callable[..., float] = (ClassifierMixin if _classifies(self) else RegressorMixin).score
+        return scorer(self, X, y, sample_weight)
+
+    @available_if(_classifies)
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the classes, for classification; see :meth:`MLPClassifier.predict_proba`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return super().predict_proba(X)
+
+    @available_if(_classifies)
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Logarithms of the probabilities of the classes, for classification.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return super().predict_log_proba(X)

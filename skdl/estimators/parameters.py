@@ -1,0 +1,147 @@
+"""The training parameters that all estimators share: names, defaults, constraints and their documentation."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skdl.engine.optimizers import RULES
+from skdl.engine.schedules import SHAPES
+
+PENALTY = [Interval(Real, 0, None, closed="left")]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrainingParameters(CallbackSupportMixin, BaseEstimator):
+    """How a network is trained."""
+
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    nesterov: bool = True
+    learning_rate: float = 3e-3
+    lr_schedule: str = "cosine"
+    lr_warmup: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: float = 0.01
+    gradient_clip: float | None = None
+    batch_size: int | str = "auto"
+    max_epochs: int | str = "auto"
+    early_stopping: bool | str = "auto"
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 20
+    tol: float = 0.0
+    scoring: Any = None
+    warm_start: bool = False
+    random_state: Any = None
+    device: str = "auto"
+    dtype: str = "float32"
+    verbose: int = 0
+
+    _training_constraints = {
+        "optimizer": [StrOptions(set(RULES))],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "nesterov": ["boolean"],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(SHAPES))],
+        "lr_warmup": [Interval(Real, 0, 1, closed="left")],
+        "l1": PENALTY,
+        "l2": PENALTY,
+        "weight_decay": PENALTY,
+        "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": PENALTY,
+        "scoring": [None, str, callable],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "dtype": [StrOptions({"float32", "float64", "bfloat16"})],
+        "verbose": ["verbose"],
+    }
+
+
+TRAINING_DOC = """
+optimizer : {"adamw", "adam", "sgd", "rmsprop"}, default="adamw"
+    Rule of the parameter updates. Weight decay is decoupled under every rule, so "adam" and "adamw" are two names
+    of one rule.
+momentum : float in [0, 1), default=0.9
+    Momentum of "sgd".
+nesterov : bool, default=True
+    Whether the momentum of "sgd" is Nesterov's.
+learning_rate : float, default=3e-3
+    Learning rate at the height of the schedule: the number to tune first.
+lr_schedule : {"constant", "cosine", "one_cycle", "step", "exponential", "plateau"}, default="cosine"
+    How the learning rate moves over ``max_epochs``. "cosine" falls to zero; "one_cycle" rises for 30 % of the
+    steps and falls to zero; "step" divides by 10 after each third; "exponential" falls to 1 % of its start;
+    "plateau" halves whenever the loss (the validation score, if there is one) has not improved for five epochs.
+lr_warmup : float in [0, 1), default=0
+    Share of the steps over which the learning rate first rises in a straight line.
+l1 : float, default=0
+    Penalty ``l1 * sum(abs(w))`` on the weights, never on biases. A proximal step makes weights exactly zero.
+l2 : float, default=0
+    Penalty ``l2 / 2 * sum(w ** 2)`` on the weights, never on biases, beside the mean loss of the samples.
+weight_decay : float, default=0.01
+    Decoupled weight decay (Loshchilov and Hutter 2019): a step also shrinks the weights by the factor
+    ``1 - learning_rate * weight_decay``.
+gradient_clip : float or None, default=None
+    Largest norm of the gradient of all parameters together.
+batch_size : int or "auto", default="auto"
+    Rows of a training step. "auto" takes 256 for 2,000 training rows or more, 128 for 600 or more, else 32.
+max_epochs : int or "auto", default="auto"
+    Passes over the training rows. "auto" takes as many as make about 3,000 steps, between 30 and 150.
+early_stopping : bool or "auto", default="auto"
+    Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their
+    score no longer improves, and keep the parameters of the best epoch. "auto" does so from 500 rows on, and
+    whenever ``fit`` is given ``X_val``.
+validation_fraction : float in (0, 1), default=0.1
+    Share of the rows to hold out; stratified for classification.
+n_iter_no_change : int, default=20
+    Epochs without a better validation score before training stops.
+tol : float, default=0
+    By how much a score must rise to count as better for ``n_iter_no_change``.
+scoring : str, callable or None, default=None
+    Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable
+    ``scorer(estimator, X, y)``, or None for the negative loss.
+warm_start : bool, default=False
+    Whether ``fit`` goes on from the parameters and the optimiser's state of the last ``fit``, with its encoding of
+    the columns and of y.
+random_state : int, RandomState instance or None, default=None
+    Draws initial weights, the order of the rows, dropout masks and the held-out rows. Global random states are
+    neither read nor moved.
+device : str, default="auto"
+    "auto", "cpu", "cuda", "cuda:1", ..., or "mps". "auto" takes a GPU if there is one. Fitted estimators always
+    hold CPU tensors.
+dtype : {"float32", "float64", "bfloat16"}, default="float32"
+    Precision of the training. "bfloat16" computes matrix products in bfloat16, all else in float32; it needs a GPU.
+verbose : int, default=0
+    Print a line every ``verbose`` epochs.
+"""
+
+Class = TypeVar("Class", bound=type)
+
+
+def documented(**sections: str) -> Callable[[Class], Class]:
+    """Fill the placeholders ``{name}`` of a class's docstring with indented sections that classes share."""
+
+    def fill(cls: Class) -> Class:
+        doc = inspect.cleandoc(cls.__doc__ or "")
+        for name, text in sections.items():
+            doc = doc.replace("{" + name + "}", text.strip("\n"))
+        unfilled = re.findall(r"^\{(\w+)\}$", doc, flags=re.MULTILINE)
+        assert not unfilled, unfilled
+        cls.__doc__ = doc
+        return cls
+
+    return fill

@@ -1,0 +1,59 @@
+"""Checks of what a user hands to an estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from skdl.data.frames import is_frame
+
+
+def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """X as a numeric array with NaN for missing, a CSR matrix, or the frame it is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        In scikit-learn's words, with the remedy where text stands in an array.
+    """
+    if is_frame(X):
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        if len(X) == 0 or X.shape[1] == 0:
+            raise ValueError(f"Found array with {len(X)} sample(s) and {X.shape[1]} feature(s) while a minimum of 1 is required.")
+        return X
+    try:
+        return validate_data(
+            estimator,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=True if sp.issparse(X) else "allow-nan",
+        )
+    except ValueError as error:
+        if "could not convert string" in str(error):
+            raise ValueError(f"{error}. Text is encoded in the columns of a DataFrame, not in an array: pass one.") from error
+        raise
+
+
+def check_target(y: Any, *, numeric: bool) -> NDArray:
+    """y as a 1-D or 2-D array without missing values; a single column is flattened with scikit-learn's warning."""
+    if sp.issparse(y):
+        y = y.toarray()
+    y = check_array(y, ensure_2d=False, dtype=np.float64 if numeric else None, input_name="y", ensure_min_samples=0)
+    if y.ndim == 2 and y.shape[1] == 1:
+        return column_or_1d(y, warn=True)
+    return y
+
+
+def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
+    """Weights of at least 0, one a sample; None where all samples weigh the same."""
+    if sample_weight is None:
+        return None
+    return _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)

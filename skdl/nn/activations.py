@@ -1,0 +1,138 @@
+"""Activation functions with their derivatives, for stacks of networks.
+
+Each :class:`Activation` maps a tensor to one of the same shape and knows how to send a gradient back through
+itself, so that the training engine needs no autograd graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+aten = torch.ops.aten
+
+Forward = Callable[[Tensor], Tensor]
+Backward = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation function.
+
+    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z``. ``variance_gain`` is the factor by
+    which weights must be drawn wider than ``1 / fan_in`` for the signal to keep its variance (He et al. 2015;
+    Klambauer et al. 2017 for selu), or None for Glorot's rule, which suits saturating functions.
+    ``stackable`` is False where the function may look across a whole tensor and so must see one model at a time.
+    """
+
+    name: str
+    forward: Forward = field(repr=False)
+    backward: Backward = field(repr=False)
+    module: Callable[[], nn.Module] = field(repr=False)
+    variance_gain: float | None = None
+    stackable: bool = True
+
+
+class _Identity(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z
+
+
+def _relu_backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
+    return aten.threshold_backward(grad, h, 0)
+
+
+_SELU_ALPHA = 1.6732632423543772
+_SELU_SCALE = 1.0507009873554805
+
+ACTIVATIONS = {
+    activation.name: activation
+    for activation in (
+        Activation("identity", lambda z: z, lambda g, z, h: g, _Identity),
+        # The input of relu is not needed again, so its memory is reused.
+        Activation("relu", torch.relu_, _relu_backward, nn.ReLU, 2.0),
+        Activation(
+            "leaky_relu",
+            F.leaky_relu,
+            lambda g, z, h: aten.leaky_relu_backward(g, z, 0.01, False),
+            nn.LeakyReLU,
+            2.0,
+        ),
+        Activation("gelu", F.gelu, lambda g, z, h: aten.gelu_backward(g, z), nn.GELU, 2.0),
+        Activation("silu", F.silu, lambda g, z, h: aten.silu_backward(g, z), nn.SiLU, 2.0),
+        Activation("mish", F.mish, lambda g, z, h: aten.mish_backward(g, z), nn.Mish, 2.0),
+        Activation(
+            "selu",
+            F.selu,
+            lambda g, z, h: aten.elu_backward(g, _SELU_ALPHA, _SELU_SCALE, 1, False, z),
+            nn.SELU,
+            1.0,
+        ),
+        Activation("elu", F.elu, lambda g, z, h: aten.elu_backward(g, 1, 1, 1, False, z), nn.ELU, 1.5),
+        Activation("tanh", torch.tanh, lambda g, z, h: aten.tanh_backward(g, h), nn.Tanh),
+        Activation("sigmoid", torch.sigmoid, lambda g, z, h: aten.sigmoid_backward(g, h), nn.Sigmoid),
+    )
+}
+
+
+class _Function(nn.Module):
+    """A plain function as a module; picklable when the function is."""
+
+    def __init__(self, function: Forward) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.function(z)
+
+
+def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
+    """The :class:`Activation` for a name, a function of one tensor, or a module class.
+
+    Raises
+    ------
+    ValueError
+        If the module has parameters of its own: they would not be trained.
+    """
+    if isinstance(activation, str):
+        return ACTIVATIONS[activation]
+    if isinstance(activation, nn.Module):
+        raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
+    module: Callable[[], nn.Module]
+    if isinstance(activation, type) and issubclass(activation, nn.Module):
+        module = activation
+        function: Forward = activation()
+        if any(True for _ in activation().parameters()):
+            raise ValueError(
+                f"activation={activation.__name__} has parameters of its own, which would not be trained. "
+                "Use an activation without parameters."
+            )
+    else:
+        function = activation
+        module = lambda: _Function(function)  # noqa: E731
+    return _differentiated(function, module)
+
+
+def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activation:
+    """A function whose derivative torch works out."""
+
+    def forward(z: Tensor) -> Tensor:
+        z.requires_grad_()
+        with torch.enable_grad():
+            h = function(z.squeeze(0))
+            if not isinstance(h, Tensor) or h.shape != z.shape[1:]:
+                raise ValueError(
+                    "The activation must return a tensor of the shape it was given, "
+                    f"{tuple(z.shape[1:])}. Got {tuple(h.shape) if isinstance(h, Tensor) else h!r} instead."
+                )
+            return h.unsqueeze(0)
+
+    def backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
+        return torch.autograd.grad(h, z, grad)[0]
+
+    name = getattr(function, "__name__", type(function).__name__)
+    return Activation(name, forward, backward, module, 2.0, stackable=False)

@@ -1,0 +1,417 @@
+"""Stacks of dense networks: K networks of one shape, trained side by side, with a backward pass of their own.
+
+Axes: K models, B batch rows, D inputs, H units of a hidden layer, O outputs, P numbers of one network.
+
+The numbers of all K networks lie in one tensor ``theta_KP``, so that an optimiser step, a penalty or a copy of the
+best weights is one call. A row of it is laid out as ``[weights | biases, gains, shifts | running statistics]``: the
+penalised numbers first, the numbers that are not trained last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skdl.nn.activations import Activation
+
+aten = torch.ops.aten
+
+NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.1
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one parameter of a network lies in a row of ``theta_KP``."""
+
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.shape)
+
+    def view(self, theta_KP: Tensor) -> Tensor:
+        """The parameter of every network, shape ``(K, *shape)``, sharing memory."""
+        return theta_KP[:, self.start : self.stop].view(len(theta_KP), *self.shape)
+
+
+@dataclass(frozen=True)
+class DenseNetwork:
+    """The shape of a dense network: embeddings, hidden layers, one linear output layer.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Width of the numeric input.
+    n_outputs : int
+        Width of the output.
+    hidden : tuple of int
+        Units of each hidden layer.
+    activation : Activation
+        Applied after each hidden layer.
+    normalization : {None, "batch", "layer"}
+        Applied to the input of each activation.
+    embeddings : tuple of (int, int)
+        ``(number of levels, width)`` of each embedded column. Level 0 stands for "unknown" and stays at zero
+        unless training rows hold it.
+    """
+
+    n_inputs: int
+    n_outputs: int
+    hidden: tuple[int, ...]
+    activation: Activation
+    normalization: str | None = None
+    embeddings: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Width of the input of the first layer and of the output of every layer."""
+        embedded = sum(width for _, width in self.embeddings)
+        return (self.n_inputs + embedded, *self.hidden, self.n_outputs)
+
+    @cached_property
+    def slots(self) -> dict[str, Slot]:
+        """Every parameter's place, by its name in :class:`DenseModule`'s terms, in the order of the row."""
+        pairs = list(zip(self.widths, self.widths[1:], strict=False))
+        shapes: dict[str, tuple[int, ...]] = {f"embedding{i}": shape for i, shape in enumerate(self.embeddings)}
+        shapes |= {f"weight{i}": pair for i, pair in enumerate(pairs)}
+        shapes |= {f"bias{i}": (width,) for i, (_, width) in enumerate(pairs)}
+        if self.normalization is not None:
+            shapes |= {f"{kind}{i}": (h,) for kind in ("gain", "shift") for i, h in enumerate(self.hidden)}
+        if self.normalization == "batch":
+            shapes |= {f"{kind}{i}": (h,) for kind in ("mean", "variance") for i, h in enumerate(self.hidden)}
+        slots, start = {}, 0
+        for name, shape in shapes.items():
+            slots[name] = Slot(start, shape)
+            start = slots[name].stop
+        return slots
+
+    @property
+    def n_weights(self) -> int:
+        """How many numbers of a row are weights: those that penalties and weight decay act on."""
+        return self.slots["bias0"].start
+
+    @property
+    def n_numbers(self) -> int:
+        """Length P of a row."""
+        return list(self.slots.values())[-1].stop
+
+    @property
+    def n_dropout_units(self) -> int:
+        """How many units of one sample a dropout mask covers."""
+        return sum(self.hidden)
+
+    def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """Fresh numbers for one network, shape ``(P,)``, drawn on the CPU."""
+        theta_1P = torch.zeros(1, self.n_numbers, dtype=torch.float64)
+        for name, slot in self.slots.items():
+            values = slot.view(theta_1P)
+            if name.startswith("weight"):
+                fan_in, fan_out = slot.shape
+                is_output = name == f"weight{len(self.hidden)}"
+                gain = None if is_output else self.activation.variance_gain
+                variance = 2 / max(fan_in + fan_out, 1) if gain is None else gain / max(fan_in, 1)
+                bound = math.sqrt(3 * variance)
+                values.uniform_(-bound, bound, generator=generator)
+            elif name.startswith("embedding"):
+                values[:, 1:].normal_(0, 1 / math.sqrt(slot.shape[1]), generator=generator)
+            elif name.startswith(("gain", "variance")):
+                values.fill_(1)
+        return theta_1P[0].to(dtype)
+
+    def views(self, theta_KP: Tensor) -> DenseViews:
+        """The parameters of all networks by layer, sharing memory with ``theta_KP``."""
+        return DenseViews({name: slot.view(theta_KP) for name, slot in self.slots.items()}, self)
+
+
+class DenseViews:
+    """Parameters (or gradients) of K networks, seen layer by layer."""
+
+    def __init__(self, by_name: dict[str, Tensor], network: DenseNetwork) -> None:
+        layers = range(len(network.hidden) + 1)
+        hidden = range(len(network.hidden))
+        self.embeddings = [by_name[f"embedding{i}"] for i in range(len(network.embeddings))]
+        self.weights = [by_name[f"weight{i}"] for i in layers]
+        self.biases = [by_name[f"bias{i}"] for i in layers]
+        # Biases with an axis for the rows, ready to be added to (K, B, H).
+        self.row_biases = [bias.unsqueeze(1) for bias in self.biases]
+        self.gains = [by_name[f"gain{i}"].unsqueeze(1) for i in hidden if f"gain{i}" in by_name]
+        self.shifts = [by_name[f"shift{i}"].unsqueeze(1) for i in hidden if f"shift{i}" in by_name]
+        self.means = [by_name[f"mean{i}"].unsqueeze(1) for i in hidden if f"mean{i}" in by_name]
+        self.variances = [by_name[f"variance{i}"].unsqueeze(1) for i in hidden if f"variance{i}" in by_name]
+
+
+@dataclass
+class LayerTape:
+    """What the backward pass needs of one hidden layer."""
+
+    inputs: Tensor
+    pre_activation: Tensor
+    activated: Tensor
+    normalized: Tensor | None = None
+    scale: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@dataclass
+class Tape:
+    """What the backward pass needs of one forward pass."""
+
+    layers: list[LayerTape]
+    last_inputs: Tensor
+    codes: Tensor | None
+    rows: Tensor | None
+
+
+class DenseStack:
+    """Forward and backward passes through K networks of one :class:`DenseNetwork`.
+
+    Parameters
+    ----------
+    network : DenseNetwork
+    theta_KP, grad_KP : Tensor
+        Parameters, and where :meth:`backward` writes their gradients. Same shape.
+    matmul_dtype : torch.dtype, optional
+        Precision of the matrix products where it is lower than that of the parameters (mixed precision).
+    """
+
+    def __init__(
+        self,
+        network: DenseNetwork,
+        theta_KP: Tensor,
+        grad_KP: Tensor | None = None,
+        matmul_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.network = network
+        self.theta = network.views(theta_KP)
+        self.grad = None if grad_KP is None else network.views(grad_KP)
+        self.matmul_dtype = matmul_dtype
+
+    # --- forward -----------------------------------------------------------------------------------------------
+
+    def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
+        """Outputs ``(K, B, O)`` as after training: running statistics, no dropout."""
+        h = self._embed(x_KBD, codes_KBE)
+        for i in range(len(self.network.hidden)):
+            z = self._linear(i, h)
+            if self.network.normalization == "batch":
+                z = self._affine(i, (z - self.theta.means[i]) / (self.theta.variances[i] + NORM_EPSILON).sqrt())
+            elif self.network.normalization == "layer":
+                z = self._affine(i, F.layer_norm(z, z.shape[-1:], eps=NORM_EPSILON))
+            h = self.network.activation.forward(z).detach()
+        return self._linear(-1, h)
+
+    def forward(
+        self,
+        x_KBD: Tensor,
+        codes_KBE: Tensor | None = None,
+        masks: Sequence[Tensor] | None = None,
+        rows_KB1: Tensor | None = None,
+    ) -> tuple[Tensor, Tape]:
+        """Outputs ``(K, B, O)`` while training, and the tape for :meth:`backward`.
+
+        Parameters
+        ----------
+        x_KBD, codes_KBE : Tensor
+            Numeric inputs, and the level of each embedded column.
+        masks : sequence of Tensor (K, B, H), optional
+            Dropout factors of each hidden layer.
+        rows_KB1 : Tensor, optional
+            1 for a row, 0 for padding; None where there is no padding. Batch statistics leave padding out.
+        """
+        h = self._embed(x_KBD, codes_KBE)
+        tape = Tape([], h, codes_KBE, rows_KB1)
+        for i in range(len(self.network.hidden)):
+            z = self._linear(i, h)
+            layer = LayerTape(h, z, z)
+            if self.network.normalization is not None:
+                normalize = self._batch_norm if self.network.normalization == "batch" else self._layer_norm
+                layer.normalized, layer.scale = normalize(i, z, rows_KB1)
+                layer.pre_activation = self._affine(i, layer.normalized)
+            layer.activated = self.network.activation.forward(layer.pre_activation)
+            h = layer.activated.detach()
+            if masks is not None:
+                layer.mask = masks[i]
+                h = h * layer.mask
+            tape.layers.append(layer)
+        tape.last_inputs = h
+        return self._linear(-1, h), tape
+
+    def _embed(self, x_KBD: Tensor, codes_KBE: Tensor | None) -> Tensor:
+        if codes_KBE is None:
+            return x_KBD
+        models = torch.arange(len(x_KBD), device=x_KBD.device).unsqueeze(1)
+        embedded = [table[models, codes_KBE[..., e]] for e, table in enumerate(self.theta.embeddings)]
+        return torch.cat([x_KBD, *embedded], dim=-1)
+
+    def _linear(self, i: int, h_KBH: Tensor) -> Tensor:
+        weight, bias = self.theta.weights[i], self.theta.row_biases[i]
+        if self.matmul_dtype is None:
+            return torch.baddbmm(bias, h_KBH, weight)
+        return torch.bmm(h_KBH.to(self.matmul_dtype), weight.to(self.matmul_dtype)).to(weight.dtype) + bias
+
+    def _affine(self, i: int, normalized: Tensor) -> Tensor:
+        return torch.addcmul(self.theta.shifts[i], normalized, self.theta.gains[i])
+
+    def _batch_norm(self, i: int, z: Tensor, rows_KB1: Tensor | None) -> tuple[Tensor, Tensor]:
+        if rows_KB1 is None:
+            count: Tensor | float = float(z.shape[1])
+            variance, mean = torch.var_mean(z, 1, correction=0, keepdim=True)
+            sampled = variance * (count / max(count - 1, 1))
+        else:
+            count = rows_KB1.sum(1, keepdim=True)
+            mean = (z * rows_KB1).sum(1, keepdim=True) / count
+            variance = ((z - mean).square() * rows_KB1).sum(1, keepdim=True) / count
+            sampled = variance * (count / (count - 1).clamp(min=1))
+        self.theta.means[i].lerp_(mean, BATCH_NORM_MOMENTUM)
+        self.theta.variances[i].lerp_(sampled, BATCH_NORM_MOMENTUM)
+        scale = (variance + NORM_EPSILON).rsqrt()
+        return (z - mean) * scale, scale
+
+    def _layer_norm(self, i: int, z: Tensor, rows_KB1: Tensor | None) -> tuple[Tensor, Tensor]:
+        normalized, _, scale = aten.native_layer_norm(z, z.shape[-1:], None, None, NORM_EPSILON)
+        return normalized, scale
+
+    # --- backward ----------------------------------------------------------------------------------------------
+
+    def backward(self, grad_KBO: Tensor, tape: Tape) -> None:
+        """Write the gradient of every parameter for the gradient of the outputs."""
+        assert self.grad is not None
+        self._linear_backward(-1, tape.last_inputs, grad_KBO)
+        above = len(self.network.hidden)
+        g = grad_KBO
+        for i in range(len(self.network.hidden) - 1, -1, -1):
+            layer = tape.layers[i]
+            g = self._product(g, self.theta.weights[above].transpose(1, 2))
+            if layer.mask is not None:
+                g = g * layer.mask
+            g = self.network.activation.backward(g, layer.pre_activation, layer.activated)
+            if layer.normalized is not None:
+                g = self._norm_backward(i, g, layer, tape.rows)
+            self._linear_backward(i, layer.inputs, g)
+            above = i
+        if tape.codes is not None:
+            self._embed_backward(g, tape.codes)
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.matmul_dtype is None:
+            return torch.bmm(a, b)
+        return torch.bmm(a.to(self.matmul_dtype), b.to(self.matmul_dtype)).to(a.dtype)
+
+    def _linear_backward(self, i: int, inputs: Tensor, g: Tensor) -> None:
+        assert self.grad is not None
+        weight, bias = self.grad.weights[i], self.grad.biases[i]
+        transposed = inputs.transpose(1, 2)
+        if self.matmul_dtype is None and weight.is_contiguous():
+            torch.bmm(transposed, g, out=weight)
+        else:
+            # Into strided memory the product would be taken one model at a time.
+            weight.copy_(self._product(transposed, g))
+        torch.sum(g, 1, out=bias)
+
+    def _norm_backward(self, i: int, g: Tensor, layer: LayerTape, rows_KB1: Tensor | None) -> Tensor:
+        assert self.grad is not None and layer.normalized is not None and layer.scale is not None
+        normalized, gain = layer.normalized, self.theta.gains[i]
+        torch.sum(g * normalized, 1, keepdim=True, out=self.grad.gains[i])
+        torch.sum(g, 1, keepdim=True, out=self.grad.shifts[i])
+        if self.network.normalization == "layer":
+            g = g * gain
+            mean, mean_product = g.mean(-1, keepdim=True), (g * normalized).mean(-1, keepdim=True)
+            return layer.scale * (g - mean - normalized * mean_product)
+        # Sums over the batch that were just taken serve again: the gain is the same for every row.
+        count: Tensor | float = float(g.shape[1]) if rows_KB1 is None else rows_KB1.sum(1, keepdim=True)
+        centred = g - (self.grad.shifts[i] + normalized * self.grad.gains[i]) / count
+        if rows_KB1 is not None:
+            centred = centred * rows_KB1
+        return centred * (gain * layer.scale)
+
+    def _embed_backward(self, g: Tensor, codes_KBE: Tensor) -> None:
+        assert self.grad is not None
+        first = self.theta.weights[0][:, self.network.n_inputs :]
+        g_embedded = self._product(g, first.transpose(1, 2))
+        start = 0
+        for e, grad in enumerate(self.grad.embeddings):
+            width = grad.shape[-1]
+            index = codes_KBE[..., e : e + 1].expand(-1, -1, width)
+            grad.zero_().scatter_add_(1, index, g_embedded[..., start : start + width])
+            start += width
+
+
+class DenseModule(nn.Module):
+    """One trained dense network as a plain torch module.
+
+    **Shape**: numeric inputs ``(B, D)`` and, where columns are embedded, their levels ``(B, E)`` of integers;
+    outputs ``(B, O)``: logits, or values in the units that the network was trained on.
+    """
+
+    def __init__(self, network: DenseNetwork, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList(nn.Embedding(*shape) for shape in network.embeddings)
+        layers: list[nn.Module] = []
+        for n_in, n_out in zip(network.widths[:-2], network.hidden, strict=True):
+            layers.append(nn.Linear(n_in, n_out, device="meta"))
+            if network.normalization == "batch":
+                layers.append(nn.BatchNorm1d(n_out, eps=NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM))
+            elif network.normalization == "layer":
+                layers.append(nn.LayerNorm(n_out, eps=NORM_EPSILON))
+            layers.append(network.activation.module())
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(network.widths[-2], network.n_outputs, device="meta"))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        if codes is not None:
+            x = torch.cat([x, *(table(codes[:, e]) for e, table in enumerate(self.embeddings))], dim=1)
+        return self.layers(x)
+
+    @property
+    def linear_layers(self) -> list[nn.Linear]:
+        """The dense layers from input to output."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+    def _parameters_by_slot(self) -> dict[str, tuple[Any, str]]:
+        """Module and attribute that hold the parameter of each slot."""
+        places: dict[str, tuple[Any, str]] = {
+            f"embedding{i}": (table, "weight") for i, table in enumerate(self.embeddings)
+        }
+        for i, linear in enumerate(self.linear_layers):
+            places |= {f"weight{i}": (linear, "weight"), f"bias{i}": (linear, "bias")}
+        norms = [layer for layer in self.layers if isinstance(layer, nn.BatchNorm1d | nn.LayerNorm)]
+        for i, norm in enumerate(norms):
+            places |= {f"gain{i}": (norm, "weight"), f"shift{i}": (norm, "bias")}
+            if isinstance(norm, nn.BatchNorm1d):
+                places |= {f"mean{i}": (norm, "running_mean"), f"variance{i}": (norm, "running_var")}
+        return places
+
+    @classmethod
+    def from_row(cls, network: DenseNetwork, theta_P: Tensor, dropout: float = 0.0) -> DenseModule:
+        """The module that computes what the network with these numbers computes; in eval mode."""
+        module = cls(network, dropout)
+        places = module._parameters_by_slot()
+        for name, slot in network.slots.items():
+            value = slot.view(theta_P.detach().cpu()[None])[0]
+            holder, attribute = places[name]
+            # A torch Linear keeps its weight as (outputs, inputs).
+            value = (value.t() if name.startswith("weight") else value).clone().contiguous()
+            is_buffer = attribute.startswith("running")
+            setattr(holder, attribute, value if is_buffer else nn.Parameter(value))
+        return module.eval()
+
+    def to_row(self, network: DenseNetwork) -> Tensor:
+        """The inverse of :meth:`from_row`."""
+        places = self._parameters_by_slot()
+        parts = []
+        for name in network.slots:
+            holder, attribute = places[name]
+            value = getattr(holder, attribute).detach()
+            parts.append((value.t() if name.startswith("weight") else value).reshape(-1))
+        return torch.cat(parts)

@@ -1,0 +1,1 @@
+"""The target side: encode y, the loss of each sample, decode outputs to labels, values and probabilities."""

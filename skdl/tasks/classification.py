@@ -1,0 +1,104 @@
+"""Labels to training targets, network outputs to probabilities and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from torch import Tensor
+
+from skdl.tasks.losses import CLASSIFICATION_LOSSES, CustomLoss, Loss
+
+
+class ClassificationTask:
+    """Binary, multiclass and multilabel targets.
+
+    Parameters
+    ----------
+    loss : str or callable
+        A name in ``CLASSIFICATION_LOSSES``, or a function of ``(logits, target)``. A function sees one logit per
+        class, also where there are two classes, and targets of class indices; for multilabel targets one logit
+        per label and targets of 0 and 1.
+    """
+
+    def __init__(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.loss_parameter = loss
+
+    def fit(self, y: NDArray, classes: ArrayLike | None = None) -> ClassificationTask:
+        """Learn the classes. ``classes`` names them where ``y`` may not hold them all."""
+        check_classification_targets(y)
+        self.is_multilabel = type_of_target(y).startswith("multilabel")
+        if self.is_multilabel:
+            self.classes = np.arange(y.shape[1]) if classes is None else np.asarray(classes)
+        else:
+            self.classes = np.unique(y if classes is None else np.asarray(classes))
+        own = callable(self.loss_parameter)
+        #: Two classes take one logit, that of the second class.
+        self.is_binary = not self.is_multilabel and len(self.classes) == 2 and not own
+        self.n_outputs = 1 if self.is_binary else len(self.classes)
+        return self
+
+    @property
+    def loss(self) -> Loss:
+        if not isinstance(self.loss_parameter, str):
+            return CustomLoss(self.loss_parameter)
+        one_of_many, yes_or_no = CLASSIFICATION_LOSSES[self.loss_parameter]
+        return yes_or_no if self.is_binary or self.is_multilabel else one_of_many
+
+    @property
+    def output_activation(self) -> str:
+        return "logistic" if self.is_binary or self.is_multilabel else "softmax"
+
+    def encode(self, y: NDArray, dtype: torch.dtype) -> Tensor:
+        """Class indices ``(n,)``, or 0 and 1 ``(n, O)`` for binary and multilabel targets.
+
+        Raises
+        ------
+        ValueError
+            If y holds labels that were not there in ``fit``.
+        """
+        if self.is_multilabel:
+            if y.ndim != 2 or y.shape[1] != len(self.classes):
+                raise ValueError(
+                    f"y has shape {y.shape}, but the model was fitted on {len(self.classes)} labels a sample."
+                )
+            return torch.as_tensor(np.asarray(y.todense() if hasattr(y, "todense") else y, dtype=float), dtype=dtype)
+        index = np.searchsorted(self.classes, y).clip(max=len(self.classes) - 1)
+        unseen = self.classes[index] != y
+        if np.any(unseen):
+            labels = np.unique(y[unseen]).tolist()
+            raise ValueError(
+                f"y contains labels that the model does not know: {labels}. It knows {self.classes.tolist()}. "
+                "Name every label in `classes` at the first call of partial_fit."
+            )
+        if self.is_binary:
+            return torch.as_tensor(index[:, None], dtype=dtype)
+        return torch.as_tensor(index, dtype=torch.int64)
+
+    def probabilities(self, output: NDArray) -> NDArray[np.float64]:
+        """Probabilities ``(n, C)`` from outputs ``(n, O)``; each label's own for multilabel targets."""
+        if self.is_multilabel:
+            return expit(output)
+        if self.is_binary:
+            return np.stack([expit(-output[:, 0]), expit(output[:, 0])], axis=1)
+        return softmax(output, axis=1)
+
+    def log_probabilities(self, output: NDArray) -> NDArray[np.float64]:
+        """Logarithms of :meth:`probabilities`, exact where those round to 0."""
+        if self.is_multilabel:
+            return log_expit(output)
+        if self.is_binary:
+            return np.stack([log_expit(-output[:, 0]), log_expit(output[:, 0])], axis=1)
+        return log_softmax(output, axis=1)
+
+    def decode(self, output: NDArray) -> NDArray:
+        """Labels from outputs ``(n, O)``."""
+        if self.is_multilabel:
+            return (output > 0).astype(int)
+        if self.is_binary:
+            return self.classes[(output[:, 0] > 0).astype(int)]
+        return self.classes[output.argmax(axis=1)]

@@ -1,0 +1,78 @@
+"""Values to training targets and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skdl.tasks.losses import REGRESSION_LOSSES, CustomLoss, Loss
+
+
+class RegressionTask:
+    """One or several numeric targets, standardised for training; counts are divided by their mean.
+
+    Parameters
+    ----------
+    loss : str or callable
+        A name in ``REGRESSION_LOSSES``, or a function of ``(prediction, target)``, both standardised: shapes
+        ``(n,)``, or ``(n, O)`` where there are several targets.
+    """
+
+    output_activation = "identity"
+
+    def __init__(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.loss_parameter = loss
+        self.has_log_link = loss == "poisson"
+
+    def fit(self, y: NDArray, sample_weight: NDArray | None = None) -> RegressionTask:
+        """Learn location and scale of each target from weighted training rows."""
+        self._check_link(y)
+        self.is_single = y.ndim == 1
+        values = y.reshape(len(y), -1).astype(np.float64)
+        self.n_outputs = values.shape[1]
+        # Dividing by the largest value first keeps the squares of huge values finite.
+        largest = np.abs(values).max(axis=0)
+        largest[largest == 0] = 1
+        unit = values / largest
+        mean = np.average(unit, axis=0, weights=sample_weight)
+        if self.has_log_link:
+            self.location = np.zeros(self.n_outputs)
+            self.scale = np.where(mean > 0, mean, 1) * largest
+        else:
+            deviation = np.sqrt(np.average((unit - mean) ** 2, axis=0, weights=sample_weight))
+            constant = deviation < 10 * np.finfo(float).eps
+            self.location = mean * largest
+            self.scale = np.where(constant, 1, deviation * largest)
+            self.scale[self.scale < np.finfo(float).tiny] = 1
+        return self
+
+    def _check_link(self, y: NDArray) -> None:
+        if self.has_log_link and np.any(y < 0):
+            raise ValueError(
+                "loss='poisson' needs targets that are not negative; y has negative values. "
+                "Use loss='squared_error', or shift y."
+            )
+
+    @property
+    def loss(self) -> Loss:
+        if not isinstance(self.loss_parameter, str):
+            return CustomLoss(self.loss_parameter)
+        return REGRESSION_LOSSES[self.loss_parameter]
+
+    def encode(self, y: NDArray, dtype: torch.dtype) -> Tensor:
+        """Standardised targets ``(n, O)``."""
+        self._check_link(y)
+        values = y.reshape(len(y), -1)
+        if values.shape[1] != self.n_outputs:
+            raise ValueError(f"y has {values.shape[1]} targets, but the model was fitted on {self.n_outputs}.")
+        return torch.as_tensor((values - self.location) / self.scale, dtype=dtype)
+
+    def decode(self, output: NDArray) -> NDArray[np.float64]:
+        """Values in y's own units, in y's own number of axes, from outputs ``(n, O)``."""
+        output = output.astype(np.float64)
+        values = np.exp(output) * self.scale if self.has_log_link else output * self.scale + self.location
+        return values[:, 0] if self.is_single else values
