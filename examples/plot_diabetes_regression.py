@@ -2,34 +2,60 @@
 Regression on a small table
 ===========================
 
-442 patients, ten measurements each, and the progression of their diabetes a year later. The target is standardised
-for training and predictions come back in its own units.
+442 patients, ten measurements each, and the progression of their diabetes a year later: few rows and a noisy
+target, the ground on which a linear model is hardest to beat.
 """
 
 # %%
-# A network and a linear model
-# ----------------------------
+# Three models on the same folds
+# ------------------------------
 #
-# Ridge is the model to beat: with few rows and a noisy target, a straight line is hard to improve on. Both models
-# see the same folds, and every prediction below is for a row that the model was not fitted on.
+# Columns and target go in as they are: the network scales both, and predicts in the units of ``y``. The first network
+# has no penalty, the second has its ``l1`` tuned inside each training part. Every prediction below is for
+# a patient whom the model had not seen, neither in training nor in tuning.
 
 import numpy as np
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import mean_absolute_error, r2_score
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
 
 from skdl import MLPRegressor
 
 X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
-folds = KFold(5, shuffle=True, random_state=0)
+network = MLPRegressor(hidden_layer_sizes=(64, 32), max_epochs=60, weight_decay=0, random_state=0)
 models = {
     "RidgeCV": RidgeCV(alphas=np.logspace(-3, 3, 13)),
-    "MLPRegressor": MLPRegressor(random_state=0),
-    "MLPRegressor, restrained": MLPRegressor(
-        hidden_layer_sizes=(32,), dropout=0.3, weight_decay=0.1, learning_rate=1e-3, max_epochs=40, random_state=0
-    ),
+    "MLPRegressor": network,
+    "MLPRegressor, tuned l1": GridSearchCV(network, {"l1": [0, 1e-3, 3e-3, 1e-2]}, cv=3, n_jobs=2),
 }
+folds = KFold(5, shuffle=True, random_state=0)
 predictions = {name: cross_val_predict(model, X, y, cv=folds) for name, model in models.items()}
+
+# %%
+# The scores
+# ----------
+#
+# With its penalty tuned the network comes level with the linear model and does not pass it: differences of this size
+# are chance with 442 patients, and there is little here that a straight line would miss. A network pays off where
+# effects bend or act together, and on tables with more rows than this one.
+
 for name, prediction in predictions.items():
-    print(f"{name:25} R2 {r2_score(y, prediction):.3f}   mean error {mean_absolute_error(y, prediction):.1f}")
+    r2, error = r2_score(y, prediction), mean_absolute_error(y, prediction)
+    print(f"{name:23} R2 {r2:.3f}   mean absolute error {error:.1f}")
+
+# %%
+# Predicted against actual
+# ------------------------
+#
+# Both models draw the extremes towards the middle, as they must where the measurements explain half of the variance.
+
+import matplotlib.pyplot as plt
+
+fig, axes = plt.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True, layout="constrained")
+for ax, name in zip(axes, ["RidgeCV", "MLPRegressor, tuned l1"], strict=True):
+    ax.scatter(y, predictions[name], s=12, alpha=0.6)
+    ax.axline((150, 150), slope=1, color="gray", linestyle="--")
+    ax.set(title=f"{name}: R2 {r2_score(y, predictions[name]):.2f}", xlabel="actual progression", aspect="equal")
+axes[0].set_ylabel("predicted progression")
+plt.show()

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from skdl.data.frames import Column, Kind, frame_columns, is_frame
+from skdl.data.piecewise import PiecewiseLinearEncoder
 from skdl.data.table import DenseTable, SparseTable, Table
 
 #: Categorical columns with more levels than this are embedded.
@@ -217,6 +218,8 @@ class TableEncoder:
     ----------
     numeric_scaling : {"robust", "standard", None}
         See :class:`NumericEncoder`.
+    numeric_embedding : {None, "piecewise_linear"}
+        See :class:`PiecewiseLinearEncoder`; its columns stand beside the scaled ones.
     dtype : torch.dtype
         Of the encoded numbers.
 
@@ -228,33 +231,53 @@ class TableEncoder:
         Levels and width of each column that is left to an embedding.
     """
 
-    def __init__(self, numeric_scaling: str | None = "robust", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        numeric_scaling: str | None = "robust",
+        numeric_embedding: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.numeric_scaling = numeric_scaling
+        self.numeric_embedding = numeric_embedding
         self.dtype = dtype
 
-    def fit(self, X: Any, rows: NDArray[np.intp], weight: Weights = None) -> TableEncoder:
-        """Learn from the given rows, with their weights, of a numeric array, a frame, or a CSR matrix."""
+    def fit(
+        self, X: Any, y: NDArray, rows: NDArray[np.intp], weight: Weights = None, classification: bool = False
+    ) -> TableEncoder:
+        """Learn from the given rows of a numeric array, a frame, or a CSR matrix, their targets and weights."""
         self.layout: _Layout | None = None
         self.categorical: list[CategoricalEncoder] = []
         self.embeddings: tuple[tuple[int, int], ...] = ()
         if sp.issparse(X):
             return self._fit_sparse(X[rows])
         self.is_sparse = False
-        self.numeric = NumericEncoder(self.numeric_scaling)
         if not is_frame(X):
-            self.numeric.fit(lambda j: X[rows, j], X.shape[1], weight)
-            self.n_outputs = self.numeric.n_outputs
+            self._fit_numbers(lambda j: X[rows, j], X.shape[1], y, weight, classification)
+            self.n_outputs = self._n_numbers
             return self
         columns = frame_columns(X)
         self.layout = _Layout.of(columns)
         numbers = self._numbers(columns)
-        self.numeric.fit(lambda j: numbers[j][rows], len(numbers), weight)
+        self._fit_numbers(lambda j: numbers[j][rows], len(numbers), y, weight, classification)
         self.categorical = [CategoricalEncoder().fit(columns[i].values[rows]) for i in self.layout.categorical]
         self.embeddings = tuple(
             (len(c.levels) + 1, embedding_width(len(c.levels))) for c in self.categorical if c.is_embedded
         )
-        self.n_outputs = self.numeric.n_outputs + sum(c.n_outputs for c in self.categorical)
+        self.n_outputs = self._n_numbers + sum(c.n_outputs for c in self.categorical)
         return self
+
+    def _fit_numbers(
+        self, column: Callable[[int], NDArray], n_columns: int, y: NDArray, weight: Weights, classification: bool
+    ) -> None:
+        self.numeric = NumericEncoder(self.numeric_scaling).fit(column, n_columns, weight)
+        self.piecewise = None
+        if self.numeric_embedding == "piecewise_linear":
+            self.piecewise = PiecewiseLinearEncoder().fit(column, n_columns, y, weight, classification)
+
+    @property
+    def _n_numbers(self) -> int:
+        """How many encoded columns come of numeric ones."""
+        return self.numeric.n_outputs + (self.piecewise.n_outputs if self.piecewise else 0)
 
     def _fit_sparse(self, X: Any) -> TableEncoder:
         """Scale to at most 1 without moving zeros."""
@@ -308,10 +331,13 @@ class TableEncoder:
             return
         for start in range(0, len(out), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            self.numeric.transform(rows_of(rows), out[rows, :width])
+            x = rows_of(rows)
+            self.numeric.transform(x, out[rows, :width])
+            if self.piecewise is not None:
+                self.piecewise.transform(x, out[rows, width : self._n_numbers])
 
     def _transform_categories(self, columns: list[Column], out: NDArray) -> torch.Tensor | None:
-        start = self.numeric.n_outputs
+        start = self._n_numbers
         codes = []
         for encoder, column in zip(self.categorical, columns, strict=True):
             values = np.full(len(out), None) if column.is_empty else column.values

@@ -6,7 +6,7 @@ equal plans are trained side by side, whatever their settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -96,24 +96,6 @@ class State:
     n_steps: int = 0
 
 
-class Monitor:
-    """What a job is told while it trains, and may answer. The default listens and says nothing."""
-
-    #: Whether :meth:`score` is to be called.
-    scores = False
-
-    def on_epoch_begin(self) -> None:
-        """An epoch starts."""
-
-    def on_epoch_end(self, snapshot: Callable[[], Tensor], history: list[EpochRecord]) -> bool:
-        """An epoch ended. ``snapshot()`` is a copy of the parameters. Return True to stop."""
-        return False
-
-    def score(self, output: NDArray, snapshot: Callable[[], Tensor]) -> float:
-        """Score of the validation outputs ``(n, O)``, larger is better."""
-        raise NotImplementedError
-
-
 @dataclass(frozen=True)
 class EpochRecord:
     """One row of a job's history."""
@@ -126,12 +108,45 @@ class EpochRecord:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch that a job has just ended. ``snapshot()`` is a copy of its parameters."""
+
+    job: Job
+    history: list[EpochRecord]
+    snapshot: Callable[[], Tensor]
+
+
+class Monitor:
+    """What a fit is told while it trains, and may answer. The default listens and says nothing.
+
+    Jobs of one fit, such as the members of an ensemble, share a monitor.
+    """
+
+    #: Whether :meth:`score` is to be called.
+    scores = False
+
+    def on_epoch_begin(self) -> None:
+        """An epoch of the fit starts."""
+
+    def on_epoch_end(self, epochs: list[Epoch]) -> bool:
+        """An epoch ended for those jobs of the fit that are still training. Return True to stop them."""
+        return False
+
+    def score(self, job: Job, output: NDArray, snapshot: Callable[[], Tensor]) -> float:
+        """Score of a job's validation outputs ``(n, O)``, larger is better."""
+        raise NotImplementedError
+
+
 StopReason = Literal["max_epochs", "early_stopping", "callback", "interrupted", "diverged"]
 
 
 @dataclass
 class Job:
-    """One network to be trained on one set of samples."""
+    """One network to be trained on one set of samples.
+
+    ``member`` numbers the networks of one fit, which share a monitor.
+    """
 
     plan: Plan
     settings: Settings
@@ -140,6 +155,7 @@ class Job:
     validation: Samples | None = None
     start: State | None = None
     monitor: Monitor = field(default_factory=Monitor)
+    member: int = 0
 
 
 @dataclass
@@ -154,10 +170,15 @@ class Result:
     reason: StopReason
     best_epoch: int
 
-    def history_table(self) -> NDArray[np.void]:
-        """The history with one row an epoch and one named column a quantity."""
-        columns = [
-            (name, np.int64 if name == "epoch" else np.float64) for name in EpochRecord.__dataclass_fields__
-        ]
-        rows = [tuple(getattr(record, name) for name, _ in columns) for record in self.history]
-        return np.array(rows, dtype=columns)
+
+def history_table(results: Sequence[Result]) -> NDArray[np.void]:
+    """The history of a fit: one row an epoch, the mean of the jobs that were training, one named column a quantity."""
+    names = list(EpochRecord.__dataclass_fields__)
+    columns = [(name, np.int64 if name == "epoch" else np.float64) for name in names]
+    n_epochs = max(len(result.history) for result in results)
+    table = np.empty(n_epochs, dtype=columns)
+    for e in range(n_epochs):
+        records = [result.history[e] for result in results if len(result.history) > e]
+        for name in names:
+            table[name][e] = np.mean([getattr(record, name) for record in records])
+    return table

@@ -7,11 +7,10 @@ import copy
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from skdl.data.table import Table
 from skdl.engine.device import threads_for
-from skdl.nn.dense import DenseModule
 
 #: Rows at a time: what a layer of ordinary width holds then stays in the processor's cache.
 CHUNK_ROWS = 512
@@ -20,14 +19,14 @@ CHUNK_ROWS = 512
 ROW_MULTIPLE = 8
 
 
-def network_outputs(module: DenseModule, table: Table, device: str = "cpu") -> NDArray:
-    """Outputs ``(n, O)`` of a network in eval mode, in the network's own precision.
+def network_outputs(module: nn.Module, table: Table, device: str = "cpu") -> NDArray:
+    """Outputs ``(n, O)`` of a network in eval mode, or ``(M, n, O)`` of an ensemble, in its own precision.
 
     The network itself stays where it is: on another device than the CPU a copy of it is used.
     """
     if device != "cpu":
         module, table = copy.deepcopy(module).to(device), table.to(device)
-    n_numbers = sum(linear.weight.numel() for linear in module.linear_layers)
+    n_numbers = sum(parameter.numel() for parameter in module.parameters())
     n_rows = len(table)
     parts = []
     with torch.inference_mode(), threads_for(n_numbers * min(n_rows, CHUNK_ROWS)):
@@ -35,8 +34,8 @@ def network_outputs(module: DenseModule, table: Table, device: str = "cpu") -> N
             stop = min(start + CHUNK_ROWS, n_rows)
             x, codes = table.slice(start, stop)
             output = module(_filled_up(x), None if codes is None else _filled_up(codes))
-            parts.append(output[: stop - start].cpu().numpy())
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            parts.append(output[..., : stop - start, :].cpu().numpy())
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
 
 def _filled_up(x: Tensor) -> Tensor:

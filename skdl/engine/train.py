@@ -22,7 +22,7 @@ from torch import Tensor
 
 from skdl.engine.batches import Batches, DropoutMasks
 from skdl.engine.device import Streams, threads_for
-from skdl.engine.job import EpochRecord, Job, Plan, Result, Samples, State, StopReason
+from skdl.engine.job import Epoch, EpochRecord, Job, Monitor, Plan, Result, Samples, State, StopReason
 from skdl.engine.optimizers import RULES, StackedOptimizer
 from skdl.engine.schedules import PlateauRule
 from skdl.nn.dense import DenseStack
@@ -83,8 +83,8 @@ def step_multiplications(jobs: Sequence[Job]) -> int:
 def train_epoch(stack: Stack) -> None:
     """One pass over the rows of every job of the stack, and what is decided after it."""
     started = time.perf_counter()
-    for run in stack.runs:
-        run.job.monitor.on_epoch_begin()
+    for monitor in stack.monitors:
+        monitor.on_epoch_begin()
     learning_rates, rates = stack.learning_rates()
     for step, batch in enumerate(stack.batches.epoch([run.streams.shuffle for run in stack.runs])):
         k, n_rows = batch.weight_KB.shape
@@ -196,6 +196,10 @@ class Stack:
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
         jobs = [run.job for run in runs]
+        #: The monitor of each fit, and the places of its jobs.
+        self.monitors: dict[Monitor, list[int]] = defaultdict(list)
+        for k, job in enumerate(jobs):
+            self.monitors[job.monitor].append(k)
         self.plan = plan = jobs[0].plan
         settings = [job.settings for job in jobs]
         self.theta_KP = torch.stack([run.theta_P for run in runs]).to(plan.device)
@@ -265,9 +269,13 @@ class Stack:
         elif any(keep):
             kept = torch.tensor(keep, device=self.theta_KP.device)
             self.kept_KP[kept] = self.theta_KP[kept]
-        for k, run in enumerate(self.runs):
-            if run.job.monitor.on_epoch_end(lambda k=k: self.theta_KP[k].cpu(), run.history):
-                run.reason = run.reason or "callback"
+        for monitor, places in self.monitors.items():
+            epochs = [
+                Epoch(self.runs[k].job, self.runs[k].history, lambda k=k: self.theta_KP[k].cpu()) for k in places
+            ]
+            if monitor.on_epoch_end(epochs):
+                for k in places:
+                    self.runs[k].reason = self.runs[k].reason or "callback"
 
     def release(self) -> None:
         """Hand the runs their rows back, so that another stack can take them on."""
@@ -336,7 +344,9 @@ class Evaluation:
             score = -loss
             if job.monitor.scores and math.isfinite(loss):
                 rows = torch.cat([output[k] for output in outputs if len(output) > k])
-                score = job.monitor.score(rows[: self.batches.lengths[k]].numpy(), lambda k=k: theta_KP[k].cpu())
+                score = job.monitor.score(
+                    job, rows[: self.batches.lengths[k]].numpy(), lambda k=k: theta_KP[k].cpu()
+                )
             validations[place] = Validation(loss, score)
         return validations
 

@@ -21,19 +21,20 @@ from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
-from skdl.engine.job import Job, Plan, Result, Samples, Settings, State
-from skdl.engine.optimizers import OptimizerKind
+from skdl.engine.folds import Fold, cross_folds, random_folds
+from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history_table
+from skdl.engine.optimizers import RULES, OptimizerKind
 from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.engine.train import train
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.parameters import TrainingParameters
 from skdl.estimators.validation import check_target, check_weight
-from skdl.nn.dense import DenseModule, DenseNetwork
+from skdl.nn.dense import DenseEnsemble, DenseModule, DenseNetwork
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.regression import RegressionTask
 
@@ -41,6 +42,10 @@ from skdl.tasks.regression import RegressionTask
 EARLY_STOPPING_ROWS = 500
 #: Steps that "auto" epochs aim at, and the bounds of what they may come to.
 AUTO_STEPS, AUTO_EPOCHS = 3000, (30, 150)
+#: Networks of an "auto" ensemble.
+AUTO_MEMBERS = 8
+#: Share of the rows that a lone network holds out.
+LONE_VALIDATION_FRACTION = 0.1
 
 
 def auto_batch_size(n_rows: int) -> int:
@@ -130,31 +135,49 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         """
         self._validate_params()
         data = self._check_data(X, y, sample_weight, reset=not self._goes_on())
-        random_state = check_random_state(self.random_state)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
         held_out = self._check_validation(X_val, y_val, sample_weight_val)
-        train_rows, validation_rows = data.rows, data.rows[:0]
-        if held_out is None and self._stops_early(len(data.rows)):
-            train_rows, validation_rows = self._split(data, random_state)
-        self._prepare(data, train_rows)
-        table = self._encoder.transform(data.X)
-        samples = self._samples(table, data, train_rows)
-        validation, scorer = None, None
-        if held_out is not None:
-            validation = self._samples(self._encoder.transform(held_out.X), held_out, held_out.rows)
-        elif len(validation_rows):
-            validation = self._samples(table, data, validation_rows)
-        if validation is not None and self.scoring is not None:
-            scorer = self._make_scorer(*((held_out, held_out.rows) if held_out else (data, validation_rows)))
-        settings = self._settings(samples, stops=self._stops_early(len(data.rows), held_out is not None))
-        context = self._init_callback_context(max_subtasks=settings.max_epochs)
+        random_state = check_random_state(self.random_state)
+        stops = self._stops_early(len(data.rows), held_out is not None)
+        n_members = self._n_members(stops and held_out is None)
+        seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)
+        folds = self._folds(data, n_members, random_state) if stops and held_out is None else None
+        self._prepare(data, data.rows if folds is None or n_members > 1 else folds[0].train)
+        context = self._init_callback_context(max_subtasks=None)
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context.call_on_fit_task_begin(estimator=self, **shown)
-        start = self._state() if self._goes_on() else None
-        monitor = FitMonitor(self, self._module, context, shown, scorer)
-        self._run(Job(self._plan(settings, samples), settings, samples, seed, validation, start, monitor))
+        monitor = FitMonitor(self, self._module, context if hasattr(self, "_skl_callbacks") else None, shown)
+        folds = folds or [Fold(data.rows, data.rows[:0])] * n_members
+        self._run(self._jobs(data, folds, held_out, seeds, stops, monitor))
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
+
+    def _jobs(
+        self,
+        data: _Data,
+        folds: list[Fold],
+        held_out: _Data | None,
+        seeds: NDArray[np.int_],
+        stops: bool,
+        monitor: FitMonitor,
+    ) -> list[Job]:
+        """A job for each member: its rows to train on and to be validated on, and where it starts."""
+        table = self._encoder.transform(data.X)
+        training = [self._samples(table, data, fold.train) for fold in folds]
+        validation: list[Samples | None] = [None] * len(folds)
+        if held_out is not None:
+            validation = [self._samples(self._encoder.transform(held_out.X), held_out, held_out.rows)] * len(folds)
+        elif stops:
+            validation = [self._samples(table, data, fold.held_out) for fold in folds]
+        if validation[0] is not None and self.scoring is not None:
+            monitor.listen([self._scorer(held_out or data, held_out.rows if held_out else fold.held_out) for fold in folds])
+        settings = self._settings(training[0], stops=stops)
+        plan = self._plan(training[0])
+        starts = self._states(len(folds)) if self._goes_on() else [None] * len(folds)
+        members = zip(training, seeds, validation, starts, strict=True)
+        return [
+            Job(plan, settings, samples, int(seed), validated, start, monitor, m)
+            for m, (samples, seed, validated, start) in enumerate(members)
+        ]
 
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
@@ -171,13 +194,16 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             )
         samples = self._samples(self._encoder.transform(data.X), data, data.rows)
         settings = self._settings(samples, stops=False, epochs=1, schedule=Schedule())
-        start = None if is_first else self._state()
-        # Each call continues the stream of random numbers where a lone fit would.
-        job = Job(
-            self._plan(settings, samples), settings, samples, seed + (start.n_steps if start else 0), None, start,
-            FitMonitor(self, self._module),
-        )
-        self._run(job, keeps_moments=True)
+        n_members = self._n_members(stops=False) if is_first else len(self._optimizer_states)
+        starts = [None] * n_members if is_first else self._states(n_members)
+        monitor = FitMonitor(self, self._module)
+        # Another call draws other orders and masks.
+        seeds = check_random_state(seed + self.t_).randint(np.iinfo(np.int32).max, size=n_members)
+        jobs = [
+            Job(self._plan(samples), settings, samples, int(member_seed), None, start, monitor, m)
+            for m, (member_seed, start) in enumerate(zip(seeds, starts, strict=True))
+        ]
+        self._run(jobs, keeps_moments=True)
         return self
 
     def _goes_on(self) -> bool:
@@ -211,25 +237,26 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             return has_validation or n_rows >= EARLY_STOPPING_ROWS
         return bool(self.early_stopping)
 
-    def _split(self, data: _Data, random_state: np.random.RandomState) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Training and held-out rows; stratified by class where every class has rows for both."""
-        from sklearn.model_selection import train_test_split
+    def _n_members(self, stops: bool) -> int:
+        if self.n_members == "auto":
+            return AUTO_MEMBERS if stops else 1
+        return self.n_members
 
-        n_held_out = math.ceil(self.validation_fraction * len(data.rows))
-        if len(data.rows) - n_held_out < 1:
+    def _folds(self, data: _Data, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
+        """The rows that each member trains on and holds out."""
+        n_rows = len(data.rows)
+        crosses = self.validation_fraction == "auto" and n_members > 1
+        fraction = 1 / n_members if crosses else self.validation_fraction
+        fraction = LONE_VALIDATION_FRACTION if fraction == "auto" else fraction
+        if math.ceil(fraction * n_rows) >= n_rows or (crosses and n_rows < n_members):
             raise ValueError(
-                f"early_stopping needs rows to train on and rows to hold out; there are {len(data.rows)} in all. "
+                f"Early stopping needs rows to train on and rows to hold out; there are {n_rows} in all. "
                 "Set early_stopping=False."
             )
-        stratify = None
-        if is_classifier(self) and data.y.ndim == 1:
-            labels, counts = np.unique(data.y[data.rows], return_counts=True)
-            if counts.min() >= 2 and min(n_held_out, len(data.rows) - n_held_out) >= len(labels):
-                stratify = data.y[data.rows]
-        train_rows, held_out = train_test_split(
-            data.rows, test_size=n_held_out, random_state=random_state, stratify=stratify
-        )
-        return np.sort(train_rows), np.sort(held_out)
+        y = data.y[data.rows]
+        if crosses:
+            return cross_folds(data.rows, y, n_members, random_state)
+        return random_folds(data.rows, y, n_members, fraction, random_state)
 
     def _prepare(self, data: _Data, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         """Fit the task on all rows' labels or the training rows' values, and the encoder on training rows."""
@@ -244,7 +271,9 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self.n_outputs_ = self._task.n_outputs
         self.out_activation_ = self._task.output_activation
         self._encoder = self._make_encoder(self._torch_dtype())
-        self._encoder.fit(data.X, train_rows, data.weight_of(train_rows))
+        self._encoder.fit(
+            data.X, data.y[train_rows], train_rows, data.weight_of(train_rows), classification=is_classifier(self)
+        )
         self.t_ = 0
 
     def _torch_dtype(self) -> torch.dtype:
@@ -280,7 +309,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             raise ValueError(f"class_weight={class_weight!r} gives every sample the weight 0.")
         return by_class if weight is None else by_class * weight
 
-    def _make_scorer(self, data: _Data, rows: NDArray[np.intp]) -> ValidationScorer:
+    def _scorer(self, data: _Data, rows: NDArray[np.intp]) -> ValidationScorer:
         from sklearn.metrics import check_scoring
 
         return ValidationScorer(
@@ -313,7 +342,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     def _batch_size(self, samples: Samples) -> int:
         return auto_batch_size(len(samples)) if self.batch_size == "auto" else self.batch_size
 
-    def _plan(self, settings: Settings, samples: Samples) -> Plan:
+    def _plan(self, samples: Samples) -> Plan:
         device = resolve_device(self.device)
         if self.dtype == "bfloat16" and device == "cpu":
             raise ValueError("dtype='bfloat16' needs a GPU, and this fit runs on the CPU. Use dtype='float32'.")
@@ -327,61 +356,69 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
         )
 
-    def _module(self, theta_P: torch.Tensor) -> DenseModule:
-        return DenseModule.from_row(self._make_network(self._encoder, self.n_outputs_), theta_P, self.dropout)
-
-    def _state(self) -> State:
-        """Parameters and optimiser state to go on from."""
+    def _module(self, rows: list[torch.Tensor]) -> DenseModule | DenseEnsemble:
+        """The network with these numbers, or the ensemble of several."""
         network = self._make_network(self._encoder, self.n_outputs_)
-        theta_P = self.network_.to_row(network)
-        if len(theta_P) != network.n_numbers:
+        modules = [DenseModule.from_row(network, theta_P, self.dropout) for theta_P in rows]
+        return modules[0] if len(modules) == 1 else DenseEnsemble(modules)
+
+    def _members(self) -> list[DenseModule]:
+        return list(self.network_.members) if isinstance(self.network_, DenseEnsemble) else [self.network_]
+
+    def _states(self, n_members: int) -> list[State]:
+        """Parameters and optimiser states to go on from."""
+        network = self._make_network(self._encoder, self.n_outputs_)
+        rows = [module.to_row(network).to(self._torch_dtype()) for module in self._members()]
+        if len(rows) != n_members or len(rows[0]) != network.n_numbers:
             raise ValueError(
                 "The architecture was changed since the last fit, so training cannot go on from there. "
                 "Set warm_start=False, or give the parameters of the network back their values."
             )
-        moments, n_steps = self._optimizer_state
-        if not moments or moments[0].shape != theta_P.shape or moments[0].dtype != self._torch_dtype():
-            moments, n_steps = [], 0
-        return State(theta_P.to(self._torch_dtype()), moments, n_steps)
+        states = []
+        for theta_P, (moments, n_steps) in zip(rows, self._optimizer_states, strict=True):
+            fits = len(moments) == RULES[self.optimizer].n_moments and moments[0].dtype == theta_P.dtype
+            states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
+        return states
 
-    def _run(self, job: Job, keeps_moments: bool = False) -> None:
-        """Train and take the result on."""
-        (result,) = train([job])
-        self._report(result)
-        self.network_ = self._module(result.state.theta_P)
+    def _run(self, jobs: list[Job], keeps_moments: bool = False) -> None:
+        """Train and take the results on."""
+        results = train(jobs)
+        self._report(results)
+        self.network_ = self._module([result.state.theta_P for result in results])
         keeps_moments = keeps_moments or self.warm_start
-        self._optimizer_state = (result.state.moments if keeps_moments else [], result.state.n_steps)
-        self.history_ = result.history_table()
-        self.n_iter_ = len(result.history)
+        self._optimizer_states = [
+            (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results
+        ]
+        self.history_ = history_table(results)
+        self.n_iter_ = len(self.history_)
         self.loss_curve_ = self.history_["loss"].tolist()
-        self.loss_ = self.loss_curve_[max(result.best_epoch - 1, 0)] if self.loss_curve_ else math.nan
-        self.t_ += self.n_iter_ * len(job.train)
-        self.n_layers_ = len(self.network_.linear_layers) + 1
-        is_validated = job.validation is not None
+        kept = [result.history[max(result.best_epoch - 1, 0)].loss for result in results if result.history]
+        self.loss_ = float(np.mean(kept)) if kept else math.nan
+        self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
+        self.n_layers_ = len(self._members()[0].linear_layers) + 1
+        is_validated = jobs[0].validation is not None
         self.validation_scores_ = self.history_["validation_score"].tolist() if is_validated else None
         self.best_validation_score_ = max(self.validation_scores_, default=math.nan) if is_validated else None
         self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
 
-    def _report(self, result: Result) -> None:
+    def _report(self, results: list[Result]) -> None:
         """Say what went otherwise than planned."""
-        if result.reason == "diverged":
-            epoch = len(result.history)
-            remedy = (
-                f"Lower learning_rate (it is {self.learning_rate:g}), set gradient_clip, or scale features and target."
-            )
-            if result.best_epoch == 0:
-                raise ValueError(f"Training diverged: the loss is not finite in epoch {epoch}. {remedy}")
+        remedy = f"Lower learning_rate (it is {self.learning_rate:g}), set gradient_clip, or scale features and target."
+        diverged = [result for result in results if result.reason == "diverged"]
+        if diverged:
+            worst = min(diverged, key=lambda result: result.best_epoch)
+            what = f"Training diverged: the loss is not finite in epoch {len(worst.history)}."
+            if worst.best_epoch == 0:
+                raise ValueError(f"{what} {remedy}")
             warnings.warn(
-                f"Training diverged: the loss is not finite in epoch {epoch}. The parameters of epoch "
-                f"{result.best_epoch} are kept. {remedy}",
-                ConvergenceWarning,
-                stacklevel=4,
+                f"{what} The parameters of epoch {worst.best_epoch} are kept. {remedy}", ConvergenceWarning, stacklevel=5
             )
-        if result.reason == "interrupted":
+        if any(result.reason == "interrupted" for result in results):
+            n_epochs = max(len(result.history) for result in results)
             warnings.warn(
-                f"Training was interrupted in epoch {len(result.history) + 1}. The best parameters so far are kept.",
+                f"Training was interrupted after {n_epochs} epochs. The best parameters so far are kept.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # --- predict -------------------------------------------------------------------------------------------------
@@ -393,7 +430,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         if known is not None and X is known[0]:
             return known[1].astype(np.float64)
         table = self._encoder.transform(self._check_X(X, reset=False))
-        return network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
+        outputs = network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
+        return outputs if outputs.ndim == 2 else self._task.combine(outputs)
 
     def predict(self, X: Any) -> NDArray:
         """Predict labels or values.

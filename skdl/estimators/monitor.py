@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skdl.engine.job import EpochRecord, Monitor
+from skdl.engine.job import Epoch, EpochRecord, Job, Monitor
 
 
 @dataclass
@@ -35,62 +36,72 @@ def _accepts_weight(scorer: Callable[..., float]) -> bool:
 
 
 class FitMonitor(Monitor):
-    """Passes a fit's epochs on to scikit-learn's callbacks, a scorer and the screen.
+    """Passes a fit's epochs on to scikit-learn's callbacks, scorers and the screen.
 
     Parameters
     ----------
     estimator : estimator
         With all fitted attributes that prediction needs, except ``network_``.
     module_of : callable
-        Makes ``network_`` of a row of parameters.
+        Makes ``network_`` of the parameters of the fit's networks, one row each.
     context : sklearn.callback.CallbackContext, optional
         Of the fit; each epoch is a task of it.
     data : dict
         X, y and metadata as callbacks are shown them.
-    scorer : ValidationScorer, optional
     """
 
     def __init__(
         self,
         estimator: Any,
-        module_of: Callable[[Tensor], nn.Module],
+        module_of: Callable[[list[Tensor]], nn.Module],
         context: Any = None,
         data: dict[str, Any] | None = None,
-        scorer: ValidationScorer | None = None,
     ) -> None:
         self.estimator = estimator
         self.module_of = module_of
         self.context = context
         self.data = data or {}
-        self.scorer = scorer
-        self.scores = scorer is not None
+        self.scorers: Sequence[ValidationScorer] = ()
+        # The last parameters of each network: some may stop before others.
+        self.rows: dict[int, Callable[[], Tensor]] = {}
+
+    def listen(self, scorers: Sequence[ValidationScorer]) -> None:
+        """Score each network of the fit by its own scorer."""
+        self.scorers, self.scores = scorers, True
 
     def on_epoch_begin(self) -> None:
         if self.context is not None:
             self.epoch_context = self.context.subcontext(task_name="epoch")
             self.epoch_context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
-    def on_epoch_end(self, snapshot: Callable[[], Tensor], history: list[EpochRecord]) -> bool:
-        if self.estimator.verbose and len(history) % int(self.estimator.verbose) == 0:
-            self._print(history[-1])
+    def on_epoch_end(self, epochs: list[Epoch]) -> bool:
+        if self.estimator.verbose and len(epochs[0].history) % int(self.estimator.verbose) == 0:
+            self._print([epoch.history[-1] for epoch in epochs])
         if self.context is None:
             return False
+        self.rows |= {epoch.job.member: epoch.snapshot for epoch in epochs}
         return self.epoch_context.call_on_fit_task_end(
             estimator=self.estimator,
-            reconstruction_attributes=lambda: {"network_": self.module_of(snapshot())},
+            reconstruction_attributes=lambda: {"network_": self.module_of(self._all_rows())},
             **self.data,
         )
 
-    def score(self, output: NDArray, snapshot: Callable[[], Tensor]) -> float:
-        assert self.scorer is not None
-        view = copy.copy(self.estimator)
-        view.network_ = self.module_of(snapshot())
-        # The scorer asks for predictions on rows whose outputs are already known.
-        view._known_outputs = (self.scorer.X, output)
-        return self.scorer(view)
+    def _all_rows(self) -> list[Tensor]:
+        return [self.rows[member]() for member in sorted(self.rows)]
 
-    def _print(self, record: EpochRecord) -> None:
-        line = f"{type(self.estimator).__name__} epoch {record.epoch}: loss {record.loss:.6g}"
-        if record.validation_loss == record.validation_loss:
-            line += f", validation loss {record.validation_loss:.6g}, score {record.validation_score:.6g}"
-        print(f"{line}, {record.seconds:.2f} s")
+    def score(self, job: Job, output: NDArray, snapshot: Callable[[], Tensor]) -> float:
+        scorer = self.scorers[job.member]
+        view = copy.copy(self.estimator)
+        view.network_ = self.module_of([snapshot()])
+        # The scorer asks for predictions on rows whose outputs are already known.
+        view._known_outputs = (scorer.X, output)
+        return scorer(view)
+
+    def _print(self, records: list[EpochRecord]) -> None:
+        def mean(name: str) -> float:
+            return sum(getattr(record, name) for record in records) / len(records)
+
+        line = f"{type(self.estimator).__name__} epoch {records[0].epoch}: loss {mean('loss'):.6g}"
+        if not math.isnan(records[0].validation_loss):
+            line += f", validation loss {mean('validation_loss'):.6g}, score {mean('validation_score'):.6g}"
+        print(f"{line}, {records[0].seconds:.2f} s")

@@ -36,7 +36,8 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
     batch_size: int | str = "auto"
     max_epochs: int | str = "auto"
     early_stopping: bool | str = "auto"
-    validation_fraction: float = 0.1
+    validation_fraction: float | str = "auto"
+    n_members: int | str = "auto"
     n_iter_no_change: int = 20
     tol: float = 0.0
     scoring: Any = None
@@ -60,7 +61,8 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
+        "n_members": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": PENALTY,
         "scoring": [None, str, callable],
@@ -105,8 +107,11 @@ early_stopping : bool or "auto", default="auto"
     Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their
     score no longer improves, and keep the parameters of the best epoch. "auto" does so from 500 rows on, and
     whenever ``fit`` is given ``X_val``.
-validation_fraction : float in (0, 1), default=0.1
-    Share of the rows to hold out; stratified for classification.
+validation_fraction : float in (0, 1) or "auto", default="auto"
+    Share of the rows that each network holds out, stratified by class or by rank of the target. "auto" lets
+    several networks hold out one fold each, so that every row trains all networks but one; a lone network 10 %.
+n_members : int or "auto", default="auto"
+    Networks to train side by side and average. "auto" is 8 where rows are held out for early stopping, else 1.
 n_iter_no_change : int, default=20
     Epochs without a better validation score before training stops.
 tol : float, default=0

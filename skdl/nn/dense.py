@@ -415,3 +415,17 @@ class DenseModule(nn.Module):
             value = getattr(holder, attribute).detach()
             parts.append((value.t() if name.startswith("weight") else value).reshape(-1))
         return torch.cat(parts)
+
+
+class DenseEnsemble(nn.Module):
+    """Several networks of one shape.
+
+    **Shape**: inputs as for :class:`DenseModule`; outputs ``(M, B, O)``, those of each of the M networks.
+    """
+
+    def __init__(self, members: Sequence[DenseModule]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        return torch.stack([member(x, codes) for member in self.members])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
 
@@ -78,6 +78,12 @@ class ClassificationTask:
         if self.is_binary:
             return torch.as_tensor(index[:, None], dtype=dtype)
         return torch.as_tensor(index, dtype=torch.int64)
+
+    def combine(self, outputs: NDArray) -> NDArray[np.float64]:
+        """Outputs ``(n, O)`` that stand for the mean probabilities of an ensemble's ``(M, n, O)``."""
+        if self.is_binary or self.is_multilabel:
+            return logsumexp(log_expit(outputs), axis=0) - logsumexp(log_expit(-outputs), axis=0)
+        return logsumexp(log_softmax(outputs, axis=-1), axis=0) - np.log(len(outputs))
 
     def probabilities(self, output: NDArray) -> NDArray[np.float64]:
         """Probabilities ``(n, C)`` from outputs ``(n, O)``; each label's own for multilabel targets."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from torch import Tensor
 
 from skdl.tasks.losses import REGRESSION_LOSSES, CustomLoss, Loss
@@ -70,6 +71,12 @@ class RegressionTask:
         if values.shape[1] != self.n_outputs:
             raise ValueError(f"y has {values.shape[1]} targets, but the model was fitted on {self.n_outputs}.")
         return torch.as_tensor((values - self.location) / self.scale, dtype=dtype)
+
+    def combine(self, outputs: NDArray) -> NDArray[np.float64]:
+        """Outputs ``(n, O)`` that stand for the mean prediction of an ensemble's ``(M, n, O)``."""
+        if self.has_log_link:
+            return logsumexp(outputs, axis=0) - np.log(len(outputs))
+        return outputs.mean(axis=0)
 
     def decode(self, output: NDArray) -> NDArray[np.float64]:
         """Values in y's own units, in y's own number of axes, from outputs ``(n, O)``."""

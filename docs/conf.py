@@ -1,0 +1,40 @@
+"""Configuration of Sphinx: `make docs`."""
+
+import warnings
+
+import skdl
+
+project = "skdl"
+author = "The skdl developers"
+project_copyright = "2026, the skdl developers"
+version = release = skdl.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "auto_examples/**/*.ipynb", "auto_examples/**/*.py"]
+
+# The API page names the methods to show: those inherited from scikit-learn link into scikit-learn's own pages.
+numpydoc_show_class_members = False
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skdl"
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+html_show_sourcelink = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "show_memory": False,
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "abort_on_example_error": True,
+}
+
+# plt.show() has no window here.
+warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")

@@ -1,0 +1,110 @@
+"""Piecewise-linear encoding of numeric columns (Gorishniy, Rubachev and Babenko, NeurIPS 2022).
+
+The range of a column is cut into bins; a value becomes one number a bin: 1 for each bin below it, the share of the
+way through its own bin, 0 for each bin above. A linear layer on top is any function with kinks at the bin edges, so
+that thresholds and steps in a column, which a plain network learns slowly, are cheap.
+
+Edges are quantiles, which put them where the data is, together with the thresholds of a decision tree of that one
+column, which puts them where the target changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.float64] | None
+
+#: Encoded columns that the bins of all numeric columns together aim at, and the bounds on the bins of one.
+TOTAL_BINS, FEWEST_BINS, MOST_BINS = 384, 8, 64
+#: Training rows that a bin should have.
+ROWS_PER_BIN = 64
+#: With more numeric columns than this the encoding would be all of the network, so it is left out.
+MOST_COLUMNS = 256
+#: Rows from which edges are found.
+EDGE_ROWS = 10_000
+
+
+def bins_per_column(n_columns: int, n_rows: int) -> int:
+    """How many bins a column gets; 0 where there are too many columns."""
+    if n_columns == 0 or n_columns > MOST_COLUMNS:
+        return 0
+    return int(np.clip(min(TOTAL_BINS // n_columns, n_rows // ROWS_PER_BIN), FEWEST_BINS, MOST_BINS))
+
+
+def tree_thresholds(x: NDArray, y: NDArray, weight: Weights, n_leaves: int, classification: bool) -> NDArray:
+    """Where a decision tree of one column splits it."""
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    tree_class = DecisionTreeClassifier if classification else DecisionTreeRegressor
+    tree = tree_class(max_leaf_nodes=n_leaves, min_samples_leaf=max(5, len(x) // 100), random_state=0)
+    # Trees work in float32; huge values are of no use as thresholds.
+    largest = np.finfo(np.float32).max / 4
+    tree.fit(np.clip(x, -largest, largest)[:, None], y, weight)
+    return tree.tree_.threshold[tree.tree_.feature >= 0]
+
+
+def column_edges(x: NDArray, y: NDArray, weight: Weights, n_bins: int, classification: bool) -> NDArray:
+    """Edges of the bins of one column without missing values; none for a column of two values or fewer."""
+    distinct = np.unique(x)
+    if len(distinct) <= 2:
+        return np.empty(0)
+    quantiles = np.quantile(x, np.linspace(0, 1, max(n_bins // 2, 2) + 1), method="inverted_cdf", weights=weight)
+    thresholds = tree_thresholds(x, y, weight, max(n_bins // 2, 4), classification)
+    edges = np.unique(np.concatenate([quantiles, thresholds, distinct[[0, -1]]]))
+    with np.errstate(over="ignore"):
+        # Bins must have a width that can be divided by.
+        return edges if np.all(np.isfinite(1 / np.diff(edges))) and np.isfinite(edges[-1] - edges[0]) else np.empty(0)
+
+
+class PiecewiseLinearEncoder:
+    """Bins of every numeric column, and the encoding by them."""
+
+    def fit(
+        self,
+        columns: Callable[[int], NDArray],
+        n_columns: int,
+        y: NDArray,
+        weight: Weights,
+        classification: bool,
+    ) -> PiecewiseLinearEncoder:
+        """Learn from ``columns(j)``, the training values of column j, NaN where missing, and the target."""
+        n_bins = bins_per_column(n_columns, len(y))
+        sample = slice(None, None, max(len(y) // EDGE_ROWS, 1))
+        y = y[sample]
+        weight = None if weight is None else weight[sample]
+        self.edges: list[NDArray] = []
+        self.means: list[NDArray] = []
+        for j in range(n_columns):
+            x = np.asarray(columns(j)[sample], dtype=np.float64)
+            present = ~np.isnan(x)
+            edges = np.empty(0)
+            if n_bins and present.any():
+                present_weight = None if weight is None else weight[present]
+                edges = column_edges(x[present], y[present], present_weight, n_bins, classification)
+            self.edges.append(edges)
+            encoded = self._encode(x[present], edges) if len(edges) else np.zeros((1, 0))
+            self.means.append(encoded.mean(axis=0))
+        return self
+
+    @property
+    def n_outputs(self) -> int:
+        return sum(max(len(edges) - 1, 0) for edges in self.edges)
+
+    @staticmethod
+    def _encode(x: NDArray, edges: NDArray) -> NDArray:
+        return np.clip((x[:, None] - edges[:-1]) / np.diff(edges), 0, 1)
+
+    def transform(self, x: NDArray, out: NDArray) -> None:
+        """Encode rows ``(n, d)`` into ``out`` ``(n, n_outputs)``, each bin around its training mean, missing as 0."""
+        start = 0
+        for j, (edges, means) in enumerate(zip(self.edges, self.means, strict=True)):
+            if len(edges) == 0:
+                continue
+            stop = start + len(means)
+            encoded = self._encode(x[:, j], edges) - means
+            np.nan_to_num(encoded, copy=False, nan=0.0)
+            out[:, start:stop] = encoded
+            start = stop

@@ -1,0 +1,52 @@
+"""Which rows each member of a fit trains on, and which it holds out to be validated on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows of one member."""
+
+    train: Rows
+    held_out: Rows
+
+
+def spread_places(y: NDArray, random_state: np.random.RandomState) -> Rows:
+    """A place in line for each row, neighbours in line having neighbouring targets.
+
+    Every k-th place in line is then a sample that is stratified by class, or by rank of a numeric target. Rows of
+    several targets stand in random order.
+    """
+    order = random_state.permutation(len(y))
+    if y.ndim == 1:
+        order = order[np.argsort(np.unique(y[order], return_inverse=True)[1], kind="stable")]
+    place = np.empty(len(y), dtype=np.intp)
+    place[order] = np.arange(len(y))
+    return place
+
+
+def cross_folds(rows: Rows, y: NDArray, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
+    """Folds that hold out every row once."""
+    place = spread_places(y, random_state) % n_members
+    return [Fold(rows[place != m], rows[place == m]) for m in range(n_members)]
+
+
+def random_folds(
+    rows: Rows, y: NDArray, n_members: int, fraction: float, random_state: np.random.RandomState
+) -> list[Fold]:
+    """Folds that each hold out a share of the rows of their own choice."""
+    share = math.ceil(fraction * len(rows)) / len(rows)
+    folds = []
+    for _ in range(n_members):
+        place = spread_places(y, random_state)
+        held_out = np.floor((place + 1) * share) > np.floor(place * share)
+        folds.append(Fold(rows[~held_out], rows[held_out]))
+    return folds

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from skdl.engine.device import SMALL_STEP, Streams, resolve_device, threads_for
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_resolve_device__when_cpu__then_cpu():
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize("device", ["gpu", "tpu", "", "meta", "xla", "cuda:one", "CPU "])
+def test_resolve_device__when_unknown__then_error_lists_the_choices(device):
+    with pytest.raises(ValueError, match=f"Unknown device {device!r}. Use 'auto', 'cpu', 'cuda', 'cuda:1', ... or 'mps'"):
+        resolve_device(device)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cpu:1", "mps:7"])
+def test_resolve_device__when_not_there__then_error_names_the_remedy(device):
+    with pytest.raises(ValueError, match=f"device='{device}' is not available.*Use device='auto'"):
+        resolve_device(device)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("multiplications", "inside"), [(1, 1), (SMALL_STEP - 1, 1), (SMALL_STEP, 2)])
+def test_threads_for__then_small_work_has_one_thread_and_the_setting_comes_back(multiplications, inside):
+    with threads_for(multiplications):
+        assert torch.get_num_threads() == inside
+    assert torch.get_num_threads() == 2
+    with pytest.raises(ZeroDivisionError), threads_for(multiplications):
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == 2
+
+
+def test_streams__then_three_different_ones_that_the_seed_fixes():
+    def draws(seed):
+        streams = Streams(seed, "cpu")
+        return [torch.rand(4, generator=g).tolist() for g in (streams.init, streams.shuffle, streams.dropout)]
+
+    assert draws(0) == draws(0)
+    distinct = {tuple(draw) for seed in range(4) for draw in draws(seed)}
+    assert len(distinct) == 12

@@ -1,0 +1,190 @@
+"""StackedOptimizer against torch.optim and closed forms, three models of different settings at once."""
+
+import numpy as np
+import pytest
+import torch
+
+from skdl.engine.optimizers import RULES, OptimizerKind, StackedOptimizer
+
+K, P = 3, 7
+RATES = [0.1, 0.01, 0.3]
+
+
+def make_optimizer(kind, theta, **settings):
+    n_moments = RULES[kind.name].n_moments
+    settings = {
+        "n_weights": theta.shape[1],
+        "momentum": [0.9] * len(theta),
+        "l1": [0.0] * len(theta),
+        "l2": [0.0] * len(theta),
+        "weight_decay": [0.0] * len(theta),
+        "gradient_clip": [None] * len(theta),
+    } | settings
+    return StackedOptimizer(kind, theta, [torch.zeros_like(theta) for _ in range(n_moments)], **settings)
+
+
+def step(optimizer, kind, grad, number, rates=RATES):
+    rate = torch.tensor(rates, dtype=grad.dtype).unsqueeze(1)
+    optimizer.step(grad, rate, rate * RULES[kind.name].rate_factors(np.array([number]))[0])
+
+
+def run(kind, theta, grads, **settings):
+    optimizer = make_optimizer(kind, theta, **settings)
+    for number, grad in enumerate(grads, start=1):
+        step(optimizer, kind, grad.clone(), number)
+    return theta
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def steep_grads(n_steps=12):
+    """Gradients far from 0, where Adam's epsilon plays no part."""
+    grads = random(n_steps, K, P, seed=1)
+    return grads + 0.5 * grads.sign()
+
+
+def torch_run(make, theta, grads, clips=None):
+    theta = theta.clone()
+    for k in range(K):
+        parameter = torch.nn.Parameter(theta[k].clone())
+        optimizer = make([parameter], k)
+        for grad in grads:
+            parameter.grad = grad[k].clone()
+            if clips:
+                torch.nn.utils.clip_grad_norm_([parameter], clips[k])
+            optimizer.step()
+        theta[k] = parameter.data
+    return theta
+
+
+MOMENTA = [0.9, 0.5, 0.0]
+TORCH = {
+    "adamw": lambda p, k, **kw: torch.optim.AdamW(p, lr=RATES[k], **({"weight_decay": 0.0} | kw)),
+    "rmsprop": lambda p, k, **kw: torch.optim.RMSprop(p, lr=RATES[k], **kw),
+    "sgd": lambda p, k, **kw: torch.optim.SGD(p, lr=RATES[k], momentum=MOMENTA[k], **kw),
+}
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "rmsprop", "sgd"])
+def test_step__then_equals_torch(name):
+    theta, grads = random(K, P), steep_grads()
+    expected = torch_run(TORCH[name.replace("adamw", "adam").replace("adam", "adamw")], theta, grads)
+    # Adam's epsilon stands inside the bias correction here, as in section 2 of the paper, outside it in torch.
+    torch.testing.assert_close(
+        run(OptimizerKind(name), theta, grads, momentum=MOMENTA), expected, rtol=1e-6 if "adam" in name else 1e-12,
+        atol=0,
+    )
+
+
+def test_sgd__when_nesterov__then_equals_torch():
+    momenta = [0.9, 0.5, 0.2]
+    theta, grads = random(K, P), steep_grads()
+    expected = torch_run(
+        lambda p, k: torch.optim.SGD(p, lr=RATES[k], momentum=momenta[k], nesterov=True), theta, grads
+    )
+    torch.testing.assert_close(
+        run(OptimizerKind("sgd", nesterov=True), theta, grads, momentum=momenta), expected, rtol=1e-12, atol=0
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-8, 1e-12])
+def test_adam__when_gradients_are_tiny__then_follows_the_paper(scale):
+    theta, grads = random(K, P), random(10, K, P, seed=1) * scale
+    mean = square = np.zeros((K, P))
+    expected = theta.numpy().copy()
+    for t, g in enumerate(grads.numpy(), start=1):
+        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
+        rate = np.array(RATES)[:, None] * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        expected -= rate * mean / (np.sqrt(square) + 1e-8)
+    np.testing.assert_allclose(run(OptimizerKind("adam"), theta, grads), expected, rtol=1e-6)
+
+
+def test_weight_decay__then_decoupled_as_in_adamw_and_on_weights_only():
+    theta, grads = random(K, P), steep_grads()
+    decays = [0.0, 0.1, 0.01]
+    plain = torch_run(TORCH["adamw"], theta, grads)
+    decayed = torch_run(lambda p, k: TORCH["adamw"](p, k, weight_decay=decays[k]), theta, grads)
+    got = run(OptimizerKind("adamw"), theta.clone(), grads, weight_decay=decays, n_weights=4)
+    torch.testing.assert_close(got[:, :4], decayed[:, :4], rtol=1e-6, atol=0)
+    torch.testing.assert_close(got[:, 4:], plain[:, 4:], rtol=1e-6, atol=0)
+
+
+def test_l2__then_part_of_the_gradient_and_on_weights_only():
+    theta, grads = random(K, P), steep_grads()
+    l2 = [0.5, 0.0, 0.05]
+    plain = torch_run(TORCH["sgd"], theta, grads)
+    penalised = torch_run(lambda p, k: TORCH["sgd"](p, k, weight_decay=l2[k]), theta, grads)
+    got = run(OptimizerKind("sgd"), theta.clone(), grads, l2=l2, n_weights=4, momentum=MOMENTA)
+    torch.testing.assert_close(got[:, :4], penalised[:, :4], rtol=1e-10, atol=0)
+    torch.testing.assert_close(got[:, 4:], plain[:, 4:], rtol=1e-10, atol=0)
+
+
+def test_gradient_clip__then_norm_of_each_model_is_bounded_by_its_own():
+    theta, grads = random(K, P), steep_grads()
+    expected = torch_run(TORCH["sgd"], theta, grads, clips=[0.5, 1e9, 2.0])
+    got = run(OptimizerKind("sgd"), theta, grads, gradient_clip=[0.5, None, 2.0], momentum=MOMENTA)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
+def test_step__when_fewer_models_take_part__then_the_others_stay(name):
+    theta, kind = random(K, P), OptimizerKind(name)
+    before = theta.clone()
+    optimizer = make_optimizer(kind, theta, l1=[0.1] * K, l2=[0.1] * K, weight_decay=[0.1] * K)
+    step(optimizer, kind, random(2, P, seed=1), 1, RATES[:2])
+    assert torch.equal(theta[2], before[2])
+    assert not any(moment[2].any() for moment in optimizer.moments)
+    lone = before[:1].clone()
+    step(make_optimizer(kind, lone, l1=[0.1], l2=[0.1], weight_decay=[0.1]), kind, random(2, P, seed=1)[:1], 1, RATES[:1])
+    torch.testing.assert_close(theta[:1], lone, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
+def test_step__when_gradient_is_zero__then_running_statistics_stay(name):
+    theta = random(K, P)
+    before = theta.clone()
+    grads = steep_grads()
+    grads[..., 5:] = 0
+    run(OptimizerKind(name), theta, grads, n_weights=3, l1=[0.1] * K, weight_decay=[0.1] * K)
+    assert torch.equal(theta[:, 5:], before[:, 5:])
+
+
+# --- l1 ----------------------------------------------------------------------------------------------------------
+
+SOFT_TARGETS = torch.tensor([2.0, -2.0, 0.5, 0.29, -0.29, 0.05, 0.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "momentum"),
+    [
+        (OptimizerKind("adamw"), 0.9),
+        (OptimizerKind("rmsprop"), 0.9),
+        (OptimizerKind("sgd"), 0.0),
+        (OptimizerKind("sgd"), 0.9),
+        (OptimizerKind("sgd", nesterov=True), 0.9),
+    ],
+    ids=["adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov"],
+)
+def test_l1__when_trained_to_the_end__then_soft_threshold_with_exact_zeros(kind, momentum):
+    # The minimum of (w - a)^2 / 2 + l1 |w| is a moved by l1 towards 0, and 0 where |a| <= l1.
+    l1 = [0.3, 0.0, 0.1]
+    theta = torch.ones(K, P, dtype=torch.float64)
+    optimizer = make_optimizer(kind, theta, l1=l1, momentum=[momentum] * K)
+    n_steps = 2000
+    for number in range(1, n_steps + 1):
+        rate = 0.05 * (1 - (number - 1) / n_steps)
+        step(optimizer, kind, theta - SOFT_TARGETS, number, [rate] * K)
+    threshold = torch.tensor(l1, dtype=torch.float64).unsqueeze(1)
+    expected = SOFT_TARGETS.sign() * (SOFT_TARGETS.abs() - threshold).clamp(min=0)
+    torch.testing.assert_close(theta, expected, rtol=0, atol=2e-3)
+    assert (theta[[0, 2]][expected[[0, 2]] == 0] == 0).all()
+
+
+def test_l1__then_acts_on_weights_only():
+    theta, grads = random(K, P), steep_grads()
+    plain = run(OptimizerKind("sgd"), theta.clone(), grads)
+    got = run(OptimizerKind("sgd"), theta.clone(), grads, l1=[1.0] * K, n_weights=4)
+    assert torch.equal(got[:, 4:], plain[:, 4:])
+    assert not torch.allclose(got[:, :4], plain[:, :4])

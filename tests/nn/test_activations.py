@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+from skdl.nn.activations import ACTIVATIONS, get_activation
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation__when_named__then_value_and_slope_are_those_of_its_module(name):
+    activation = ACTIVATIONS[name]
+    z = torch.linspace(-4, 4, 41, dtype=torch.float64).view(1, 41, 1)
+    grad = torch.linspace(1, 2, 41, dtype=torch.float64).view(1, 41, 1)
+    leaf = z.clone().requires_grad_()
+    expected = activation.module()(leaf)
+    (expected_grad,) = torch.autograd.grad(expected, leaf, grad)
+    given = z.clone()
+    h = activation.forward(given)
+    torch.testing.assert_close(h, expected.detach())
+    torch.testing.assert_close(activation.backward(grad, given, h), expected_grad)
+
+
+@pytest.mark.parametrize("activation", [torch.sin, nn.Hardswish, lambda z: z.clamp(-1, 1)])
+def test_activation__when_callable__then_torch_differentiates_it(activation):
+    z = torch.linspace(-4.1, 4, 41, dtype=torch.float64).view(1, 41, 1)
+    leaf = z.clone().requires_grad_()
+    expected = (activation() if isinstance(activation, type) else activation)(leaf)
+    (expected_grad,) = torch.autograd.grad(expected.sum(), leaf)
+    own = get_activation(activation)
+    given = z.clone()
+    h = own.forward(given)
+    torch.testing.assert_close(h.detach(), expected.detach())
+    torch.testing.assert_close(own.backward(torch.ones_like(z), given, h), expected_grad)
+    assert not own.stackable
+
+
+def test_get_activation__when_module_has_parameters__then_refused():
+    with pytest.raises(ValueError, match="activation=PReLU has parameters of its own"):
+        get_activation(nn.PReLU)
+
+
+def test_get_activation__when_module_instance__then_refused():
+    with pytest.raises(ValueError, match="must be a module class"):
+        get_activation(nn.Hardswish())
+
+
+@pytest.mark.parametrize("function", [lambda z: z.sum(), lambda z: z[:1], lambda z: "no tensor"])
+def test_activation__when_shape_is_not_kept__then_error_names_the_shape(function):
+    with pytest.raises(ValueError, match=r"must return a tensor of the shape it was given, \(3, 2\)"):
+        get_activation(function).forward(torch.ones(1, 3, 2))
