@@ -19,12 +19,17 @@ exclude_patterns = ["_build", "auto_examples/**/*.ipynb", "auto_examples/**/*.py
 
 # The API page names the methods to show: those inherited from scikit-learn link into scikit-learn's own pages.
 numpydoc_show_class_members = False
-myst_enable_extensions = ["colon_fence"]
+autodoc_member_order = "bysource"
+# The parameter sections say more than the annotations.
+autodoc_typehints = "none"
+maximum_signature_line_length = 100
 myst_heading_anchors = 3
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skdl"
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+# Only the examples have pages below them.
+html_sidebars = {"*": [], "auto_examples/*": ["sidebar-nav-bs"]}
 html_show_sourcelink = False
 
 sphinx_gallery_conf = {

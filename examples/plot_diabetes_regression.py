@@ -36,9 +36,9 @@ predictions = {name: cross_val_predict(model, X, y, cv=folds) for name, model in
 # The scores
 # ----------
 #
-# With its penalty tuned the network comes level with the linear model and does not pass it: differences of this size
-# are chance with 442 patients, and there is little here that a straight line would miss. A network pays off where
-# effects bend or act together, and on tables with more rows than this one.
+# The networks come level with the linear model and go no further: differences of this size are chance with 442
+# patients, and there is little here that a straight line would miss. A network pays off where effects bend or act
+# together, and on tables with more rows than this one.
 
 for name, prediction in predictions.items():
     r2, error = r2_score(y, prediction), mean_absolute_error(y, prediction)

@@ -121,8 +121,7 @@ def load_penguins(*, as_frame: bool = False, return_X_y: bool = False) -> Bunch 
     {'Adelie': 152, 'Gentoo': 124, 'Chinstrap': 68}
     """
     source = files("skdl.datasets") / "data" / "penguins.csv"
-    with source.open(encoding="utf-8", newline="") as file:
-        columns = _columns(list(csv.DictReader(file)))
+    columns = _columns(list(csv.DictReader(source.read_text(encoding="utf-8").splitlines())))
     features = {name: values for name, values in columns.items() if name != TARGET}
     species = columns[TARGET]
 

@@ -138,7 +138,7 @@ class Monitor:
         raise NotImplementedError
 
 
-StopReason = Literal["max_epochs", "early_stopping", "callback", "interrupted", "diverged"]
+StopReason = Literal["max_epochs", "early_stopping", "callback", "interrupted", "diverged", "failed"]
 
 
 @dataclass
@@ -169,6 +169,12 @@ class Result:
     history: list[EpochRecord]
     reason: StopReason
     best_epoch: int
+    error: Exception | None = None
+
+    @classmethod
+    def failed(cls, error: Exception) -> Result:
+        """The result of a job that could not be trained."""
+        return cls(State(torch.empty(0)), [], "failed", 0, error)
 
 
 def history_table(results: Sequence[Result]) -> NDArray[np.void]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from skdl.engine.device import Streams, threads_for
 from skdl.engine.job import Epoch, EpochRecord, Job, Monitor, Plan, Result, Samples, State, StopReason
 from skdl.engine.optimizers import RULES, StackedOptimizer
 from skdl.engine.schedules import PlateauRule
+from skdl.engine.stacking import fits_of, stacks_of
 from skdl.nn.dense import DenseStack
 from skdl.tasks.losses import LossSettings
 
@@ -32,28 +34,81 @@ from skdl.tasks.losses import LossSettings
 EVALUATION_ROWS = 1024
 
 
-def train(jobs: Sequence[Job]) -> list[Result]:
+class Cancelled(Exception):
+    """Training was called off by whoever waits for it."""
+
+
+def train(
+    jobs: Sequence[Job],
+    *,
+    max_models: int | None = None,
+    max_bytes: int | None = None,
+    n_workers: int = 1,
+    on_stack: Callable[[StackReport], None] | None = None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> list[Result]:
     """Train networks, side by side where their plans are equal.
 
     Parameters
     ----------
     jobs : sequence of Job
+    max_models : int, optional
+        Most models of a stack; by default as many as :func:`skdl.engine.stacking.widest_stack` says.
+    max_bytes : int, optional
+        Most bytes that a stack's training step may work on.
+    n_workers : int, default=1
+        Stacks to train at the same time, each in a thread of its own.
+    on_stack : callable, optional
+        Told of every stack that was trained.
+    is_cancelled : callable, optional
+        Asked after every epoch; True ends training with :class:`Cancelled`.
 
     Returns
     -------
     list of Result
-        In the order of the jobs.
+        In the order of the jobs. What went wrong in a job is in its result's ``error``.
     """
-    groups: dict[Plan | int, list[int]] = defaultdict(list)
-    for i, job in enumerate(jobs):
-        groups[job.plan if job.plan.is_stackable else i].append(i)
     results: dict[int, Result] = {}
-    for members in groups.values():
-        results |= zip(members, train_stack([jobs[i] for i in members]), strict=True)
+
+    def train_places(places: list[int]) -> None:
+        started = time.perf_counter()
+        members = [jobs[i] for i in places]
+        try:
+            trained = train_stack(members, is_cancelled)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            fits = fits_of(members)
+            if len(fits) == 1:
+                results.update((i, Result.failed(error)) for i in places)
+                return
+            for half in (fits[: len(fits) // 2], fits[len(fits) // 2 :]):
+                train_places([places[i] for fit in half for i in fit])
+            return
+        results.update(zip(places, trained, strict=True))
+        if on_stack is not None:
+            n_epochs = sum(len(result.history) for result in trained)
+            on_stack(StackReport(members[0].plan, len(members), n_epochs, time.perf_counter() - started))
+
+    stacks = stacks_of(jobs, max_models, max_bytes, n_workers)
+    if n_workers == 1 or len(stacks) == 1:
+        for places in stacks:
+            train_places(places)
+    else:
+        with ThreadPoolExecutor(n_workers) as pool:
+            list(pool.map(train_places, stacks))
     return [results[i] for i in range(len(jobs))]
 
 
-def train_stack(jobs: Sequence[Job]) -> list[Result]:
+@dataclass(frozen=True)
+class StackReport:
+    """One stack that was trained: its plan, how many models, their epochs added up, and the seconds it took."""
+
+    plan: Plan
+    n_models: int
+    n_epochs: int
+    seconds: float
+
+
+def train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool] = lambda: False) -> list[Result]:
     """Train jobs of equal plans as one stack; results in the order of the jobs."""
     runs = [Run(job) for job in jobs]
     # Falling length lets shorter jobs sit out the last steps; neighbours that share a table read it at once.
@@ -63,6 +118,8 @@ def train_stack(jobs: Sequence[Job]) -> list[Result]:
         try:
             while active:
                 train_epoch(stack)
+                if is_cancelled():
+                    raise Cancelled
                 if any(run.reason for run in active):
                     stack.release()
                     active = [run for run in active if run.reason is None]
@@ -118,6 +175,7 @@ class Run:
         self.plateau = PlateauRule() if job.settings.schedule.kind == "plateau" else None
         self.history: list[EpochRecord] = []
         self.reason: StopReason | None = None
+        self.error: Exception | None = None
 
     @property
     def epoch(self) -> int:
@@ -164,7 +222,7 @@ class Run:
     def result(self) -> Result:
         assert self.reason is not None
         state = State(self.kept_P.cpu(), [moment.cpu() for moment in self.moments], self.n_steps)
-        return Result(state, self.history, self.reason, self.best_epoch)
+        return Result(state, self.history, self.reason, self.best_epoch, self.error)
 
     @property
     def n_steps(self) -> int:
@@ -273,7 +331,14 @@ class Stack:
             epochs = [
                 Epoch(self.runs[k].job, self.runs[k].history, lambda k=k: self.theta_KP[k].cpu()) for k in places
             ]
-            if monitor.on_epoch_end(epochs):
+            try:
+                stops = monitor.on_epoch_end(epochs)
+            except Exception as error:
+                # The fit whose callback fails is the one to hear of it.
+                for k in places:
+                    self.runs[k].reason, self.runs[k].error = "failed", error
+                continue
+            if stops:
                 for k in places:
                     self.runs[k].reason = self.runs[k].reason or "callback"
 

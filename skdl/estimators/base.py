@@ -25,12 +25,12 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
+from skdl.engine.dispatch import run
 from skdl.engine.folds import Fold, cross_folds, random_folds
 from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history_table
 from skdl.engine.optimizers import RULES, OptimizerKind
 from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
-from skdl.engine.train import train
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.parameters import TrainingParameters
 from skdl.estimators.validation import check_target, check_weight
@@ -39,9 +39,9 @@ from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.regression import RegressionTask
 
 #: Training rows from which "auto" early stopping holds rows out.
-EARLY_STOPPING_ROWS = 500
-#: Steps that "auto" epochs aim at, and the bounds of what they may come to.
-AUTO_STEPS, AUTO_EPOCHS = 3000, (30, 150)
+EARLY_STOPPING_ROWS = 100
+#: "auto" epochs: so many at so many rows, falling with the root of the rows, within bounds.
+EPOCHS_AT, AUTO_EPOCHS = (40, 4000), (12, 150)
 #: Networks of an "auto" ensemble.
 AUTO_MEMBERS = 8
 #: Share of the rows that a lone network holds out.
@@ -55,10 +55,10 @@ def auto_batch_size(n_rows: int) -> int:
     return 128 if n_rows >= 600 else 32
 
 
-def auto_epochs(n_rows: int, batch_size: int) -> int:
+def auto_epochs(n_rows: int) -> int:
     """Passes by the number of training rows."""
-    steps = math.ceil(n_rows / batch_size)
-    return int(np.clip(math.ceil(AUTO_STEPS / steps), *AUTO_EPOCHS))
+    epochs, rows = EPOCHS_AT
+    return int(np.clip(round(epochs * math.sqrt(rows / n_rows)), *AUTO_EPOCHS))
 
 
 @dataclass
@@ -320,8 +320,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self, samples: Samples, *, stops: bool, epochs: int | None = None, schedule: Schedule | None = None
     ) -> Settings:
         if epochs is None:
-            batch_size = self._batch_size(samples)
-            epochs = auto_epochs(len(samples), batch_size) if self.max_epochs == "auto" else self.max_epochs
+            epochs = auto_epochs(len(samples)) if self.max_epochs == "auto" else self.max_epochs
         return Settings(
             learning_rate=self.learning_rate,
             schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
@@ -382,7 +381,10 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _run(self, jobs: list[Job], keeps_moments: bool = False) -> None:
         """Train and take the results on."""
-        results = train(jobs)
+        results = run(jobs)
+        for result in results:
+            if result.error is not None:
+                raise result.error
         self._report(results)
         self.network_ = self._module([result.state.theta_P for result in results])
         keeps_moments = keeps_moments or self.warm_start

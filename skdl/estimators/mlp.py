@@ -27,14 +27,14 @@ from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
 from skdl.tasks.regression import RegressionTask
 
 NETWORK_DOC = """
-hidden_layer_sizes : tuple of int, default=(256, 128)
+hidden_layer_sizes : tuple of int, default=(128, 128)
     Units of each hidden layer; ``()`` is a linear model.
 activation : str or callable, default="relu"
     "identity", "relu", "leaky_relu", "gelu", "silu", "mish", "selu", "elu", "tanh", "sigmoid", a function of one
     tensor, or a module class without parameters such as :class:`torch.nn.Hardswish`.
 normalization : {None, "batch", "layer"}, default=None
     Normalisation in front of each activation.
-dropout : float in [0, 1), default=0.1
+dropout : float in [0, 1), default=0.15
     Share of the hidden units that a training step leaves out.
 numeric_scaling : {"robust", "standard", None}, default="robust"
     Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
@@ -112,10 +112,10 @@ coefs_, intercepts_ : list of ndarray
 class TableNetworkEstimator(NetworkEstimator):
     """A dense network on an encoded table."""
 
-    hidden_layer_sizes: Any = (256, 128)
+    hidden_layer_sizes: Any = (128, 128)
     activation: Any = "relu"
     normalization: str | None = None
-    dropout: float = 0.1
+    dropout: float = 0.15
     numeric_scaling: str | None = "robust"
     numeric_embedding: str | None = "piecewise_linear"
 

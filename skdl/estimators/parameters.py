@@ -31,14 +31,14 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
     lr_warmup: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     gradient_clip: float | None = None
     batch_size: int | str = "auto"
     max_epochs: int | str = "auto"
     early_stopping: bool | str = "auto"
     validation_fraction: float | str = "auto"
     n_members: int | str = "auto"
-    n_iter_no_change: int = 20
+    n_iter_no_change: int = 10
     tol: float = 0.0
     scoring: Any = None
     warm_start: bool = False
@@ -94,7 +94,7 @@ l1 : float, default=0
     Penalty ``l1 * sum(abs(w))`` on the weights, never on biases. A proximal step makes weights exactly zero.
 l2 : float, default=0
     Penalty ``l2 / 2 * sum(w ** 2)`` on the weights, never on biases, beside the mean loss of the samples.
-weight_decay : float, default=0.01
+weight_decay : float, default=0.1
     Decoupled weight decay (Loshchilov and Hutter 2019): a step also shrinks the weights by the factor
     ``1 - learning_rate * weight_decay``.
 gradient_clip : float or None, default=None
@@ -102,17 +102,18 @@ gradient_clip : float or None, default=None
 batch_size : int or "auto", default="auto"
     Rows of a training step. "auto" takes 256 for 2,000 training rows or more, 128 for 600 or more, else 32.
 max_epochs : int or "auto", default="auto"
-    Passes over the training rows. "auto" takes as many as make about 3,000 steps, between 30 and 150.
+    Passes over the training rows, or the most of them under early stopping. "auto" takes 40 at 4,000 rows, and
+    otherwise as many as go with one over the root of the rows, between 12 and 150.
 early_stopping : bool or "auto", default="auto"
     Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their
-    score no longer improves, and keep the parameters of the best epoch. "auto" does so from 500 rows on, and
+    score no longer improves, and keep the parameters of the best epoch. "auto" does so from 100 rows on, and
     whenever ``fit`` is given ``X_val``.
 validation_fraction : float in (0, 1) or "auto", default="auto"
     Share of the rows that each network holds out, stratified by class or by rank of the target. "auto" lets
     several networks hold out one fold each, so that every row trains all networks but one; a lone network 10 %.
 n_members : int or "auto", default="auto"
     Networks to train side by side and average. "auto" is 8 where rows are held out for early stopping, else 1.
-n_iter_no_change : int, default=20
+n_iter_no_change : int, default=10
     Epochs without a better validation score before training stops.
 tol : float, default=0
     By how much a score must rise to count as better for ``n_iter_no_change``.

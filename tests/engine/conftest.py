@@ -52,9 +52,7 @@ def make_samples(plan, table, rows=None, weight=None):
     return Samples(table, target, None if weight is None else weight.to(plan.dtype), rows)
 
 
-def make_job(
-    plan=None, *, samples=None, n_rows=40, seed=0, validation=None, start=None, monitor=None, **settings
-):
+def make_job(plan=None, *, samples=None, n_rows=40, seed=0, validation=None, start=None, monitor=None, **settings):
     plan = plan or make_plan()
     samples = samples or make_samples(plan, make_table(plan, n_rows))
     return Job(plan, Settings(**settings), samples, seed, validation, start, monitor or Monitor())

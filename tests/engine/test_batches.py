@@ -71,17 +71,13 @@ def test_epoch__then_every_row_comes_once_and_padding_weighs_nothing(kind, lengt
 def test_epoch__when_in_company__then_each_job_keeps_its_own_order(lengths):
     samples = make_samples(lengths)
     company = Batches(samples, 8, "cpu", torch.float32)
-    together = generators(len(lengths))
+    lone = [Batches([sample], 8, "cpu", torch.float32) for sample in samples]
+    together, apart = generators(len(lengths)), generators(len(lengths))
     for _ in range(2):
         steps = list(company.epoch(together))
-        for k, sample in enumerate(samples):
-            lone = Batches([sample], 8, "cpu", torch.float32)
-            alone = torch.Generator().manual_seed(k)
-            for _ in range(company_epoch := getattr(company, "_tested", 0)):
-                list(lone.epoch([alone]))
-            for step, batch in enumerate(lone.epoch([alone])):
-                assert torch.equal(steps[step].x_KBD[k, real_rows(steps[step], k)], batch.x_KBD[0])
-        company._tested = company_epoch + 1
+        for k, (batches, generator) in enumerate(zip(lone, apart, strict=True)):
+            for step, batch in zip(steps, batches.epoch([generator]), strict=False):
+                assert torch.equal(step.x_KBD[k, real_rows(step, k)], batch.x_KBD[0])
 
 
 def test_epoch__when_repeated__then_order_changes_and_seed_reproduces_it():

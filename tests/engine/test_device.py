@@ -4,14 +4,6 @@ import torch
 from skdl.engine.device import SMALL_STEP, Streams, resolve_device, threads_for
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_resolve_device__when_cpu__then_cpu():
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("auto") in ("cpu", "cuda", "mps")
@@ -19,7 +11,7 @@ def test_resolve_device__when_cpu__then_cpu():
 
 @pytest.mark.parametrize("device", ["gpu", "tpu", "", "meta", "xla", "cuda:one", "CPU "])
 def test_resolve_device__when_unknown__then_error_lists_the_choices(device):
-    with pytest.raises(ValueError, match=f"Unknown device {device!r}. Use 'auto', 'cpu', 'cuda', 'cuda:1', ... or 'mps'"):
+    with pytest.raises(ValueError, match=f"Unknown device {device!r}. Use 'auto', 'cpu', 'cuda', "):
         resolve_device(device)
 
 

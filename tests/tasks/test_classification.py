@@ -65,6 +65,15 @@ def test_log_probabilities__when_probability_rounds_to_zero__then_still_exact(y)
     assert task.log_probabilities(output).min() == pytest.approx(-800, abs=2)
 
 
+@pytest.mark.parametrize("y", LABELS.values(), ids=LABELS)
+def test_combine__then_probabilities_are_the_mean_of_the_members(y):
+    task = ClassificationTask("cross_entropy").fit(y)
+    outputs = 5 * np.random.default_rng(0).normal(size=(3, 20, task.n_outputs))
+    outputs[0, 0] = 300
+    expected = np.mean([task.probabilities(output) for output in outputs], axis=0)
+    np.testing.assert_allclose(task.probabilities(task.combine(outputs)), expected, rtol=1e-9)
+
+
 def test_encode__when_binary__then_one_column_of_zeros_and_ones():
     task = ClassificationTask("cross_entropy").fit(np.array(["no", "yes"]))
     encoded = task.encode(np.array(["yes", "no", "yes"]), torch.float64)

@@ -102,27 +102,42 @@ CASES = [
         for g in (0.0, 0.5, 1.0, 2.0)
     ),
     Case(
-        "squared_error", losses.SquaredError(), values(2),
-        lambda z, t: F.mse_loss(z, t, reduction="none").mean(-1) / 2, 2,
+        "squared_error",
+        losses.SquaredError(),
+        values(2),
+        lambda z, t: F.mse_loss(z, t, reduction="none").mean(-1) / 2,
+        2,
     ),
     Case(
-        "absolute_error", losses.AbsoluteError(), values(2),
-        lambda z, t: F.l1_loss(z, t, reduction="none").mean(-1), 2,
+        "absolute_error",
+        losses.AbsoluteError(),
+        values(2),
+        lambda z, t: F.l1_loss(z, t, reduction="none").mean(-1),
+        2,
     ),
     *(
         Case(
-            f"huber_{d}", losses.Huber(d), values(2),
-            lambda z, t, d=d: F.huber_loss(z, t, reduction="none", delta=d).mean(-1), 2,
+            f"huber_{d}",
+            losses.Huber(d),
+            values(2),
+            lambda z, t, d=d: F.huber_loss(z, t, reduction="none", delta=d).mean(-1),
+            2,
         )
         for d in (0.3, 1.0)
     ),
     Case("quantile", losses.Quantile(), values(2), pinball, 2, {"quantile": [0.05, 0.5, 0.9]}),
     Case(
-        "poisson", losses.Poisson(), counts(2),
-        lambda z, t: F.poisson_nll_loss(z, t, log_input=True, reduction="none").mean(-1), 2,
+        "poisson",
+        losses.Poisson(),
+        counts(2),
+        lambda z, t: F.poisson_nll_loss(z, t, log_input=True, reduction="none").mean(-1),
+        2,
     ),
     Case(
-        "focal_name", losses.CLASSIFICATION_LOSSES["focal"][0], labels(), focal(2.0),
+        "focal_name",
+        losses.CLASSIFICATION_LOSSES["focal"][0],
+        labels(),
+        focal(2.0),
     ),
 ]
 
@@ -280,7 +295,7 @@ def test_custom_loss__when_called__then_function_sees_one_model(output, target, 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda z, t: (z - t).square().mean(), r"one loss per sample, a tensor of shape \(6,\). Got a tensor of shape \(\)"),
+        (lambda z, t: (z - t).square().mean(), r"per sample, a tensor of shape \(6,\). Got a tensor of shape \(\)"),
         (lambda z, t: (z - t)[:2], r"Got a tensor of shape \(2,\)"),
         (lambda z, t: 1.5, r"Got 1\.5 instead.*reduction='none'"),
         (lambda z, t: (z - t).detach().square(), "does not depend on its first argument"),

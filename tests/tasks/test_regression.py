@@ -98,6 +98,14 @@ def test_poisson__when_target_is_negative__then_refused():
         task.encode(np.array([-1.0]), torch.float32)
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_combine__then_values_are_the_mean_of_the_members(loss):
+    task = RegressionTask(loss).fit(np.array([[2.0, 10.0], [4.0, 30.0]]))
+    outputs = RNG.normal(size=(4, 7, 2))
+    expected = np.mean([task.decode(output) for output in outputs], axis=0)
+    np.testing.assert_allclose(task.decode(task.combine(outputs)), expected)
+
+
 def test_encode__when_number_of_targets_differs__then_error():
     task = RegressionTask("squared_error").fit(np.ones((3, 2)))
     with pytest.raises(ValueError, match="y has 1 targets, but the model was fitted on 2"):

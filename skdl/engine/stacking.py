@@ -1,0 +1,72 @@
+"""Which jobs are trained in one stack."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from skdl.engine.job import Job, Plan
+
+#: Bytes that one stack's step may work on, on a CPU: about half of a last-level cache. A stack of small networks
+#: saves calls, but one that falls out of the cache costs more than it saves; see benchmarks/search_speed.py.
+CACHE_BYTES = 16_000_000
+#: Copies of the parameters that a step touches: themselves, gradient, two moments, direction, best so far.
+PARAMETER_COPIES = 6
+#: Copies of a layer's output that a step touches: output, gradient, dropout factors.
+ACTIVATION_COPIES = 3
+
+
+def step_bytes(plan: Plan) -> int:
+    """Bytes that one model's training step works on."""
+    activations = plan.batch_size * sum(plan.network.widths)
+    numbers = PARAMETER_COPIES * plan.network.n_numbers + ACTIVATION_COPIES * activations
+    return numbers * plan.dtype.itemsize
+
+
+def widest_stack(plan: Plan, max_models: int | None = None, max_bytes: int | None = None) -> int:
+    """How many models of a plan one stack should hold, at least 1."""
+    if not plan.is_stackable:
+        return 1
+    if plan.device == "cpu":
+        room = CACHE_BYTES
+    elif plan.device.startswith("cuda"):
+        room = torch.cuda.mem_get_info(plan.device)[0] // 2
+    else:
+        room = 1_000_000_000
+    widest = (min(room, max_bytes) if max_bytes else room) // step_bytes(plan)
+    return max(min(widest, max_models) if max_models else widest, 1)
+
+
+def fits_of(jobs: Iterable[Job]) -> list[list[int]]:
+    """The places of the jobs of each fit: jobs that share a monitor and a plan."""
+    fits: dict[object, list[int]] = defaultdict(list)
+    for i, job in enumerate(jobs):
+        fits[job.monitor, job.plan].append(i)
+    return list(fits.values())
+
+
+def stacks_of(
+    jobs: Sequence[Job], max_models: int | None = None, max_bytes: int | None = None, n_workers: int = 1
+) -> list[list[int]]:
+    """The places of the jobs of each stack.
+
+    Jobs of equal plans are put together; the jobs of one fit are never parted. A plan's stacks are about equally
+    wide, and at least as many as there are workers to train them.
+    """
+    by_plan: dict[Plan, list[list[int]]] = defaultdict(list)
+    for fit in fits_of(jobs):
+        by_plan[jobs[fit[0]].plan].append(fit)
+    stacks: list[list[int]] = []
+    for plan, fits in by_plan.items():
+        widest = widest_stack(plan, max_models, max_bytes)
+        n_models = sum(map(len, fits))
+        n_stacks = min(max(-(-n_models // widest), n_workers), len(fits))
+        # Fits on one table stand together, so that a stack reads few tables.
+        fits.sort(key=lambda fit: id(jobs[fit[0]].train.table))
+        bounds = [round(s * len(fits) / n_stacks) for s in range(n_stacks + 1)]
+        stacks.extend(
+            [i for fit in fits[lo:hi] for i in fit] for lo, hi in zip(bounds, bounds[1:], strict=False)
+        )
+    return stacks

@@ -1,0 +1,68 @@
+import math
+
+import numpy as np
+import pytest
+
+from skdl.engine.folds import cross_folds, random_folds
+
+TARGETS = {
+    "classes": np.repeat([0, 1, 2], [60, 30, 10]),
+    "strings": np.repeat(["a", "b"], [75, 25]),
+    "numbers": np.linspace(0, 1, 100) ** 3,
+    "several": np.arange(200.0).reshape(100, 2),
+}
+#: Row numbers need not start at 0 nor follow one another.
+ROWS = 7 + 3 * np.arange(100)
+
+
+def state(seed=0):
+    return np.random.RandomState(seed)
+
+
+def check_strata(y, held_out, share):
+    places = np.searchsorted(ROWS, held_out)
+    if y.ndim > 1:
+        return
+    if y.dtype.kind == "f":
+        # A sample stratified by rank has at each quarter as many rows as the whole.
+        counts = np.bincount(places // 25, minlength=4)
+        np.testing.assert_allclose(counts, 25 * share, atol=1.5)
+        return
+    for label in np.unique(y):
+        assert (y[places] == label).sum() == pytest.approx((y == label).sum() * share, abs=1.5)
+
+
+@pytest.mark.parametrize("n_members", [2, 3, 8])
+@pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS)
+def test_cross_folds__then_every_row_is_held_out_once_and_strata_are_kept(y, n_members):
+    folds = cross_folds(ROWS, y, n_members, state())
+    np.testing.assert_array_equal(np.sort(np.concatenate([fold.held_out for fold in folds])), ROWS)
+    for fold in folds:
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.train, fold.held_out])), ROWS)
+        assert len(fold.held_out) == pytest.approx(100 / n_members, abs=1)
+        check_strata(y, fold.held_out, 1 / n_members)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.333])
+@pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS)
+def test_random_folds__then_each_holds_out_its_share_and_strata_are_kept(y, fraction):
+    folds = random_folds(ROWS, y, 3, fraction, state())
+    for fold in folds:
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.train, fold.held_out])), ROWS)
+        check_strata(y, fold.held_out, fraction)
+    assert not np.array_equal(folds[0].held_out, folds[1].held_out)
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.15, 0.3, 0.5, 0.7])
+def test_random_folds__then_the_number_held_out_is_the_share_rounded_up(fraction):
+    for n in range(2, 200):
+        (fold,) = random_folds(np.arange(n), np.zeros(n), 1, fraction, state())
+        assert len(fold.held_out) == math.ceil(fraction * n)
+
+
+def test_folds__when_same_seed__then_the_same():
+    y = TARGETS["classes"]
+    for make in (lambda s: cross_folds(ROWS, y, 4, state(s)), lambda s: random_folds(ROWS, y, 4, 0.2, state(s))):
+        for fold, again in zip(make(1), make(1), strict=True):
+            np.testing.assert_array_equal(fold.held_out, again.held_out)
+        assert not np.array_equal(make(1)[0].held_out, make(2)[0].held_out)

@@ -1,0 +1,99 @@
+"""scikit-learn's own checks of estimators."""
+
+import pytest
+from sklearn.base import is_classifier, is_regressor
+from sklearn.datasets import make_blobs
+from sklearn.utils import get_tags
+from sklearn.utils import estimator_checks as checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+
+#: A fit that depends on nothing but the rows and their weights.
+EXACT = {
+    "dtype": "float64",
+    "batch_size": 10**6,
+    "dropout": 0.0,
+    "early_stopping": False,
+    "n_members": 1,
+    "numeric_embedding": None,
+}
+SMALL = {"hidden_layer_sizes": (16,), "max_epochs": 40, "learning_rate": 0.02, "n_members": 1}
+QUICK = SMALL | {"batch_size": 256}
+
+ESTIMATORS = [
+    MLPClassifier(),
+    MLPRegressor(),
+    MLPEstimator(),
+    MLPEstimator(task="regression", **SMALL),
+    MLPClassifier(**SMALL | EXACT),
+    MLPRegressor(**SMALL | EXACT | {"max_epochs": 80}),
+    MLPEstimator(**SMALL | EXACT, activation="tanh", numeric_scaling="standard"),
+    MLPEstimator(task="regression", **SMALL | EXACT | {"max_epochs": 80}, optimizer="rmsprop", l1=1e-4, l2=1e-3),
+    MLPClassifier(**SMALL | {"max_epochs": 25}, normalization="layer", loss="focal", early_stopping=True, scoring="accuracy"),
+    MLPClassifier(**QUICK, normalization="batch", class_weight="balanced", lr_schedule="one_cycle", gradient_clip=1.0),
+    MLPRegressor(**SMALL | {"n_members": 2}, loss="huber", early_stopping=True, validation_fraction=0.3),
+    MLPRegressor(**QUICK | {"learning_rate": 0.1}, optimizer="sgd", activation="selu", dropout=0.1),
+    MLPEstimator(task="regression", **QUICK, loss="absolute_error", normalization="layer"),
+]
+
+WEIGHT_CHECKS = ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data")
+
+
+def expected_failures(estimator):
+    if all(estimator.get_params()[name] == value for name, value in EXACT.items()):
+        return {}
+    return dict.fromkeys(WEIGHT_CHECKS, "minibatches, single precision or held-out rows depend on the number of rows")
+
+
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
+# Checks that do not apply say so by a warning.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_estimator_keeps_the_contract(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS[:4], ids=repr)
+@pytest.mark.parametrize("check", [checks.check_param_validation, checks.check_dataframe_column_names_consistency])
+def test_estimator_passes_checks_that_are_not_part_of_the_suite(estimator, check):
+    check(type(estimator).__name__, estimator.set_params(max_epochs=2))
+
+
+@pytest.mark.parametrize("Classifier", [MLPClassifier, MLPEstimator])
+def test_balanced_class_weights_raise_the_weighted_f1(Classifier):
+    X, y = make_blobs([400, 40], centers=[[0.0, 0.0], [1.5, 1.5]], random_state=0)
+    # Classes are even where it is tested, so that the prior of training is wrong there.
+    X_test, y_test = make_blobs([200, 200], centers=[[0.0, 0.0], [1.5, 1.5]], random_state=1)
+    classifier = Classifier(**SMALL)
+    checks.check_class_weight_balanced_classifiers(Classifier.__name__, classifier, X, y, X_test, y_test, None)
+
+
+@pytest.mark.parametrize("classifier", [MLPClassifier(), MLPEstimator()])
+def test_classifiers_have_their_tags_before_fit(classifier):
+    tags = get_tags(classifier)
+    assert is_classifier(classifier) and not is_regressor(classifier)
+    assert tags.classifier_tags.multi_label and tags.classifier_tags.multi_class and tags.regressor_tags is None
+    assert tags.input_tags.allow_nan and tags.input_tags.sparse and tags.target_tags.required
+
+
+@pytest.mark.parametrize("regressor", [MLPRegressor(), MLPEstimator(task="regression")])
+def test_regressors_have_their_tags_before_fit(regressor):
+    tags = get_tags(regressor)
+    assert is_regressor(regressor) and not is_classifier(regressor)
+    assert tags.target_tags.multi_output and tags.classifier_tags is None
+    assert tags.input_tags.allow_nan and tags.input_tags.sparse and tags.target_tags.required
+
+
+@pytest.mark.parametrize(("task", "same"), [("classification", MLPClassifier), ("regression", MLPRegressor)])
+def test_defaults_do_not_depend_on_the_class(task, same):
+    own = {"task", "loss"}
+    params = MLPEstimator(task=task).get_params()
+    assert {name: params[name] for name in same().get_params().keys() - own} == {
+        name: value for name, value in same().get_params().items() if name not in own
+    }
+
+
+def test_poisson_regressor_is_tagged_for_targets_that_are_not_negative():
+    # Without the tag scikit-learn's checks feed negative targets.
+    assert get_tags(MLPRegressor(loss="poisson")).target_tags.positive_only
+    assert not get_tags(MLPRegressor()).target_tags.positive_only
