@@ -1,7 +1,8 @@
 """Deep learning that behaves like scikit-learn."""
 
 from skdl.estimators.mlp import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl.model_selection.together import train_together
 
 __version__ = "0.1.0"
 
-__all__ = ["MLPClassifier", "MLPEstimator", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPEstimator", "MLPRegressor", "train_together"]

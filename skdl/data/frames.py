@@ -47,20 +47,33 @@ def frame_columns(X: Any) -> list[Column]:
     Raises
     ------
     ValueError
-        If two columns have the same name.
+        If a column holds an infinite number.
     TypeError
         If a column holds something other than numbers, booleans, text, categories, dates or durations.
     """
-    frame = X if isinstance(X, nw.DataFrame) else _from_native(X)
-    return [_column(series) for series in frame.iter_columns()]
+    return [_column(series) for series in nw.from_native(X, eager_only=True).iter_columns()]
 
 
-def _from_native(X: Any) -> Any:
-    names = list(getattr(X, "columns", []))
+def check_unique_names(X: Any) -> None:
+    """Refuse a frame with two columns of one name.
+
+    Raises
+    ------
+    ValueError
+        With the names.
+    """
+    names = list(X.columns)
     if len(set(names)) < len(names):
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         raise ValueError(f"Column names must be unique, but these occur more than once: {twice}. Rename them.")
-    return nw.from_native(X, eager_only=True)
+
+
+def _finite(name: Any, values: NDArray) -> Column:
+    if np.isinf(values).any():
+        raise ValueError(
+            f"Column {name!r} contains infinity. Replace it by a number, or by NaN where the value is missing."
+        )
+    return Column(name, "numeric", values)
 
 
 def _column(series: Any) -> Column:
@@ -70,7 +83,7 @@ def _column(series: Any) -> Column:
     if dtype == nw.Datetime or dtype == nw.Date:
         return _datetime(series)
     if dtype == nw.Duration:
-        return Column(series.name, "numeric", _seconds(series))
+        return _finite(series.name, _seconds(series))
     if dtype in (nw.String, nw.Categorical, nw.Enum):
         return _objects(series.name, series.to_list(), "categorical")
     if dtype == nw.Object or dtype == nw.Unknown:
@@ -87,7 +100,7 @@ def _numeric(name: Any, series: Any) -> Column:
     values = np.asarray(series.to_numpy())
     if values.dtype == object:
         values = np.array([np.nan if _is_missing(cell) else float(cell) for cell in values])
-    return Column(name, "numeric", values if values.dtype.kind == "f" else values.astype(np.float64))
+    return _finite(name, values if values.dtype.kind == "f" else values.astype(np.float64))
 
 
 def _datetime(series: Any) -> Column:
@@ -127,9 +140,7 @@ def _cells(name: Any, cells: list[Any]) -> Column:
     for accepted, kind in _CELL_KINDS:
         if types and all(issubclass(cell_type, accepted) for cell_type in types):
             if kind == "numeric":
-                return Column(
-                    name, kind, np.array([np.nan if _is_missing(cell) else float(cell) for cell in cells], dtype=float)
-                )
+                return _finite(name, np.array([np.nan if _is_missing(cell) else float(cell) for cell in cells]))
             if kind == "datetime":
                 stamps = [np.datetime64("NaT") if _is_missing(cell) else np.datetime64(cell) for cell in cells]
                 return Column(name, kind, np.array(stamps, dtype="datetime64[us]"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +46,14 @@ class DenseTable:
     def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Consecutive rows, without copying."""
         return self.values[start:stop], None if self.codes is None else self.codes[start:stop]
+
+    def digest(self) -> bytes:
+        """A fingerprint of the content: tables of equal content have equal ones."""
+        parts = [self.values] if self.codes is None else [self.values, self.codes]
+        content = hashlib.blake2b(repr([(part.shape, part.dtype) for part in parts]).encode())
+        for part in parts:
+            content.update(part.contiguous().view(torch.uint8).numpy().data)
+        return content.digest()
 
     def to(self, device: torch.device | str) -> DenseTable:
         return DenseTable(self.values.to(device), None if self.codes is None else self.codes.to(device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
@@ -44,14 +44,9 @@ def resolve_device(device: str) -> str:
 
 
 @contextmanager
-def threads_for(multiplications: int) -> Iterator[None]:
-    """Run small steps on one thread, and give the caller's setting back.
-
-    Threads of a small product wait for each other by spinning, which next to another process costs many times
-    what they bring.
-    """
+def _threads(wanted: int) -> Iterator[None]:
+    """Run on so many threads, and give the caller's setting back."""
     before = torch.get_num_threads()
-    wanted = 1 if multiplications < SMALL_STEP else before
     if wanted == before:
         yield
         return
@@ -60,6 +55,20 @@ def threads_for(multiplications: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def threads_for(multiplications: int) -> AbstractContextManager[None]:
+    """Run small steps on one thread.
+
+    Threads of a small product wait for each other by spinning, which next to another process costs many times
+    what they bring.
+    """
+    return _threads(1 if multiplications < SMALL_STEP else torch.get_num_threads())
+
+
+def one_thread_each(n_workers: int) -> AbstractContextManager[None]:
+    """Share the threads out among workers that are started inside: a new thread takes on the setting it finds."""
+    return _threads(max(torch.get_num_threads() // n_workers, 1))
 
 
 class Streams:

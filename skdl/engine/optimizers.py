@@ -7,9 +7,10 @@ A new rule is one class here and one entry in ``RULES``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,26 +26,30 @@ class OptimizerKind:
     nesterov: bool = False
 
 
-class Rule(Protocol):
+class Rule(ABC):
     """How gradients become a direction of descent."""
 
     #: How many tensors like the parameters the rule keeps between steps.
     n_moments: ClassVar[int]
 
+    @abstractmethod
     def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None: ...
 
+    @abstractmethod
     def direction(self, grad_KP: Tensor) -> Tensor:
         """The direction for the first ``len(grad_KP)`` models, to be scaled by the learning rate."""
 
     def curvature(self, n_models: int) -> Tensor | None:
         """What the rule divided gradients by, where it did: the proximal step needs it too."""
+        return None
 
     @staticmethod
     def rate_factors(steps: NDArray) -> NDArray:
         """Correction of the learning rate at each step, counted from 1."""
+        return np.ones_like(steps, dtype=np.float64)
 
 
-class Adam:
+class Adam(Rule):
     """Adam (Kingma and Ba 2015), its bias corrections folded into the learning rate as at the end of section 2."""
 
     n_moments = 2
@@ -86,7 +91,7 @@ class Adam:
         return np.sqrt(1 - Adam.BETA2**steps) / (1 - Adam.BETA1**steps)
 
 
-class RMSprop:
+class RMSprop(Rule):
     """Gradients divided by the root of their running mean square (Tieleman and Hinton 2012)."""
 
     n_moments = 1
@@ -103,12 +108,8 @@ class RMSprop:
     def curvature(self, n_models: int) -> Tensor:
         return self.square[:n_models].sqrt().add_(self.EPSILON)
 
-    @staticmethod
-    def rate_factors(steps: NDArray) -> NDArray:
-        return np.ones_like(steps, dtype=np.float64)
 
-
-class SGD:
+class SGD(Rule):
     """Gradient descent with momentum, of Nesterov's kind if wanted (Sutskever et al. 2013)."""
 
     n_moments = 1
@@ -123,13 +124,6 @@ class SGD:
         momentum = self.momentum_K1[:k]
         velocity = self.velocity[:k].mul_(momentum).sub_(grad_KP)
         return torch.addcmul(-grad_KP, velocity, momentum) if self.nesterov else velocity
-
-    def curvature(self, n_models: int) -> Tensor | None:
-        return None
-
-    @staticmethod
-    def rate_factors(steps: NDArray) -> NDArray:
-        return np.ones_like(steps, dtype=np.float64)
 
 
 RULES: dict[str, type[Rule]] = {"adamw": Adam, "adam": Adam, "sgd": SGD, "rmsprop": RMSprop}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 
@@ -27,8 +28,6 @@ def step_bytes(plan: Plan) -> int:
 
 def widest_stack(plan: Plan, max_models: int | None = None, max_bytes: int | None = None) -> int:
     """How many models of a plan one stack should hold, at least 1."""
-    if not plan.is_stackable:
-        return 1
     if plan.device == "cpu":
         room = CACHE_BYTES
     elif plan.device.startswith("cuda"):
@@ -52,21 +51,22 @@ def stacks_of(
 ) -> list[list[int]]:
     """The places of the jobs of each stack.
 
-    Jobs of equal plans are put together; the jobs of one fit are never parted. A plan's stacks are about equally
-    wide, and at least as many as there are workers to train them.
+    Jobs of equal plans are put together, and the jobs of one fit are never parted, unless the plan cannot be stacked
+    at all. A plan's stacks are about equally wide, and at least as many as there are workers to train them.
     """
     by_plan: dict[Plan, list[list[int]]] = defaultdict(list)
     for fit in fits_of(jobs):
         by_plan[jobs[fit[0]].plan].append(fit)
     stacks: list[list[int]] = []
     for plan, fits in by_plan.items():
+        if not plan.is_stackable:
+            stacks.extend([i] for fit in fits for i in fit)
+            continue
         widest = widest_stack(plan, max_models, max_bytes)
         n_models = sum(map(len, fits))
         n_stacks = min(max(-(-n_models // widest), n_workers), len(fits))
         # Fits on one table stand together, so that a stack reads few tables.
         fits.sort(key=lambda fit: id(jobs[fit[0]].train.table))
         bounds = [round(s * len(fits) / n_stacks) for s in range(n_stacks + 1)]
-        stacks.extend(
-            [i for fit in fits[lo:hi] for i in fit] for lo, hi in zip(bounds, bounds[1:], strict=False)
-        )
+        stacks.extend([i for fit in fits[lo:hi] for i in fit] for lo, hi in pairwise(bounds))
     return stacks

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.engine.batches import Batches, DropoutMasks
-from skdl.engine.device import Streams, threads_for
+from skdl.engine.device import Streams, one_thread_each, threads_for
 from skdl.engine.job import Epoch, EpochRecord, Job, Monitor, Plan, Result, Samples, State, StopReason
 from skdl.engine.optimizers import RULES, StackedOptimizer
 from skdl.engine.schedules import PlateauRule
@@ -34,7 +35,7 @@ from skdl.tasks.losses import LossSettings
 EVALUATION_ROWS = 1024
 
 
-class Cancelled(Exception):
+class CancelledError(Exception):
     """Training was called off by whoever waits for it."""
 
 
@@ -61,7 +62,7 @@ def train(
     on_stack : callable, optional
         Told of every stack that was trained.
     is_cancelled : callable, optional
-        Asked after every epoch; True ends training with :class:`Cancelled`.
+        Asked after every epoch; True ends training with :class:`CancelledError`.
 
     Returns
     -------
@@ -93,7 +94,7 @@ def train(
         for places in stacks:
             train_places(places)
     else:
-        with ThreadPoolExecutor(n_workers) as pool:
+        with one_thread_each(n_workers), ThreadPoolExecutor(n_workers) as pool:
             list(pool.map(train_places, stacks))
     return [results[i] for i in range(len(jobs))]
 
@@ -119,7 +120,7 @@ def train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool] = lambda: 
             while active:
                 train_epoch(stack)
                 if is_cancelled():
-                    raise Cancelled
+                    raise CancelledError
                 if any(run.reason for run in active):
                     stack.release()
                     active = [run for run in active if run.reason is None]
@@ -308,8 +309,8 @@ class Stack:
         for k, (run, n) in enumerate(zip(self.runs, n_steps, strict=True)):
             bare[:n, k, 0] = run.learning_rates(n)
             corrected[:n, k, 0] = bare[:n, k, 0] * rule.rate_factors(np.arange(run.n_steps + 1, run.n_steps + n + 1))
-        like = {"dtype": self.plan.dtype, "device": self.plan.device}
-        return torch.tensor(bare, **like), torch.tensor(corrected, **like)
+        dtype, device = self.plan.dtype, self.plan.device
+        return torch.tensor(bare, dtype=dtype, device=device), torch.tensor(corrected, dtype=dtype, device=device)
 
     def end_epoch(self, started: float) -> None:
         """Validate, record, and keep the parameters that are worth keeping."""
@@ -328,9 +329,7 @@ class Stack:
             kept = torch.tensor(keep, device=self.theta_KP.device)
             self.kept_KP[kept] = self.theta_KP[kept]
         for monitor, places in self.monitors.items():
-            epochs = [
-                Epoch(self.runs[k].job, self.runs[k].history, lambda k=k: self.theta_KP[k].cpu()) for k in places
-            ]
+            epochs = [Epoch(self.runs[k].job, self.runs[k].history, lambda k=k: self.theta_KP[k].cpu()) for k in places]
             try:
                 stops = monitor.on_epoch_end(epochs)
             except Exception as error:
@@ -355,6 +354,11 @@ class Stack:
             if run.epoch == 0:
                 self.kept_KP[k] = self.theta_KP[k]
             run.reason = run.reason or "interrupted"
+
+
+def row_of(theta_KP: Tensor, k: int) -> Tensor:
+    """A copy of one network's parameters, on the CPU."""
+    return theta_KP[k].cpu().clone()
 
 
 def loss_settings(jobs: Sequence[Job]) -> LossSettings:
@@ -409,9 +413,8 @@ class Evaluation:
             score = -loss
             if job.monitor.scores and math.isfinite(loss):
                 rows = torch.cat([output[k] for output in outputs if len(output) > k])
-                score = job.monitor.score(
-                    job, rows[: self.batches.lengths[k]].numpy(), lambda k=k: theta_KP[k].cpu()
-                )
+                outputs_of_job = rows[: self.batches.lengths[k]].numpy()
+                score = job.monitor.score(job, outputs_of_job, partial(row_of, theta_KP, k))
             validations[place] = Validation(loss, score)
         return validations
 

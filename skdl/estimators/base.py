@@ -169,7 +169,9 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         elif stops:
             validation = [self._samples(table, data, fold.held_out) for fold in folds]
         if validation[0] is not None and self.scoring is not None:
-            monitor.listen([self._scorer(held_out or data, held_out.rows if held_out else fold.held_out) for fold in folds])
+            monitor.listen(
+                [self._scorer(held_out or data, held_out.rows if held_out else fold.held_out) for fold in folds]
+            )
         settings = self._settings(training[0], stops=stops)
         plan = self._plan(training[0])
         starts = self._states(len(folds)) if self._goes_on() else [None] * len(folds)
@@ -211,9 +213,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> _Data:
         if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
-            )
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
         X = self._check_X(X, reset=reset)
         y = check_target(y, numeric=not is_classifier(self))
         n_rows = X.shape[0]
@@ -238,16 +238,18 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         return bool(self.early_stopping)
 
     def _n_members(self, stops: bool) -> int:
-        if self.n_members == "auto":
+        if isinstance(self.n_members, str):
             return AUTO_MEMBERS if stops else 1
         return self.n_members
 
     def _folds(self, data: _Data, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""
         n_rows = len(data.rows)
-        crosses = self.validation_fraction == "auto" and n_members > 1
-        fraction = 1 / n_members if crosses else self.validation_fraction
-        fraction = LONE_VALIDATION_FRACTION if fraction == "auto" else fraction
+        crosses = isinstance(self.validation_fraction, str) and n_members > 1
+        if isinstance(self.validation_fraction, str):
+            fraction = 1 / n_members if crosses else LONE_VALIDATION_FRACTION
+        else:
+            fraction = self.validation_fraction
         if math.ceil(fraction * n_rows) >= n_rows or (crosses and n_rows < n_members):
             raise ValueError(
                 f"Early stopping needs rows to train on and rows to hold out; there are {n_rows} in all. "
@@ -320,7 +322,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self, samples: Samples, *, stops: bool, epochs: int | None = None, schedule: Schedule | None = None
     ) -> Settings:
         if epochs is None:
-            epochs = auto_epochs(len(samples)) if self.max_epochs == "auto" else self.max_epochs
+            epochs = auto_epochs(len(samples)) if isinstance(self.max_epochs, str) else self.max_epochs
         return Settings(
             learning_rate=self.learning_rate,
             schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
@@ -339,7 +341,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         )
 
     def _batch_size(self, samples: Samples) -> int:
-        return auto_batch_size(len(samples)) if self.batch_size == "auto" else self.batch_size
+        return auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else self.batch_size
 
     def _plan(self, samples: Samples) -> Plan:
         device = resolve_device(self.device)
@@ -362,7 +364,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         return modules[0] if len(modules) == 1 else DenseEnsemble(modules)
 
     def _members(self) -> list[DenseModule]:
-        return list(self.network_.members) if isinstance(self.network_, DenseEnsemble) else [self.network_]
+        network = self.network_
+        return [*network.members] if isinstance(network, DenseEnsemble) else [network]
 
     def _states(self, n_members: int) -> list[State]:
         """Parameters and optimiser states to go on from."""
@@ -399,8 +402,9 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
         self.n_layers_ = len(self._members()[0].linear_layers) + 1
         is_validated = jobs[0].validation is not None
-        self.validation_scores_ = self.history_["validation_score"].tolist() if is_validated else None
-        self.best_validation_score_ = max(self.validation_scores_, default=math.nan) if is_validated else None
+        scores = self.history_["validation_score"].tolist()
+        self.validation_scores_ = scores if is_validated else None
+        self.best_validation_score_ = max(scores, default=math.nan) if is_validated else None
         self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
 
     def _report(self, results: list[Result]) -> None:
@@ -413,7 +417,9 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             if worst.best_epoch == 0:
                 raise ValueError(f"{what} {remedy}")
             warnings.warn(
-                f"{what} The parameters of epoch {worst.best_epoch} are kept. {remedy}", ConvergenceWarning, stacklevel=5
+                f"{what} The parameters of epoch {worst.best_epoch} are kept. {remedy}",
+                ConvergenceWarning,
+                stacklevel=5,
             )
         if any(result.reason == "interrupted" for result in results):
             n_epochs = max(len(result.history) for result in results)
@@ -456,7 +462,7 @@ class ProbabilityMixin:
     """Probabilities of classifiers."""
 
     _outputs: Callable[[Any], NDArray[np.float64]]
-    _task: ClassificationTask
+    _task: Any
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities of the classes.

@@ -78,7 +78,7 @@ network_ : torch.nn.Module
     The trained network, in eval mode, on the CPU. It takes encoded inputs.
 n_features_in_ : int
     Number of columns of X.
-feature_names_in_ : ndarray of shape (n_features_in_,)
+feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of the columns of X, where they are strings.
 n_iter_ : int
     Epochs of the last fit.
@@ -179,6 +179,16 @@ class TableNetworkEstimator(NetworkEstimator):
         return members[0].linear_layers
 
 
+def classification_task(loss: Any, label_smoothing: float) -> ClassificationTask:
+    """The task of a classifier, whose loss and label smoothing must go together."""
+    if label_smoothing > 0 and loss != "cross_entropy":
+        raise ValueError(
+            f"label_smoothing={label_smoothing} goes with loss='cross_entropy' alone. Got loss={loss!r}; "
+            "set label_smoothing=0."
+        )
+    return ClassificationTask(loss)
+
+
 CLASSIFICATION_CONSTRAINTS = {
     "loss": [StrOptions(set(CLASSIFICATION_LOSSES)), callable],
     "label_smoothing": [Interval(Real, 0, 1, closed="left")],
@@ -242,7 +252,7 @@ class MLPClassifier(ClassifierMixin, ProbabilityMixin, TableNetworkEstimator):
         return tags
 
     def _make_task(self) -> ClassificationTask:
-        return ClassificationTask(self.loss)
+        return classification_task(self.loss, self.label_smoothing)
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
@@ -412,7 +422,7 @@ class MLPEstimator(ProbabilityMixin, TableNetworkEstimator):
         loss = next(iter(losses)) if self.loss == "auto" else self.loss
         if isinstance(loss, str) and loss not in losses:
             raise ValueError(f"loss={loss!r} is not a loss for {self.task}. Use one of {sorted(losses)} or a callable.")
-        return ClassificationTask(loss) if _classifies(self) else RegressionTask(loss)
+        return classification_task(loss, self.label_smoothing) if _classifies(self) else RegressionTask(loss)
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None

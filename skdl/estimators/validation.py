@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skdl.data.frames import is_frame
+from skdl.data.frames import check_unique_names, is_frame
 
 
 def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
@@ -23,9 +23,12 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         In scikit-learn's words, with the remedy where text stands in an array.
     """
     if is_frame(X):
+        check_unique_names(X)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         if len(X) == 0 or X.shape[1] == 0:
-            raise ValueError(f"Found array with {len(X)} sample(s) and {X.shape[1]} feature(s) while a minimum of 1 is required.")
+            raise ValueError(
+                f"Found a frame with {len(X)} sample(s) and {X.shape[1]} feature(s) while a minimum of 1 is required."
+            )
         return X
     try:
         return validate_data(
@@ -38,14 +41,15 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         )
     except ValueError as error:
         if "could not convert string" in str(error):
-            raise ValueError(f"{error}. Text is encoded in the columns of a DataFrame, not in an array: pass one.") from error
+            remedy = "Text is encoded in the columns of a DataFrame, not in an array: pass one."
+            raise ValueError(f"{error}. {remedy}") from error
         raise
 
 
 def check_target(y: Any, *, numeric: bool) -> NDArray:
-    """y as a 1-D or 2-D array without missing values; a single column is flattened with scikit-learn's warning."""
+    """Check y and make it a 1-D or 2-D array without missing values; a single column is flattened with scikit-learn's warning."""
     if sp.issparse(y):
-        y = y.toarray()
+        y = y.toarray()  # type: ignore[attr-defined]
     y = check_array(y, ensure_2d=False, dtype=np.float64 if numeric else None, input_name="y", ensure_min_samples=0)
     if y.ndim == 2 and y.shape[1] == 1:
         return column_or_1d(y, warn=True)

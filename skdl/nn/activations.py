@@ -103,10 +103,11 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
     if isinstance(activation, nn.Module):
         raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
     module: Callable[[], nn.Module]
+    function: Forward
     if isinstance(activation, type) and issubclass(activation, nn.Module):
         module = activation
-        function: Forward = activation()
-        if any(True for _ in activation().parameters()):
+        function = module()
+        if next(module().parameters(), None) is not None:
             raise ValueError(
                 f"activation={activation.__name__} has parameters of its own, which would not be trained. "
                 "Use an activation without parameters."

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ class DenseNetwork:
     @cached_property
     def slots(self) -> dict[str, Slot]:
         """Every parameter's place, by its name in :class:`DenseModule`'s terms, in the order of the row."""
-        pairs = list(zip(self.widths, self.widths[1:], strict=False))
+        pairs = list(pairwise(self.widths))
         shapes: dict[str, tuple[int, ...]] = {f"embedding{i}": shape for i, shape in enumerate(self.embeddings)}
         shapes |= {f"weight{i}": pair for i, pair in enumerate(pairs)}
         shapes |= {f"bias{i}": (width,) for i, (_, width) in enumerate(pairs)}

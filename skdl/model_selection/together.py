@@ -1,0 +1,219 @@
+"""``train_together``: scikit-learn's own searches, trained as stacks of networks."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import joblib
+from joblib.parallel import ParallelBackendBase
+
+from skdl.engine.dispatch import routed_through
+from skdl.engine.train import StackReport
+from skdl.model_selection.gathering import Gathering, Limits
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def parse_bytes(memory: int | float | str) -> int:
+    """A number of bytes from a number, or a text such as "2GB" or "500 MB".
+
+    Raises
+    ------
+    ValueError
+        If the text is not a positive amount of memory.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?\s*", str(memory).lower())
+    n_bytes = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if n_bytes < 1:
+        raise ValueError(f"max_memory must be a number of bytes or a text such as '2GB'. Got {memory!r} instead.")
+    return n_bytes
+
+
+class _Future:
+    """The outcome of a task, as joblib wants to fetch it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._result: Any = None
+        self._error: BaseException | None = None
+        try:
+            self._result = function()
+        except BaseException as error:
+            self._error = error
+
+    def get(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class TogetherBackend(ParallelBackendBase):
+    """A joblib backend whose tasks run in threads and meet in a :class:`Gathering` when they fit."""
+
+    uses_threads = True
+    supports_sharedmem = True
+    supports_retrieve_callback = True
+    supports_timeout = True
+
+    def __init__(self, gathering: Gathering, nesting_level: int = 0, **kwargs: Any) -> None:
+        super().__init__(nesting_level=nesting_level, **kwargs)
+        self.gathering = gathering
+        self._calls = threading.local()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """As many tasks as a stack may hold, whatever the caller asks for."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        return max(self.gathering.limits.max_models, 2)
+
+    def submit(self, func: Callable[[], Any], callback: Callable[[_Future], None] | None = None) -> None:
+        def task() -> None:
+            outcome = _Future(func)
+            if callback is not None:
+                callback(outcome)
+
+        self.gathering.start_task(task, owner=self)
+
+    def retrieve_result_callback(self, out: _Future) -> Any:
+        return out.get()
+
+    def get_nested_backend(self) -> tuple[TogetherBackend, None]:
+        return TogetherBackend(self.gathering, self.nesting_level + 1), None
+
+    def start_call(self) -> None:
+        self.gathering.begin_dispatch()
+        self._calls.is_dispatching = True
+
+    def _end_dispatch(self) -> None:
+        if getattr(self._calls, "is_dispatching", False):
+            self._calls.is_dispatching = False
+            self.gathering.end_dispatch()
+
+    def stop_call(self) -> None:
+        self._end_dispatch()
+
+    @contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        self._end_dispatch()
+        with self.gathering.waiting_for_own_tasks():
+            yield
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        # A search inside a search must not take the outer one's other tasks with it.
+        if self.nesting_level == 0:
+            self.gathering.cancel()
+        else:
+            self.gathering.drop_tasks(self)
+
+
+class Report(list[StackReport]):
+    """The stacks that were trained, one after the other; prints as a table."""
+
+    def __str__(self) -> str:
+        lines = [f"{'network':<24}{'device':>8}{'models':>8}{'epochs each':>13}{'seconds':>10}{'model-epochs/s':>16}"]
+        for stack in self:
+            widths = "-".join(map(str, stack.plan.network.widths))
+            rate = stack.n_epochs / max(stack.seconds, 1e-9)
+            lines.append(
+                f"{widths:<24}{stack.plan.device:>8}{stack.n_models:>8}{stack.n_epochs / stack.n_models:>13.1f}"
+                f"{stack.seconds:>10.2f}{rate:>16.1f}"
+            )
+        lines.append(
+            f"{len(self)} stacks, {sum(s.n_models for s in self)} models, {sum(s.n_epochs for s in self)} epochs in all"
+        )
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+class TogetherRun:
+    """What ``with train_together() as run`` gives.
+
+    Attributes
+    ----------
+    report_ : list of StackReport
+        Every stack that was trained: its plan, models, epochs and seconds. Prints as a table.
+    """
+
+    def __init__(self) -> None:
+        self.report_ = Report()
+
+    def __repr__(self) -> str:
+        return f"TogetherRun\n{self.report_}"
+
+
+_active: list[tuple[Gathering, TogetherRun]] = []
+
+
+def train_together(
+    *, max_models: int = 256, max_memory: int | float | str = "2GB", device: str | None = None
+) -> AbstractContextManager[TogetherRun]:
+    """Train the networks of a search side by side, as few stacks of many.
+
+    Inside the context, everything that scikit-learn hands to joblib runs in threads, each up to the point where it
+    would train a network. When all have come so far, networks of the same shape, batch size and optimiser are
+    trained as one stack, whatever their learning rates, penalties, dropout rates, seeds and rows; then the threads go
+    on. Results are those of the same search without the context, up to float rounding. Estimators that are not
+    skdl's just run.
+
+    Parameters
+    ----------
+    max_models : int, default=256
+        Most networks of a stack, and most tasks of a search that hold data at the same time.
+    max_memory : int or str, default="2GB"
+        Most memory for the data of tasks that wait for each other, and for what a stack works on.
+    device : str, default=None
+        Where to train, in place of the estimators' own ``device``.
+
+    Returns
+    -------
+    context : context manager
+        Gives a :class:`TogetherRun`, whose ``report_`` lists the stacks. Inside another ``train_together`` it joins
+        that one, whose limits hold.
+
+    Raises
+    ------
+    ValueError
+        If a limit is not a positive number.
+
+    Notes
+    -----
+    ``n_jobs`` of a search is not heeded inside. The fit times in ``cv_results_`` include the wait for others.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> import skdl
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = GridSearchCV(skdl.MLPClassifier(n_members=1, max_epochs=5), {"learning_rate": [0.001, 0.01]})
+    >>> with skdl.train_together() as run:
+    ...     search = search.fit(X, y)
+    >>> sum(stack.n_models for stack in run.report_)  # 2 candidates x 5 folds, and the refit
+    11
+    """
+    if max_models < 1:
+        raise ValueError(f"max_models must be at least 1. Got {max_models!r} instead.")
+    limits = Limits(max_models, parse_bytes(max_memory), joblib.cpu_count(), device)
+    return _together(limits)
+
+
+@contextmanager
+def _together(limits: Limits) -> Iterator[TogetherRun]:
+    if _active:
+        gathering, run = _active[-1]
+        with joblib.parallel_config(backend=TogetherBackend(gathering)):
+            yield run
+        return
+    run = TogetherRun()
+    gathering = Gathering(limits, run.report_.append)
+    _active.append((gathering, run))
+    try:
+        with routed_through(gathering.run), joblib.parallel_config(backend=TogetherBackend(gathering)):
+            yield run
+    finally:
+        _active.remove((gathering, run))
+        gathering.cancel()

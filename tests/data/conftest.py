@@ -1,0 +1,36 @@
+"""Shared by the tests of encodings."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from skdl.data.tabular import TableEncoder
+
+
+@pytest.fixture
+def encode():
+    """Encode ``new`` (X itself by default) by what the given rows of X teach: numbers (n, D) and levels (n, E)."""
+
+    def encode(X, new=None, *, rows=None, weight=None, scaling=None, embedding=None, y=None):
+        rows = np.arange(X.shape[0]) if rows is None else np.asarray(rows)
+        y = np.arange(X.shape[0]) % 2 if y is None else y
+        weight = None if weight is None else np.asarray(weight, dtype=float)[rows]
+        encoder = TableEncoder(scaling, embedding, torch.float64).fit(X, y[rows], rows, weight, classification=True)
+        table = encoder.transform(X if new is None else new)
+        values, codes = table.slice(0, len(table))
+        assert values.shape[1] == encoder.n_outputs
+        return values.numpy(), None if codes is None else codes.numpy()
+
+    return encode
+
+
+@pytest.fixture
+def encode_column(encode):
+    """Encode a frame of one pandas series."""
+
+    def encode_column(column, new=None, **settings):
+        frame, new = (None if c is None else pd.Series(c, name="c").to_frame() for c in (column, new))
+        return encode(frame, new, **settings)[0]
+
+    return encode_column

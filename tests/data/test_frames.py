@@ -1,0 +1,240 @@
+"""Columns of frames as numbers, levels and dates, whatever library and dtype they come in."""
+
+import datetime
+import decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from numpy.testing import assert_array_equal
+
+from skdl.data.frames import frame_columns, is_frame
+
+UTC = datetime.timezone.utc
+DAYS = [datetime.date(2024, 2, 29), None, datetime.date(1969, 12, 31)]
+TIMES = [datetime.datetime(2024, 2, 29, 12, 30), None, datetime.datetime(1969, 12, 31, 23)]
+AWARE = [datetime.datetime(2024, 2, 29, 12, 30, tzinfo=UTC), None, datetime.datetime(1969, 12, 31, 23, tzinfo=UTC)]
+SPANS = [datetime.timedelta(hours=1), None, datetime.timedelta(milliseconds=-500)]
+TEXT = ["b", None, "a"]
+STAMPS = np.array(["2024-02-29T12:30", "NaT", "1969-12-31T23:00"], dtype="datetime64[us]")
+
+
+def arrow(cells, kind):
+    return pd.Series(cells, dtype=pd.ArrowDtype(kind))
+
+
+def column(series):
+    frame = series.to_frame("c") if hasattr(series, "to_frame") else pl.DataFrame({"c": series})
+    (only,) = frame_columns(frame)
+    assert only.name == "c"
+    return only
+
+
+NUMBERS = {
+    "float64": pd.Series([1.0, np.nan, 0.0]),
+    "Float32": pd.Series([1, None, 0], dtype="Float32"),
+    "Int64": pd.Series([1, None, 0], dtype="Int64"),
+    "UInt8": pd.Series([1, None, 0], dtype="UInt8"),
+    "boolean": pd.Series([True, None, False], dtype="boolean"),
+    "int64[pyarrow]": arrow([1, None, 0], pa.int64()),
+    "double[pyarrow]": arrow([1, None, 0], pa.float64()),
+    "bool[pyarrow]": arrow([True, None, False], pa.bool_()),
+    "decimal[pyarrow]": arrow([decimal.Decimal(1), None, decimal.Decimal(0)], pa.decimal128(5, 2)),
+    "object of bools": pd.Series([True, None, False], dtype=object),
+    "object of numbers": pd.Series([1, np.nan, 0.0], dtype=object),
+    "object of decimals": pd.Series([decimal.Decimal(1), None, decimal.Decimal(0)], dtype=object),
+    "object with NA": pd.Series([1, pd.NA, np.float32(0)], dtype=object),
+    "sparse": pd.Series(pd.arrays.SparseArray([1.0, np.nan, 0.0])),
+    "polars Float64": pl.Series([1.0, None, 0.0]),
+    "polars Float32": pl.Series([1.0, float("nan"), 0.0], dtype=pl.Float32),
+    "polars Int8": pl.Series([1, None, 0], dtype=pl.Int8),
+    "polars UInt64": pl.Series([1, None, 0], dtype=pl.UInt64),
+    "polars Int128": pl.Series([1, None, 0], dtype=pl.Int128),
+    "polars Boolean": pl.Series([True, None, False]),
+    "polars Decimal": pl.Series([decimal.Decimal(1), None, decimal.Decimal(0)]),
+}
+
+
+@pytest.mark.parametrize("series", NUMBERS.values(), ids=NUMBERS)
+def test_numbers_and_booleans(series):
+    numbers = column(series)
+    assert numbers.kind == "numeric" and numbers.values.dtype.kind == "f"
+    assert_array_equal(numbers.values, [1, np.nan, 0])
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "int16", "int32", "int64", "uint8", "uint64", "float16", "float32", "float64", "bool"]
+)
+def test_numpy_dtypes_keep_their_values(dtype):
+    values = np.array([0, 1, 1], dtype=dtype)
+    numbers = column(pd.Series(values)).values
+    assert numbers.dtype.kind == "f"
+    assert_array_equal(numbers, [0, 1, 1])
+
+
+LEVELS = {
+    "object": pd.Series(TEXT, dtype=object),
+    "object with NaN": pd.Series(["b", np.nan, "a"], dtype=object),
+    "str": pd.Series(TEXT, dtype="str"),
+    "string": pd.Series(TEXT, dtype="string"),
+    "category": pd.Series(TEXT, dtype="category"),
+    "string[pyarrow]": arrow(TEXT, pa.string()),
+    "large_string[pyarrow]": arrow(TEXT, pa.large_string()),
+    "dictionary[pyarrow]": arrow(TEXT, pa.dictionary(pa.int32(), pa.string())),
+    "polars String": pl.Series(TEXT),
+    "polars Categorical": pl.Series(TEXT, dtype=pl.Categorical),
+    "polars Enum": pl.Series(TEXT, dtype=pl.Enum(["a", "b", "c"])),
+}
+
+
+@pytest.mark.parametrize("series", LEVELS.values(), ids=LEVELS)
+def test_text_and_categories(series):
+    levels = column(series)
+    assert levels.kind == "categorical"
+    assert levels.values.tolist() == ["b", None, "a"]
+
+
+def test_categories_keep_the_type_of_their_levels():
+    assert column(pd.Series([3, None, 1], dtype="category")).values.tolist() == [3, None, 1]
+    intervals = column(pd.Series(pd.cut([1.0, np.nan, 9.0], [0, 5, 10])))
+    assert intervals.kind == "categorical" and intervals.values[1] is None
+
+
+def test_a_mixture_of_text_and_numbers_has_its_values_as_levels():
+    assert column(pd.Series([1, "a", 2.5, None], dtype=object)).values.tolist() == ["1", "a", "2.5", None]
+
+
+DATES = {
+    "datetime64[ns]": pd.Series(TIMES).astype("datetime64[ns]"),
+    "datetime64[s]": pd.Series(TIMES).astype("datetime64[s]"),
+    "datetime64[us]": pd.Series(TIMES).astype("datetime64[us]"),
+    "with a time zone": pd.Series(AWARE),
+    "in another time zone": pd.Series(AWARE).dt.tz_convert("Asia/Tokyo"),
+    "object of datetimes": pd.Series(TIMES, dtype=object),
+    "object of aware datetimes": pd.Series(AWARE, dtype=object),
+    "object of Timestamps": pd.Series([pd.Timestamp(TIMES[0]), pd.NaT, pd.Timestamp(TIMES[2])], dtype=object),
+    "object of datetime64": pd.Series(list(STAMPS), dtype=object),
+    "timestamp[pyarrow]": arrow(TIMES, pa.timestamp("us")),
+    "timestamp[pyarrow, UTC]": arrow(AWARE, pa.timestamp("ns", tz="UTC")),
+    "polars Datetime": pl.Series(TIMES),
+    "polars Datetime[ms]": pl.Series(TIMES, dtype=pl.Datetime("ms")),
+    "polars aware": pl.Series(AWARE),
+}
+
+
+@pytest.mark.parametrize("series", DATES.values(), ids=DATES)
+def test_datetimes_are_taken_in_utc(series):
+    dates = column(series)
+    assert dates.kind == "datetime" and dates.values.dtype == "datetime64[us]"
+    assert_array_equal(dates.values, STAMPS)
+
+
+@pytest.mark.parametrize(
+    "series",
+    [pd.Series(DAYS, dtype=object), arrow(DAYS, pa.date32()), pl.Series(DAYS)],
+    ids=["object", "date32[pyarrow]", "polars Date"],
+)
+def test_dates(series):
+    dates = column(series)
+    assert dates.kind == "datetime"
+    assert_array_equal(dates.values, np.array(["2024-02-29", "NaT", "1969-12-31"], dtype="datetime64[us]"))
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        pd.Series(SPANS),
+        pd.Series(SPANS).astype("timedelta64[ns]"),
+        pd.Series(SPANS, dtype=object),
+        arrow(SPANS, pa.duration("us")),
+        pl.Series(SPANS),
+        pl.Series(SPANS, dtype=pl.Duration("ms")),
+    ],
+    ids=["timedelta64[us]", "timedelta64[ns]", "object", "duration[pyarrow]", "polars", "polars ms"],
+)
+def test_durations_are_seconds(series):
+    spans = column(series)
+    assert spans.kind == "numeric"
+    assert_array_equal(spans.values, [3600, np.nan, -0.5])
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        pd.Series([None, None], dtype=object),
+        pd.Series([np.nan, np.nan]),
+        pd.Series([pd.NA, pd.NA], dtype="Int64"),
+        pd.Series([pd.NA, pd.NA], dtype="boolean"),
+        pd.Series([pd.NaT, pd.NaT]),
+        pd.Series([pd.NaT, pd.NaT], dtype="timedelta64[ns]"),
+        pd.Series([None, None], dtype="string"),
+        pl.Series([None, None]),
+        pl.Series([None, None], dtype=pl.Float64),
+        pl.Series([None, None], dtype=pl.Date),
+    ],
+    ids=repr,
+)
+def test_a_column_without_values_says_so(series):
+    # Its kind is a guess, which other rows of the same column may correct.
+    assert column(series).is_empty
+
+
+@pytest.mark.parametrize(
+    ("series", "named"),
+    [
+        (pd.Series([[1], [2]]), "list"),
+        (pd.Series([{"a": 1}, None]), "dict"),
+        (pd.Series([{1}, {2}]), "set"),
+        (pd.Series([(1, 2), None]), "tuple"),
+        (pd.Series([np.zeros(2), np.ones(2)]), "ndarray"),
+        (pd.Series([datetime.time(1), None]), "time"),
+        (pd.Series([b"a", b"b"]), "bytes"),
+        (pd.Series([1 + 1j, 2]), "complex"),
+        (pd.Series([1 + 1j, 2], dtype=object), "complex"),
+        (pd.Series(pd.period_range("2024", periods=2, freq="D")), "Period"),
+        (pl.Series([[1], [2]]), "List"),
+        (pl.Series([{"a": 1}, None]), "Struct"),
+        (pl.Series([b"a", b"b"]), "Binary"),
+        (pl.Series([datetime.time(1), None]), "Time"),
+        (pl.Series([object(), object()], dtype=pl.Object), "object"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_cannot_be_encoded_is_refused_by_name(series, named):
+    with pytest.raises(TypeError, match=rf"Column 'c'.*{named}.*[Cc]onvert"):
+        column(series)
+
+
+def test_an_integer_too_large_for_a_float_is_named():
+    with pytest.raises((TypeError, ValueError), match="Column 'c'"):
+        column(pd.Series([10**400, 1], dtype=object))
+
+
+@pytest.mark.parametrize("names", [["a", "a"], [1, 1]])
+def test_duplicated_names_are_refused(names):
+    with pytest.raises(ValueError, match="occur more than once|unique column names"):
+        frame_columns(pd.DataFrame(np.zeros((2, 2)), columns=names))
+
+
+@pytest.mark.parametrize("X", [np.zeros((2, 2)), [[1, 2]], "text", None, pd.Series([1]), pl.Series([1])])
+def test_what_is_not_a_frame(X):
+    assert not is_frame(X)
+
+
+@pytest.mark.parametrize("X", [pd.DataFrame({"a": [1]}), pl.DataFrame({"a": [1]}), pa.table({"a": [1]})])
+def test_what_is_a_frame(X):
+    assert is_frame(X)
+
+
+def test_arrow_tables_are_frames_too():
+    numbers, levels = frame_columns(pa.table({"n": [1.5, None], "t": ["x", None]}))
+    assert_array_equal(numbers.values, [1.5, np.nan])
+    assert levels.values.tolist() == ["x", None]
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_order_and_names_of_columns_are_kept(n_rows):
+    frame = pd.DataFrame({"z": ["t"] * n_rows, "a": [1.0] * n_rows, 7: [True] * n_rows})
+    assert [(c.name, c.kind) for c in frame_columns(frame)] == [("z", "categorical"), ("a", "numeric"), (7, "numeric")]
