@@ -249,7 +249,7 @@ class TableEncoder:
         self.categorical: list[CategoricalEncoder] = []
         self.embeddings: tuple[tuple[int, int], ...] = ()
         if sp.issparse(X):
-            return self._fit_sparse(sp.csr_matrix(X)[rows])
+            return self._fit_sparse(X[rows])
         self.is_sparse = False
         if not is_frame(X):
             self._fit_numbers(lambda j: X[rows, j], X.shape[1], y, weight, classification)
@@ -310,7 +310,7 @@ class TableEncoder:
         if self.is_sparse:
             return self._transform_sparse(X)
         if self.layout is None:
-            X = sp.csr_matrix(X).toarray() if sp.issparse(X) else X
+            X = X.toarray() if sp.issparse(X) else X
             out = self._empty(len(X))
             self._transform_numbers(lambda rows: X[rows], out)
             return DenseTable(torch.from_numpy(out))

@@ -10,7 +10,6 @@ import math
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,7 @@ from sklearn.base import is_classifier
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
@@ -33,7 +31,8 @@ from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.parameters import TrainingParameters
-from skdl.estimators.validation import check_target, check_weight
+from skdl.estimators.validation import FitData, check_fit_data
+from skdl.estimators.weights import with_class_weight
 from skdl.nn.dense import DenseEnsemble, DenseModule, DenseNetwork
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.regression import RegressionTask
@@ -59,19 +58,6 @@ def auto_epochs(n_rows: int) -> int:
     """Passes by the number of training rows."""
     epochs, rows = EPOCHS_AT
     return int(np.clip(round(epochs * math.sqrt(rows / n_rows)), *AUTO_EPOCHS))
-
-
-@dataclass
-class _Data:
-    """Checked training data. ``rows`` are those of positive weight."""
-
-    X: Any
-    y: NDArray
-    weight: NDArray[np.float64] | None
-    rows: NDArray[np.intp]
-
-    def weight_of(self, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
-        return None if self.weight is None else self.weight[rows]
 
 
 class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
@@ -142,20 +128,25 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)
         folds = self._folds(data, n_members, random_state) if stops and held_out is None else None
         self._prepare(data, data.rows if folds is None or n_members > 1 else folds[0].train)
-        context = self._init_callback_context(max_subtasks=None)
-        shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
-        context.call_on_fit_task_begin(estimator=self, **shown)
-        monitor = FitMonitor(self, self._module, context if hasattr(self, "_skl_callbacks") else None, shown)
+        monitor = FitMonitor(self, self._module)
         folds = folds or [Fold(data.rows, data.rows[:0])] * n_members
-        self._run(self._jobs(data, folds, held_out, seeds, stops, monitor))
+        jobs = self._jobs(data, folds, held_out, seeds, stops, monitor)
+        shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+        # Networks that cannot be stacked have their epochs one after the other.
+        n_rounds = 1 if jobs[0].plan.is_stackable else n_members
+        context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs * n_rounds)
+        context.call_on_fit_task_begin(estimator=self, **shown)
+        if hasattr(self, "_skl_callbacks"):
+            monitor.call_back(context, shown)
+        self._run(jobs)
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
 
     def _jobs(
         self,
-        data: _Data,
+        data: FitData,
         folds: list[Fold],
-        held_out: _Data | None,
+        held_out: FitData | None,
         seeds: NDArray[np.int_],
         stops: bool,
         monitor: FitMonitor,
@@ -211,19 +202,12 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     def _goes_on(self) -> bool:
         return bool(self.warm_start) and hasattr(self, "network_")
 
-    def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> _Data:
+    def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        X = self._check_X(X, reset=reset)
-        y = check_target(y, numeric=not is_classifier(self))
-        n_rows = X.shape[0]
-        if len(y) != n_rows:
-            check_consistent_length(X, y)
-        weight = check_weight(sample_weight, y)
-        rows = np.arange(n_rows) if weight is None else np.flatnonzero(weight)
-        return _Data(X, y, weight, rows)
+        return check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self)
 
-    def _check_validation(self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None) -> _Data | None:
+    def _check_validation(self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None) -> FitData | None:
         if X is None and y is None:
             if sample_weight is not None:
                 raise ValueError("sample_weight_val was given without X_val and y_val.")
@@ -242,7 +226,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             return AUTO_MEMBERS if stops else 1
         return self.n_members
 
-    def _folds(self, data: _Data, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
+    def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""
         n_rows = len(data.rows)
         crosses = isinstance(self.validation_fraction, str) and n_members > 1
@@ -260,7 +244,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             return cross_folds(data.rows, y, n_members, random_state)
         return random_folds(data.rows, y, n_members, fraction, random_state)
 
-    def _prepare(self, data: _Data, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
+    def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         """Fit the task on all rows' labels or the training rows' values, and the encoder on training rows."""
         if self._goes_on():
             return
@@ -281,9 +265,10 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     def _torch_dtype(self) -> torch.dtype:
         return torch.float64 if self.dtype == "float64" else torch.float32
 
-    def _samples(self, table: Table, data: _Data, rows: NDArray[np.intp]) -> Samples:
+    def _samples(self, table: Table, data: FitData, rows: NDArray[np.intp]) -> Samples:
         dtype = self._torch_dtype()
-        weight = self._class_weighted(data.y[rows], data.weight_of(rows))
+        class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
+        weight = with_class_weight(data.weight_of(rows), class_weight, data.y[rows])
         everything = len(rows) == len(table)
         return Samples(
             table,
@@ -292,26 +277,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             None if everything else torch.as_tensor(rows),
         )
 
-    def _class_weighted(self, y: NDArray, weight: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-        """Weights of the samples times those of their classes."""
-        class_weight = getattr(self, "class_weight", None)
-        if class_weight is None or not is_classifier(self):
-            return weight
-        if y.ndim > 1:
-            by_class = compute_sample_weight(class_weight, y)
-        else:
-            classes = np.unique(y)
-            known = class_weight
-            if isinstance(class_weight, dict):
-                known = {label: value for label, value in class_weight.items() if label in classes}
-            by_class = compute_class_weight(known, classes=classes, y=y, sample_weight=weight)[
-                np.searchsorted(classes, y)
-            ]
-        if not np.any(by_class > 0):
-            raise ValueError(f"class_weight={class_weight!r} gives every sample the weight 0.")
-        return by_class if weight is None else by_class * weight
-
-    def _scorer(self, data: _Data, rows: NDArray[np.intp]) -> ValidationScorer:
+    def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
         from sklearn.metrics import check_scoring
 
         return ValidationScorer(

@@ -44,26 +44,24 @@ class FitMonitor(Monitor):
         With all fitted attributes that prediction needs, except ``network_``.
     module_of : callable
         Makes ``network_`` of the parameters of the fit's networks, one row each.
-    context : sklearn.callback.CallbackContext, optional
-        Of the fit; each epoch is a task of it.
-    data : dict
-        X, y and metadata as callbacks are shown them.
     """
 
     def __init__(
         self,
         estimator: Any,
         module_of: Callable[[list[Tensor]], nn.Module],
-        context: Any = None,
-        data: dict[str, Any] | None = None,
     ) -> None:
         self.estimator = estimator
         self.module_of = module_of
-        self.context = context
-        self.data = data or {}
+        self.context: Any = None
+        self.data: dict[str, Any] = {}
         self.scorers: Sequence[ValidationScorer] = ()
         # The last parameters of each network: some may stop before others.
         self.rows: dict[int, Callable[[], Tensor]] = {}
+
+    def call_back(self, context: Any, data: dict[str, Any]) -> None:
+        """Make each epoch a task of a callback context, and show callbacks X, y and metadata."""
+        self.context, self.data = context, data
 
     def listen(self, scorers: Sequence[ValidationScorer]) -> None:
         """Score each network of the fit by its own scorer."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
 from skdl.data.frames import check_unique_names, is_frame
 
@@ -47,9 +48,9 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 
 def check_target(y: Any, *, numeric: bool) -> NDArray:
-    """Check y and make it a 1-D or 2-D array without missing values; a single column is flattened with scikit-learn's warning."""
+    """Check y and make it a 1-D or 2-D array; a single column is flattened with scikit-learn's warning."""
     if sp.issparse(y):
-        y = y.toarray()  # type: ignore[attr-defined]
+        y = y.toarray()
     y = check_array(y, ensure_2d=False, dtype=np.float64 if numeric else None, input_name="y", ensure_min_samples=0)
     if y.ndim == 2 and y.shape[1] == 1:
         return column_or_1d(y, warn=True)
@@ -61,3 +62,25 @@ def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
     if sample_weight is None:
         return None
     return _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Checked data of a fit. ``rows`` are those of positive weight."""
+
+    X: Any
+    y: NDArray
+    weight: NDArray[np.float64] | None
+    rows: NDArray[np.intp]
+
+    def weight_of(self, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        return None if self.weight is None else self.weight[rows]
+
+
+def check_fit_data(X: Any, y: Any, sample_weight: Any, *, estimator: BaseEstimator) -> FitData:
+    """Put X, which is checked already, together with its checked target and weights."""
+    y = check_target(y, numeric=not is_classifier(estimator))
+    if len(y) != X.shape[0]:
+        check_consistent_length(X, y)
+    weight = check_weight(sample_weight, y)
+    return FitData(X, y, weight, np.arange(len(y)) if weight is None else np.flatnonzero(weight))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -102,20 +103,14 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
         return ACTIVATIONS[activation]
     if isinstance(activation, nn.Module):
         raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
-    module: Callable[[], nn.Module]
-    function: Forward
-    if isinstance(activation, type) and issubclass(activation, nn.Module):
-        module = activation
-        function = module()
-        if next(module().parameters(), None) is not None:
-            raise ValueError(
-                f"activation={activation.__name__} has parameters of its own, which would not be trained. "
-                "Use an activation without parameters."
-            )
-    else:
-        function = activation
-        module = lambda: _Function(function)  # noqa: E731
-    return _differentiated(function, module)
+    if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
+        return _differentiated(activation, partial(_Function, activation))
+    if next(activation().parameters(), None) is not None:
+        raise ValueError(
+            f"activation={activation.__name__} has parameters of its own, which would not be trained. "
+            "Use an activation without parameters."
+        )
+    return _differentiated(activation(), activation)
 
 
 def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activation:

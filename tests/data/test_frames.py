@@ -68,10 +68,14 @@ def test_numbers_and_booleans(series):
     "dtype", ["int8", "int16", "int32", "int64", "uint8", "uint64", "float16", "float32", "float64", "bool"]
 )
 def test_numpy_dtypes_keep_their_values(dtype):
-    values = np.array([0, 1, 1], dtype=dtype)
-    numbers = column(pd.Series(values)).values
+    numbers = column(pd.Series(np.array([0, 1, 1], dtype=dtype))).values
     assert numbers.dtype.kind == "f"
     assert_array_equal(numbers, [0, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", [pl.Int8, pl.UInt64, pl.Int128, pl.Float32, pl.Boolean, pl.Decimal(10, 2)], ids=str)
+def test_polars_dtypes_keep_their_values(dtype):
+    assert_array_equal(column(pl.Series([0, 1, 1]).cast(dtype)).values, [0, 1, 1])
 
 
 LEVELS = {
@@ -160,24 +164,19 @@ def test_durations_are_seconds(series):
     assert_array_equal(spans.values, [3600, np.nan, -0.5])
 
 
-@pytest.mark.parametrize(
-    "series",
-    [
-        pd.Series([None, None], dtype=object),
-        pd.Series([np.nan, np.nan]),
-        pd.Series([pd.NA, pd.NA], dtype="Int64"),
-        pd.Series([pd.NA, pd.NA], dtype="boolean"),
-        pd.Series([pd.NaT, pd.NaT]),
-        pd.Series([pd.NaT, pd.NaT], dtype="timedelta64[ns]"),
-        pd.Series([None, None], dtype="string"),
-        pl.Series([None, None]),
-        pl.Series([None, None], dtype=pl.Float64),
-        pl.Series([None, None], dtype=pl.Date),
-    ],
-    ids=repr,
-)
+EMPTY = {
+    "object": pd.Series([None, None], dtype=object),
+    "datetime64": pd.Series([pd.NaT, pd.NaT]),
+    "string": pd.Series([None, None], dtype="string"),
+    "category": pd.Series([None, None], dtype="category"),
+    "polars Null": pl.Series([None, None]),
+    "polars Date": pl.Series([None, None], dtype=pl.Date),
+    "polars String": pl.Series([None, None], dtype=pl.String),
+}
+
+
+@pytest.mark.parametrize("series", EMPTY.values(), ids=EMPTY)
 def test_a_column_without_values_says_so(series):
-    # Its kind is a guess, which other rows of the same column may correct.
     assert column(series).is_empty
 
 
@@ -200,7 +199,7 @@ def test_a_column_without_values_says_so(series):
         (pl.Series([datetime.time(1), None]), "Time"),
         (pl.Series([object(), object()], dtype=pl.Object), "object"),
     ],
-    ids=lambda value: value if isinstance(value, str) else None,
+    ids=lambda value: value if isinstance(value, str) else type(value).__module__.split(".")[0],
 )
 def test_what_cannot_be_encoded_is_refused_by_name(series, named):
     with pytest.raises(TypeError, match=rf"Column 'c'.*{named}.*[Cc]onvert"):

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from skdl.engine.job import Monitor, history_table
+from skdl.engine.schedules import Schedule
 from skdl.engine.train import EVALUATION_ROWS, train
 from skdl.nn.dense import DenseModule
 from skdl.tasks import losses
@@ -128,6 +129,26 @@ def test_early_stopping__when_one_of_a_stack_stops__then_the_others_go_on(make, 
     for job, result in zip(jobs(), results, strict=True):
         (lone,) = train([job])
         torch.testing.assert_close(result.state.theta_P, lone.state.theta_P, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("scores", "factors"),
+    [
+        ([5, *[1] * 9], [1] * 6 + [0.5] * 4),
+        (range(10), [1] * 10),
+        # Without scores the training loss counts, which falls in every epoch here.
+        (None, [1] * 10),
+    ],
+    ids=["flat", "rising", "training_loss"],
+)
+def test_plateau__then_learning_rate_follows_the_validation_score(make, listener, scores, factors):
+    plan = make.plan(batch_size=40)
+    monitor = listener(scripted=scores and list(scores))
+    settings = {"monitor": monitor, "max_epochs": 10, "learning_rate": 1e-3, "schedule": Schedule("plateau")}
+    (result,) = train([validated_job(make, plan, **settings) if scores else make.job(plan, **settings)])
+    assert [record.learning_rate for record in result.history] == pytest.approx([1e-3 * f for f in factors])
+    training = np.array([record.loss for record in result.history])
+    assert (np.diff(training) < 0).all()
 
 
 # --- monitors ----------------------------------------------------------------------------------------------------

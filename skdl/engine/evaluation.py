@@ -1,0 +1,98 @@
+"""What the networks of a stack are worth on validation rows.
+
+Axes: K models, P numbers of one network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from skdl.engine.batches import Batches
+from skdl.engine.job import Job, Samples
+from skdl.nn.dense import DenseStack
+from skdl.tasks.losses import LossSettings
+
+#: Rows of one batch when outputs are only looked at.
+EVALUATION_ROWS = 1024
+
+
+@dataclass
+class Validation:
+    """What an epoch's parameters are worth on the validation rows; a larger score is better."""
+
+    loss: float
+    score: float
+
+
+def loss_settings(jobs: Sequence[Job]) -> LossSettings:
+    """Those settings of the loss that some job uses, ``(K, 1, 1)``."""
+    plan = jobs[0].plan
+    by_name = {
+        "label_smoothing": [job.settings.label_smoothing for job in jobs],
+        "quantile": [job.settings.quantile or 0.0 for job in jobs],
+    }
+    return {
+        name: torch.tensor(values, dtype=plan.dtype, device=plan.device).view(-1, 1, 1)
+        for name, values in by_name.items()
+        if any(values)
+    }
+
+
+def row_of(theta_KP: Tensor, k: int) -> Tensor:
+    """A copy of one network's parameters, on the CPU."""
+    return theta_KP[k].cpu().clone()
+
+
+class Evaluation:
+    """Losses and scores of a stack's networks on their validation rows."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.plan = jobs[0].plan
+        validated = [k for k, job in enumerate(jobs) if job.validation is not None]
+        self.order = sorted(validated, key=lambda k: (-len(_validation(jobs[k])), id(_validation(jobs[k]).table)))
+        self.jobs = [jobs[k] for k in self.order]
+        self.n_models = len(jobs)
+        self.batches = Batches(
+            [_validation(job) for job in self.jobs], EVALUATION_ROWS, self.plan.device, self.plan.dtype
+        )
+        # A smoothed label is a device of training; a validation row has the label it has.
+        self.loss_settings = {k: v for k, v in loss_settings(self.jobs).items() if k != "label_smoothing"}
+
+    def run(self, theta_KP: Tensor) -> list[Validation | None]:
+        """The validation of each job of the stack, None for those that have no validation rows."""
+        theta_KP = theta_KP[self.order]
+        n_jobs = len(self.jobs)
+        loss_K, weight_K = (torch.zeros(n_jobs, dtype=theta_KP.dtype, device=theta_KP.device) for _ in range(2))
+        wanted = [k for k, job in enumerate(self.jobs) if job.monitor.scores]
+        outputs = []
+        for batch in self.batches.in_order():
+            k = len(batch.weight_KB)
+            network = DenseStack(self.plan.network, theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
+            output = network.predict(batch.x_KBD, batch.codes_KBE)
+            settings = {name: vector[:k] for name, vector in self.loss_settings.items()}
+            loss_KB, _ = self.plan.loss(output, batch.target, settings)
+            loss_K[:k] += (loss_KB * batch.weight_KB).sum(1)
+            weight_K[:k] += batch.weight_KB.sum(1)
+            if wanted:
+                outputs.append(output.cpu())
+        validations: list[Validation | None] = [None] * self.n_models
+        losses = (loss_K / weight_K).tolist()
+        for k, (place, job, loss) in enumerate(zip(self.order, self.jobs, losses, strict=True)):
+            score = -loss
+            if job.monitor.scores and math.isfinite(loss):
+                rows = torch.cat([output[k] for output in outputs if len(output) > k])
+                outputs_of_job = rows[: self.batches.lengths[k]].numpy()
+                score = job.monitor.score(job, outputs_of_job, partial(row_of, theta_KP, k))
+            validations[place] = Validation(loss, score)
+        return validations
+
+
+def _validation(job: Job) -> Samples:
+    assert job.validation is not None
+    return job.validation

@@ -1,0 +1,90 @@
+"""One job's way through training: its random streams, its history, and when it stops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skdl.engine.device import Streams
+from skdl.engine.evaluation import Validation
+from skdl.engine.job import EpochRecord, Job, Result, State, StopReason
+from skdl.engine.optimizers import RULES
+from skdl.engine.schedules import PlateauRule
+
+
+class Run:
+    """One job's way through training: what the stack does not keep in tensors."""
+
+    def __init__(self, job: Job) -> None:
+        plan = job.plan
+        self.job = job
+        self.streams = Streams(job.seed, plan.device)
+        start = job.start or State(plan.network.initial(self.streams.init, plan.dtype))
+        n_moments = RULES[plan.optimizer.name].n_moments
+        self.theta_P, self.first_step = start.theta_P, start.n_steps
+        self.moments = start.moments or [torch.zeros_like(self.theta_P) for _ in range(n_moments)]
+        #: The parameters to return if training ended now: of the best epoch, or of the last finite one.
+        self.kept_P = self.theta_P.clone()
+        self.best_epoch = 0
+        self.best_score = -math.inf
+        self.score_to_beat = -math.inf
+        self.epochs_since_best = 0
+        self.plateau = PlateauRule() if job.settings.schedule.kind == "plateau" else None
+        self.history: list[EpochRecord] = []
+        self.reason: StopReason | None = None
+        self.error: Exception | None = None
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return len(self.history)
+
+    def learning_rates(self, n_steps: int) -> NDArray[np.float64]:
+        """The learning rate of each of the next epoch's steps."""
+        settings = self.job.settings
+        factors = settings.schedule.factors(self.epoch * n_steps, n_steps, settings.max_epochs * n_steps)
+        return settings.learning_rate * (self.plateau.factor if self.plateau else 1.0) * factors
+
+    def record(self, loss: float, validation: Validation | None, is_finite: bool, seconds: float) -> bool:
+        """Note an epoch and decide whether training goes on. Returns whether its parameters are to be kept."""
+        settings = self.job.settings
+        rate = self.learning_rates(1)[0] if self.epoch < settings.max_epochs else math.nan
+        validation_loss, score = (math.nan, math.nan) if validation is None else (validation.loss, validation.score)
+        self.history.append(EpochRecord(self.epoch + 1, loss, validation_loss, score, rate, seconds))
+        if not is_finite or not math.isfinite(loss):
+            self.reason = "diverged"
+            return False
+        if self.plateau is not None:
+            self.plateau.update(loss if validation is None else -score)
+        if self.epoch >= settings.max_epochs:
+            self.reason = "max_epochs"
+        if validation is None:
+            self.best_epoch = self.epoch
+            return True
+        return self._compare(score)
+
+    def _compare(self, score: float) -> bool:
+        settings = self.job.settings
+        if score > self.score_to_beat + settings.tol:
+            self.score_to_beat, self.epochs_since_best = score, 0
+        else:
+            self.epochs_since_best += 1
+        if settings.n_iter_no_change is not None and self.epochs_since_best >= settings.n_iter_no_change:
+            self.reason = self.reason or "early_stopping"
+        if settings.keep_best and score <= self.best_score and self.best_epoch > 0:
+            return False
+        self.best_score, self.best_epoch = score, self.epoch
+        return True
+
+    def result(self) -> Result:
+        assert self.reason is not None
+        state = State(self.kept_P.cpu(), [moment.cpu() for moment in self.moments], self.n_steps)
+        return Result(state, self.history, self.reason, self.best_epoch, self.error)
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps taken, those before this training included."""
+        return self.first_step + self.epoch * -(-len(self.job.train) // self.job.plan.batch_size)

@@ -1,0 +1,141 @@
+"""The tensors of runs that are trained side by side.
+
+Axes: K models, P numbers of one network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skdl.engine.batches import Batches, DropoutMasks
+from skdl.engine.evaluation import Evaluation, loss_settings, row_of
+from skdl.engine.job import Epoch, Monitor
+from skdl.engine.optimizers import RULES, StackedOptimizer
+from skdl.engine.run import Run
+from skdl.nn.dense import DenseStack
+from skdl.tasks.losses import LossSettings
+
+
+@dataclass
+class Part:
+    """The first models of a stack: those that have a batch at some step."""
+
+    network: DenseStack
+    grad_KP: Tensor
+    loss_settings: LossSettings
+    loss_K: Tensor
+
+
+class Stack:
+    """The tensors of runs that are trained side by side."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        jobs = [run.job for run in runs]
+        #: The monitor of each fit, and the places of its jobs.
+        self.monitors: dict[Monitor, list[int]] = defaultdict(list)
+        for k, job in enumerate(jobs):
+            self.monitors[job.monitor].append(k)
+        self.plan = plan = jobs[0].plan
+        settings = [job.settings for job in jobs]
+        self.theta_KP = torch.stack([run.theta_P for run in runs]).to(plan.device)
+        self.grad_KP = torch.zeros_like(self.theta_KP)
+        self.kept_KP = torch.stack([run.kept_P for run in runs]).to(plan.device)
+        self.optimizer = StackedOptimizer(
+            plan.optimizer,
+            self.theta_KP,
+            [torch.stack(moment).to(plan.device) for moment in zip(*(run.moments for run in runs), strict=True)],
+            plan.network.n_weights,
+            momentum=[s.momentum for s in settings],
+            l1=[s.l1 for s in settings],
+            l2=[s.l2 for s in settings],
+            weight_decay=[s.weight_decay for s in settings],
+            gradient_clip=[s.gradient_clip for s in settings],
+        )
+        self.loss_settings = loss_settings(jobs)
+        self.batches = Batches([job.train for job in jobs], plan.batch_size, plan.device, plan.dtype)
+        self.dropout = None
+        if plan.network.hidden and any(s.dropout > 0 for s in settings):
+            self.dropout = DropoutMasks(
+                [run.streams.dropout for run in runs],
+                [s.dropout for s in settings],
+                self.batches.lengths,
+                plan.network.hidden,
+                plan.batch_size,
+                plan.dtype,
+            )
+        self.evaluation = Evaluation(jobs) if any(job.validation is not None for job in jobs) else None
+        self.loss_K = torch.zeros(len(runs), dtype=plan.dtype, device=plan.device)
+        self._parts: dict[int, Part] = {}
+
+    def first(self, k: int) -> Part:
+        """The first ``k`` models."""
+        if k not in self._parts:
+            theta, grad = self.theta_KP[:k], self.grad_KP[:k]
+            network = DenseStack(self.plan.network, theta, grad, self.plan.matmul_dtype)
+            settings = {name: vector[:k] for name, vector in self.loss_settings.items()}
+            self._parts[k] = Part(network, grad, settings, self.loss_K[:k])
+        return self._parts[k]
+
+    def learning_rates(self) -> tuple[Tensor, Tensor]:
+        """The learning rate of each step and model, ``(steps, K, 1)``, bare and with the rule's correction."""
+        n_steps = self.batches.steps
+        bare = np.zeros((n_steps[0], len(self.runs), 1))
+        corrected = np.zeros_like(bare)
+        rule = RULES[self.plan.optimizer.name]
+        for k, (run, n) in enumerate(zip(self.runs, n_steps, strict=True)):
+            bare[:n, k, 0] = run.learning_rates(n)
+            corrected[:n, k, 0] = bare[:n, k, 0] * rule.rate_factors(np.arange(run.n_steps + 1, run.n_steps + n + 1))
+        dtype, device = self.plan.dtype, self.plan.device
+        return torch.tensor(bare, dtype=dtype, device=device), torch.tensor(corrected, dtype=dtype, device=device)
+
+    def end_epoch(self, started: float) -> None:
+        """Validate, record, and keep the parameters that are worth keeping."""
+        losses = self.loss_K.tolist()
+        self.loss_K.zero_()
+        finite = self.theta_KP.sum(1).isfinite().tolist()
+        validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
+        seconds = time.perf_counter() - started
+        keep = [
+            run.record(loss, validation, is_finite, seconds)
+            for run, loss, validation, is_finite in zip(self.runs, losses, validations, finite, strict=True)
+        ]
+        if all(keep):
+            self.kept_KP.copy_(self.theta_KP)
+        elif any(keep):
+            kept = torch.tensor(keep, device=self.theta_KP.device)
+            self.kept_KP[kept] = self.theta_KP[kept]
+        for monitor, places in self.monitors.items():
+            epochs = [Epoch(self.runs[k].job, self.runs[k].history, partial(row_of, self.theta_KP, k)) for k in places]
+            try:
+                stops = monitor.on_epoch_end(epochs)
+            except Exception as error:
+                # The fit whose callback fails is the one to hear of it.
+                for k in places:
+                    self.runs[k].reason, self.runs[k].error = "failed", error
+                continue
+            if stops:
+                for k in places:
+                    self.runs[k].reason = self.runs[k].reason or "callback"
+
+    def release(self) -> None:
+        """Hand the runs their rows back, so that another stack can take them on."""
+        for k, run in enumerate(self.runs):
+            run.theta_P = self.theta_KP[k].clone()
+            run.kept_P = self.kept_KP[k].clone()
+            run.moments = [moment[k].clone() for moment in self.optimizer.moments]
+
+    def interrupt(self) -> None:
+        """End every run at once, with its best parameters so far or, in the first epoch, those of this moment."""
+        for k, run in enumerate(self.runs):
+            if run.epoch == 0:
+                self.kept_KP[k] = self.theta_KP[k]
+            run.reason = run.reason or "interrupted"

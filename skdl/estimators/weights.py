@@ -1,0 +1,37 @@
+"""Sample weights and class weights together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+
+Weights = NDArray[np.float64] | None
+
+
+def with_class_weight(weight: Weights, class_weight: Any, y: NDArray) -> Weights:
+    """Weights of the samples times those of their classes; None where all samples weigh the same.
+
+    Raises
+    ------
+    ValueError
+        If no sample is left with a weight.
+    """
+    if class_weight is None:
+        return weight
+    by_class = _by_class(weight, class_weight, y)
+    if not np.any(by_class > 0):
+        raise ValueError(f"class_weight={class_weight!r} gives every sample the weight 0.")
+    return by_class if weight is None else by_class * weight
+
+
+def _by_class(weight: Weights, class_weight: Any, y: NDArray) -> NDArray[np.float64]:
+    if y.ndim > 1:
+        return compute_sample_weight(class_weight, y)
+    classes, place = np.unique(y, return_inverse=True)
+    if isinstance(class_weight, dict):
+        # A class may have no row in this part of the data.
+        class_weight = {label: value for label, value in class_weight.items() if label in classes}
+    return compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weight)[place]

@@ -1,0 +1,250 @@
+"""Data that nobody would wish on a network: it is refused in words, or predicted without a NaN."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+
+SMALL = {"hidden_layer_sizes": (4,), "max_epochs": 2, "early_stopping": False, "n_members": 1, "random_state": 0}
+FEW = settings(
+    max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+N = 12
+ANY_FLOAT = st.floats(width=64)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+SCALINGS = st.sampled_from(["robust", "standard", None])
+#: What a message must say for a user to find the cause: the argument or column, and what is wrong with it.
+WORDS = (
+    "infinity", "NaN", "diverged", "Column", "sample", "feature", "string", "convert", "class", "y ", "weight", "names",
+    "Complex", "Expected", "inconsistent", "bytes", "label", "integer",
+)
+
+
+def outcome(model, X, y, new=None, **fit_params):
+    """Fit and predict: "fitted", or the kind of refusal. All else is an error of the test."""
+    with warnings.catch_warnings():
+        # Warnings are allowed answers too; what they warn of is tested elsewhere.
+        warnings.simplefilter("ignore")
+        try:
+            model.fit(X, y, **fit_params)
+            predicted = model.predict(X if new is None else new)
+        except (ValueError, TypeError) as error:
+            assert any(word in str(error) for word in WORDS), f"says too little: {error}"
+            return "refused"
+        assert len(predicted) == len(X if new is None else new)
+        if predicted.dtype.kind == "f":
+            assert np.isfinite(predicted).all()
+        if hasattr(model, "predict_proba"):
+            p = model.predict_proba(X if new is None else new)
+            assert np.isfinite(p).all() and np.allclose(p.sum(axis=1), 1, atol=1e-5)
+            assert np.isfinite(model.predict_log_proba(X if new is None else new)).all()
+    return "fitted"
+
+
+Y = np.arange(N) % 2
+
+
+@FEW
+@given(hnp.arrays(np.float64, (N, 2), elements=ANY_FLOAT), SCALINGS, st.sampled_from([None, "piecewise_linear"]))
+def test_any_float_is_fitted_unless_it_is_infinite(X, scaling, embedding):
+    model = MLPClassifier(**SMALL, numeric_scaling=scaling, numeric_embedding=embedding)
+    expected = "refused" if np.isinf(X).any() else "fitted"
+    assert outcome(model, X, Y) == expected
+    assert outcome(model, pd.DataFrame(X, columns=["a", "b"]), Y) == expected
+
+
+@FEW
+@given(hnp.arrays(np.float64, (3, 2), elements=ANY_FLOAT), SCALINGS, st.sampled_from(["squared_error", "poisson"]))
+def test_any_float_is_predicted_unless_it_is_infinite(new, scaling, loss):
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    model = MLPRegressor(**SMALL | {"max_epochs": 20, "learning_rate": 0.05}, numeric_scaling=scaling, loss=loss)
+    expected = "refused" if np.isinf(new).any() else "fitted"
+    assert outcome(model, X, np.exp(X[:, 0]), new) == expected
+
+
+@FEW
+@given(hnp.arrays(np.float64, N, elements=FINITE))
+def test_any_finite_target_is_fitted(y):
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    assert outcome(MLPRegressor(**SMALL), X, y) == "fitted"
+
+
+@FEW
+@given(hnp.arrays(np.float64, N, elements=ANY_FLOAT))
+def test_targets_of_a_classifier_are_labels(y):
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    # Whole numbers are labels, whatever their type.
+    is_label = np.isfinite(y).all() and bool(np.all(y == np.floor(y)))
+    assert outcome(MLPClassifier(**SMALL), X, y) == ("fitted" if is_label else "refused")
+
+
+@FEW
+@given(hnp.arrays(np.float64, N, elements=ANY_FLOAT))
+def test_counts_are_not_negative(y):
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    expected = "fitted" if np.isfinite(y).all() and np.all(y >= 0) else "refused"
+    assert outcome(MLPRegressor(**SMALL, loss="poisson"), X, y) == expected
+
+
+@FEW
+@given(hnp.arrays(np.float64, N, elements=ANY_FLOAT), st.booleans())
+def test_weights_are_finite_and_not_negative(weight, classifies):
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    model = (MLPClassifier if classifies else MLPRegressor)(**SMALL)
+    valid = np.isfinite(weight).all() and np.all(weight >= 0) and np.any(weight > 0)
+    assert outcome(model, X, Y, sample_weight=weight) == ("fitted" if valid else "refused")
+
+
+CELLS = st.one_of(
+    st.none(), st.booleans(), st.integers(), ANY_FLOAT, st.text(max_size=3), st.dates(), st.datetimes(),
+    st.timedeltas(), st.decimals(), st.binary(max_size=2), st.complex_numbers(), st.just(pd.NA), st.just(pd.NaT),
+    st.tuples(st.integers()), st.lists(st.integers(), max_size=2),
+)
+
+
+@FEW
+@given(st.lists(CELLS, min_size=N, max_size=N))
+def test_objects_of_any_kind_are_fitted_or_refused(cells):
+    column = np.empty(N, dtype=object)
+    column[:] = cells
+    outcome(MLPClassifier(**SMALL), pd.DataFrame({"a": column, "b": np.arange(N)}), Y)
+
+
+@FEW
+@given(st.sampled_from([st.text(max_size=3), st.integers(), st.dates(), st.datetimes(), st.booleans(), FINITE]), st.data())
+def test_objects_of_one_kind_are_fitted_with_any_of_them_missing(cells, data):
+    column = data.draw(st.lists(st.one_of(st.none(), cells), min_size=N, max_size=N))
+    train, new = (pd.DataFrame({"a": pd.Series(part, dtype=object)}) for part in (column[:8], column[8:]))
+    assert outcome(MLPClassifier(**SMALL), train, Y[:8], new) == "fitted"
+
+
+@FEW
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 4), st.sampled_from(["array", "pandas", "polars"]))
+def test_shapes_that_do_not_match_are_refused(n_rows, n_columns, n_targets, container):
+    X = np.arange(float(n_rows * n_columns)).reshape(n_rows, n_columns)
+    columns = {f"c{j}": X[:, j] for j in range(n_columns)}
+    X = {"array": lambda: X, "pandas": lambda: pd.DataFrame(columns, index=range(n_rows)), "polars": lambda: pl.DataFrame(columns)}[container]()
+    valid = n_rows == n_targets and n_rows > 0 and n_columns > 0
+    assert outcome(MLPRegressor(**SMALL), X, np.arange(float(n_targets))) == ("fitted" if valid else "refused")
+
+
+@pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor, MLPEstimator])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"normalization": "batch"}, {"batch_size": 1}, {"n_members": 2}, {"numeric_scaling": None}, {"hidden_layer_sizes": ()}],
+    ids=str,
+)
+@pytest.mark.parametrize("n_rows", [1, 2])
+def test_very_few_rows_of_one_class(Estimator, settings, n_rows):
+    X = np.arange(2.0 * n_rows).reshape(n_rows, 2)
+    assert outcome(Estimator(**SMALL | settings), X, np.full(n_rows, 3)) == "fitted"
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 8])
+def test_too_few_rows_to_hold_any_out(n_members):
+    model = MLPClassifier(**SMALL | {"early_stopping": True, "n_members": n_members})
+    # scikit-learn's checks look for these words.
+    with pytest.raises(ValueError, match="n_samples=1"):
+        model.fit([[0.0]], [0])
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "requires y to be passed, but the target y is None"),
+        (1, "y should be a 1d array"),
+        ({"a": 1}, "y should be a 1d array"),
+        (np.zeros((N, 1, 1)), "dim 3"),
+        (np.zeros((1, N)), "inconsistent numbers of samples"),
+        (Y + 1j, "Complex data not supported"),
+        (Y.astype("S1"), "bytes"),
+        (np.array([0, "a"] * 6, dtype=object), "Unknown label type"),
+        (np.array(["a", None] * 6, dtype=object), "missing|NaN|None"),
+        (pd.Series(["a", None] * 6, dtype="str"), "NaN"),
+        (np.linspace(0, 1, N), "continuous"),
+        (np.stack([Y, Y + 1], axis=1), "multi|Unknown label type"),
+        ([("a", "b")] * N, "multi|Unknown label type"),
+        (pd.DataFrame({"a": ["x", "y"] * 6, "b": ["u", "v"] * 6}), "multi|Unknown label type"),
+    ],
+    ids=range(14),
+)
+def test_targets_that_are_no_labels(y, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        MLPClassifier(**SMALL).fit(np.zeros((N, 2)), y)
+
+
+def test_continuous_targets_of_the_estimator_of_both_tasks_name_the_remedy():
+    with pytest.raises(ValueError, match="task='regression'|task=\"regression\""):
+        MLPEstimator(**SMALL).fit(np.zeros((N, 2)), np.linspace(0, 1, N))
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros(N), "Expected 2D array"),
+        (np.zeros((N, 2, 1)), "dim 3"),
+        (None, "Expected 2D array"),
+        (np.zeros((N, 2)) + 1j, "Complex data not supported"),
+        (np.array([["a", "b"]] * N), "Text is encoded in the columns of a DataFrame"),
+        (np.array([[b"a", b"b"]] * N), "could not convert"),
+        (np.array([[[1], 2]] * N, dtype=object), "sequence"),
+        ([[1.0], [1.0, 2.0]] * 6, "inhomogeneous|sequence"),
+        (pd.Series(np.zeros(N)), "2-dimensional|2D"),
+        (np.full((N, 1), np.inf), "Input X contains infinity"),
+    ],
+    ids=range(10),
+)
+def test_tables_that_are_none(X, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        MLPClassifier(**SMALL).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("no such device", "Unknown device 'no such device'"),
+        ("meta", "Unknown device 'meta'"),
+        ("", "Unknown device ''"),
+        ("cpu:3", "not available on this machine"),
+        ("cuda:99", "not available on this machine"),
+    ],
+)
+def test_unknown_devices_are_named(device, message):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**SMALL, device=device).fit(np.zeros((N, 2)), Y)
+
+
+def test_bfloat16_is_for_other_devices():
+    with pytest.raises(ValueError, match="bfloat16.*float32"):
+        MLPClassifier(**SMALL, dtype="bfloat16", device="cpu").fit(np.zeros((N, 2)), Y)
+
+
+@pytest.mark.parametrize("sizes", [[0], [1.5], [[3]], ["a"], True, [-1], (4, 0)])
+def test_layer_sizes_are_whole_numbers(sizes):
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes must be integers of at least 1"):
+        MLPClassifier(**SMALL | {"hidden_layer_sizes": sizes}).fit(np.zeros((N, 2)), Y)
+
+
+@pytest.mark.parametrize("sizes", [(), [], 3, (3,), [3, 2], np.array([3, 2]), np.int64(3)], ids=repr)
+def test_layer_sizes_come_in_many_forms(sizes):
+    model = MLPClassifier(**SMALL | {"hidden_layer_sizes": sizes}).fit(np.zeros((N, 2)), Y)
+    assert [len(b) for b in model.intercepts_[:-1]] == np.atleast_1d(np.asarray(sizes, dtype=int)).tolist()
+
+
+@pytest.mark.parametrize("weights", [{0: -1.0, 1: 1.0}, {0: np.nan, 1: 1.0}, {0: np.inf, 1: 1.0}, {0: 0.0, 1: 0.0}])
+def test_class_weights_are_weights(weights):
+    with pytest.raises(ValueError, match="class_weight"):
+        MLPClassifier(**SMALL, class_weight=weights).fit(np.zeros((N, 2)), Y)
+
+
+def test_class_weights_of_labels_that_are_not_there_are_left_alone():
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    # As scikit-learn's classifiers: a fold may lack a class.
+    assert outcome(MLPClassifier(**SMALL, class_weight={0: 1, 1: 2, 9: 3}), X, Y) == "fitted"

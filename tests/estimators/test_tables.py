@@ -1,0 +1,263 @@
+"""Raw tables of every kind through fit and predict."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_classification
+
+from skdl import MLPClassifier, MLPRegressor
+from skdl.datasets import load_penguins
+
+SMALL = {
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 15,
+    "learning_rate": 0.02,
+    "early_stopping": False,
+    "n_members": 1,
+    "random_state": 0,
+}
+
+
+def mixed(n=60):
+    """Every kind of column, each with missing cells."""
+    rng = np.random.RandomState(0)
+    place = rng.choice(["north", "south", "west"], size=n)
+    frame = pd.DataFrame(
+        {
+            "x": rng.normal(size=n),
+            "place": pd.Series(place, dtype="str"),
+            "code": [f"level {i}" for i in rng.randint(0, 45, size=n)],
+            "flag": pd.Series(rng.rand(n) > 0.5, dtype="boolean"),
+            "day": pd.date_range("2024-01-01", periods=n, tz="Europe/Paris"),
+            "span": pd.to_timedelta(rng.randint(1, 100, size=n), unit="h"),
+        }
+    )
+    frame["born"] = pd.Series([datetime.date(1990, 1, 1) + datetime.timedelta(days=int(d)) for d in range(n)], dtype=object)
+    for j, name in enumerate(frame.columns):
+        frame.loc[frame.index[j :: 9], name] = None
+    return frame, np.where(place == "north", "cold", "warm")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return mixed()
+
+
+@pytest.fixture
+def classifier():
+    return MLPClassifier(**SMALL)
+
+
+def test_penguins_are_told_apart():
+    X, y = load_penguins(as_frame=True, return_X_y=True)
+    model = MLPClassifier(**SMALL | {"max_epochs": 40}).fit(X[::2], y[::2])
+    assert model.score(X[1::2], y[1::2]) > 0.95
+
+
+def test_pandas_and_polars_give_the_same_model(table, classifier):
+    frame, y = table
+    other = pl.from_pandas(frame)
+    p = classifier.fit(frame, y).predict_proba(frame)
+    assert_array_equal(classifier.predict_proba(other), p)
+    assert_array_equal(classifier.fit(other, y).predict_proba(other), p)
+    assert_array_equal(classifier.feature_names_in_, frame.columns)
+
+
+def test_the_target_may_be_a_series_of_any_library(table, classifier):
+    frame, y = table
+    p = classifier.fit(frame, y).predict_proba(frame)
+    for series in (pd.Series(y, dtype="category"), pd.Series(y, dtype="string"), pl.Series(y), y.tolist()):
+        assert_array_equal(classifier.fit(frame, series).predict_proba(frame), p)
+        assert_array_equal(classifier.classes_, ["cold", "warm"])
+
+
+def test_the_index_of_a_frame_means_nothing(table, classifier):
+    frame, y = table
+    p = classifier.fit(frame, y).predict_proba(frame)
+    assert_array_equal(classifier.fit(frame.set_index(np.zeros(60)), pd.Series(y, index=range(60, 0, -1))).predict_proba(frame), p)
+
+
+@pytest.mark.parametrize("name", mixed()[0].columns)
+def test_a_missing_cell_of_any_column_is_predicted(table, classifier, name):
+    frame, y = table
+    classifier.fit(frame.ffill().bfill(), y)
+    record = frame.iloc[[-1]].copy()
+    record[name] = record[name].where([False])
+    assert np.isfinite(classifier.predict_proba(record)).all()
+
+
+def test_unknown_levels_are_all_one(table, classifier):
+    frame, y = table
+    classifier.fit(frame.ffill().bfill(), y)
+    records = pd.concat([frame.ffill().iloc[[-1]]] * 3, ignore_index=True)
+    for name in ("place", "code"):
+        records[name] = ["never seen", "nor this", None]
+        p = classifier.predict_proba(records)
+        assert_allclose(p, p[[0, 0, 0]], rtol=1e-6)
+
+
+def test_rows_one_by_one_are_predicted_as_together(table, classifier):
+    frame, y = table
+    p = classifier.fit(frame, y).predict_proba(frame)
+    alone = np.concatenate([classifier.predict_proba(frame.iloc[[i]]) for i in range(60)])
+    assert_allclose(alone, p, rtol=1e-5)
+
+
+def test_records_without_dtypes_are_predicted_as_the_frame(table, classifier):
+    # As from JSON: every cell an object, missing cells None or NaN.
+    frame, y = table
+    p = classifier.fit(frame, y).predict_proba(frame)
+    for missing in (None, np.nan):
+        records = [{k: missing if pd.isna(v) else v for k, v in r.items()} for r in frame.to_dict("records")]
+        alone = np.concatenate([classifier.predict_proba(pd.DataFrame([record])) for record in records])
+        assert_allclose(alone, p, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_numeric_frames_and_arrays_stand_for_each_other(make):
+    X, y = make_classification(60, 4, random_state=0)
+    frame = make({f"x{j}": X[:, j] for j in range(4)})
+    p = MLPClassifier(**SMALL).fit(X, y).predict_proba(X)
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        assert_array_equal(MLPClassifier(**SMALL).fit(frame, y).predict_proba(X), p)
+    with pytest.warns(UserWarning, match="X has feature names"):
+        assert_array_equal(MLPClassifier(**SMALL).fit(X, y).predict_proba(frame), p)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f[["place", "x", *f.columns[2:]]], "must be in the same order"),
+        (lambda f: f.drop(columns="x"), "seen at fit time, yet now missing:\n- x"),
+        (lambda f: f.assign(more=1), "unseen at fit time:\n- more"),
+        (lambda f: f.rename(columns={"x": "X"}), "should match"),
+        (lambda f: f.rename(columns={"x": "place"}), "unique|more than once"),
+        (lambda f: f.assign(x="text"), "Column 'x' is categorical, but it was numeric in fit"),
+        (lambda f: f.assign(place=3.5), "Column 'place' is numeric, but it was categorical in fit"),
+        (lambda f: f.assign(day=3), "Column 'day' is numeric, but it was datetime in fit"),
+        (lambda f: f.iloc[:0], "0 sample"),
+        (lambda f: f.assign(x=np.inf), "infinity"),
+    ],
+)
+def test_frames_that_do_not_match_are_refused(table, classifier, change, message):
+    frame, y = table
+    classifier.fit(frame, y)
+    with pytest.raises(ValueError, match=message):
+        classifier.predict(change(frame))
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinity_is_refused_in_frames_as_in_arrays(make, value):
+    X, y = make_classification(40, 3, n_redundant=0, random_state=0)
+    X[5, 1] = value
+    for table in (X, make({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2]})):
+        with pytest.raises(ValueError, match="infinity"):
+            MLPClassifier(**SMALL).fit(table, y)
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "message"),
+    [
+        (pd.DataFrame(np.zeros((4, 2)), columns=["a", "a"]), ValueError, "unique|more than once"),
+        (pd.DataFrame(np.zeros((4, 2)), columns=["a", 1]), TypeError, "string names"),
+        (pd.DataFrame(index=range(4)), ValueError, r"0 feature"),
+        (pd.DataFrame({"a": []}), ValueError, r"0 sample"),
+        (pd.DataFrame({"a": [[1]] * 4}), TypeError, "Column 'a' holds cells of type list"),
+        (pl.DataFrame({"a": [1.0] * 4}).lazy(), (TypeError, ValueError), "collect|DataFrame"),
+    ],
+    ids=["twice", "mixed names", "no columns", "no rows", "lists", "lazy"],
+)
+def test_frames_that_cannot_be_fitted(classifier, frame, error, message):
+    with pytest.raises(error, match=message):
+        classifier.fit(frame, [0, 1, 0, 1])
+
+
+def test_a_frame_that_says_nothing_predicts_the_shares_of_the_classes():
+    y = np.array([0, 0, 0, 1] * 10)
+    frame = pd.DataFrame({"only": ["same"] * 40, "empty": [None] * 40})
+    model = MLPClassifier(**SMALL | {"max_epochs": 200, "dropout": 0.0}).fit(frame, y)
+    assert_allclose(model.predict_proba(frame)[:, 1], 0.25, atol=0.03)
+
+
+def test_names_that_are_numbers_are_positions():
+    X, y = make_classification(40, 4, random_state=0)
+    model = MLPClassifier(**SMALL).fit(pd.DataFrame(X), y)
+    assert not hasattr(model, "feature_names_in_")
+    assert_array_equal(model.predict_proba(pd.DataFrame(X)), MLPClassifier(**SMALL).fit(X, y).predict_proba(X))
+
+
+# --- arrays and sparse matrices --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "bool"]
+)
+def test_numeric_dtypes_are_the_same_numbers(dtype):
+    X = np.random.RandomState(0).randint(0, 2 if dtype == "bool" else 100, size=(40, 3)).astype(dtype)
+    y = X[:, 0] > X[:, 0].mean()
+    expected = MLPClassifier(**SMALL).fit(X.astype(float), y).predict_proba(X.astype(float))
+    assert_array_equal(MLPClassifier(**SMALL).fit(X, y).predict_proba(X), expected)
+
+
+def test_lists_and_objects_of_numbers_are_arrays():
+    X, y = make_classification(40, 4, random_state=0)
+    p = MLPClassifier(**SMALL).fit(X, y).predict_proba(X)
+    for other in (X.tolist(), X.astype(object), X.astype(">f8"), np.asfortranarray(X)):
+        assert_array_equal(MLPClassifier(**SMALL).fit(other, y.tolist()).predict_proba(other), p)
+
+
+def test_read_only_memory_maps(tmp_path):
+    X, y = make_classification(40, 4, random_state=0)
+    p = MLPClassifier(**SMALL).fit(X, y).predict_proba(X)
+    for dtype in (np.float64, np.float32):
+        for name, array in {"X": X.astype(dtype), "y": y, "w": np.ones(40)}.items():
+            np.save(tmp_path / f"{name}.npy", array)
+        mapped, labels, weight = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "Xyw")
+        model = MLPClassifier(**SMALL).fit(mapped, labels, sample_weight=weight)
+        assert_allclose(model.predict_proba(mapped), p, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [sp.csr_matrix, sp.csc_array, sp.coo_array, sp.lil_matrix, sp.dok_array])
+def test_sparse_formats_are_the_same_numbers(make):
+    X = sp.random_array((60, 8), density=0.3, rng=np.random.default_rng(0), format="csr")
+    y = X.toarray().sum(axis=1)
+    model = MLPRegressor(**SMALL).fit(X, y)
+    assert_array_equal(MLPRegressor(**SMALL).fit(make(X), y).predict(make(X)), model.predict(X))
+    assert_allclose(model.predict(X.toarray()), model.predict(X), rtol=1e-6)
+
+
+def test_unscaled_sparse_fits_are_dense_fits():
+    X = sp.random_array((60, 8), density=0.3, rng=np.random.default_rng(0), format="csr")
+    y = X.toarray().sum(axis=1)
+    settings = SMALL | {"numeric_scaling": None, "numeric_embedding": None, "dtype": "float64"}
+    dense = MLPRegressor(**settings).fit(X.toarray(), y).predict(X.toarray())
+    assert_allclose(MLPRegressor(**settings).fit(X, y).predict(X), dense, rtol=1e-9)
+
+
+def test_early_stopping_on_a_sparse_table():
+    X = sp.random_array((120, 8), density=0.3, rng=np.random.default_rng(0), format="csr")
+    settings = SMALL | {"early_stopping": True, "n_members": 2}
+    model = MLPRegressor(**settings, scoring="r2").fit(X, X.toarray().sum(axis=1))
+    assert len(model.validation_scores_) == model.n_iter_
+
+
+def test_missing_values_for_a_model_of_sparse_tables():
+    # There is no missing value in a sparse matrix, so none is known.
+    X = sp.random_array((60, 3), density=0.5, rng=np.random.default_rng(0), format="csr")
+    model = MLPRegressor(**SMALL).fit(X, X.toarray().sum(axis=1))
+    dense = X.toarray()[:2]
+    dense[0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        model.predict(dense)
+
+
+def test_huge_numbers_for_a_model_of_sparse_tables():
+    X = sp.random_array((60, 3), density=0.5, rng=np.random.default_rng(0), format="csr")
+    model = MLPRegressor(**SMALL).fit(X, X.toarray().sum(axis=1))
+    assert np.isfinite(model.predict(sp.csr_array(np.full((1, 3), 1e300)))).all()
