@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """What the benchmarks share: one thread, interleaved timing, tables of figures beside their targets.
 
 Import this module before numpy and torch: the number of threads is fixed while they load.
@@ -116,13 +117,16 @@ class Report:
                 writer.writeheader()
                 writer.writerows(asdict(figure) | {"verdict": figure.verdict} for figure in self.figures)
         else:
-            path.write_text("\n".join([machine(), "", *(table.markdown() for table in self.tables), self.summary(), ""]))
+            path.write_text(
+                "\n".join([machine(), "", *(table.markdown() for table in self.tables), self.summary(), ""])
+            )
 
 
 def machine() -> str:
     """Where this ran, in a line."""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{platform.machine()}, {os.cpu_count()} cores{load}, Python {platform.python_version()}, torch {torch.__version__}"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{platform.machine()}, {os.cpu_count()} cores{load}, {versions}"
 
 
 def seconds(function: Callable[[], object], calls: int = 1) -> float:

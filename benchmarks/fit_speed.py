@@ -35,9 +35,6 @@ memory
 
 from __future__ import annotations
 
-# The first import fixes the number of threads for the others.
-import _common as common
-
 import argparse
 import multiprocessing
 import statistics
@@ -52,6 +49,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+# The first import fixes the number of threads for the others.
+import _common as common
 import numpy as np
 import torch
 from _common import Figure, Report, TextTable, Times
@@ -108,7 +107,8 @@ class Shape:
         """A linear signal with a bend and noise, so that there is something to learn and something left over."""
         rng = np.random.RandomState(0)
         X = rng.standard_normal((self.n, self.d)).astype(np.float32)
-        signal = X @ rng.standard_normal((self.d, self.n_outputs)) + np.abs(X) @ rng.standard_normal((self.d, self.n_outputs))
+        linear, bent = rng.standard_normal((2, self.d, self.n_outputs))
+        signal = X @ linear + np.abs(X) @ bent
         signal += rng.standard_normal(signal.shape) * signal.std() / 4
         if self.n_classes == 0:
             return X, signal[:, 0].astype(np.float32)
@@ -289,7 +289,9 @@ def fit_times_table(times: dict[Shape, Times]) -> TextTable:
     for shape, taken in times.items():
         medians = [statistics.median(taken[name]) for name in methods]
         rows.append([shape.name, str(shape.n_steps), *(f"{m / shape.n_steps * 1e6:.0f}" for m in medians)])
-    return TextTable("fit: microseconds a training step, all of fit divided by its steps", ["shape", "steps", *methods], rows)
+    return TextTable(
+        "fit: microseconds a training step, all of fit divided by its steps", ["shape", "steps", *methods], rows
+    )
 
 
 def fit_figures(shape: Shape, times: Times) -> Iterator[Figure]:
@@ -322,7 +324,9 @@ def loss_section(report: Report, repetitions: int) -> None:
         means = {name: statistics.mean(values) for name, values in losses.items()}
         rows.append([shape.name, str(shape.loss_epochs), f"{means['skdl']:.5f}", f"{means['sklearn']:.5f}"])
         figures.append(Figure("loss", shape.name, "sklearn", means["skdl"] / means["sklearn"], 1.05))
-    report.table(TextTable("loss: on the training rows after the last epoch", ["shape", "epochs", "skdl", "sklearn"], rows))
+    report.table(
+        TextTable("loss: on the training rows after the last epoch", ["shape", "epochs", "skdl", "sklearn"], rows)
+    )
     report.add("loss: that of skdl over that of ...", figures)
 
 
@@ -386,7 +390,9 @@ def import_section(report: Report, repetitions: int) -> None:
             taken.append(import_seconds(statement))
     rows = [[statement, common.readable(statistics.median(taken))] for statement, taken in times.items()]
     report.table(TextTable("import: median time", ["statement", "time"], rows))
-    report.add("import: time of skdl over that of ...", [Figure("import", ours, bare, common.ratio(times, ours, bare), 1.15)])
+    report.add(
+        "import: time of skdl over that of ...", [Figure("import", ours, bare, common.ratio(times, ours, bare), 1.15)]
+    )
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -412,7 +418,7 @@ def status_bytes(field: str) -> int:
 
 
 def peak_of_fit(case: str) -> tuple[int, int, int]:
-    """Bytes that a fit takes at its peak, of the encoded table, and of the network; to be run in a process of its own."""
+    """Bytes of a fit at its peak, of the encoded table, and of the network; to be run in a process of its own."""
     shape, changes = MEMORY_CASES[case]
     X, y = shape.data()
     X = X.astype(np.float64)

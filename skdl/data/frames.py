@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
@@ -16,9 +16,11 @@ Kind = Literal["numeric", "categorical", "datetime"]
 
 #: Kind of an object column by the type of its cells.
 _CELL_KINDS: tuple[tuple[type | tuple[type, ...], Kind], ...] = (
-    ((bool, np.bool_, numbers.Real, decimal.Decimal), "numeric"),
+    ((bool, np.bool_), "categorical"),
+    ((numbers.Real, np.bool_, decimal.Decimal), "numeric"),
     (str, "categorical"),
     ((datetime.date, np.datetime64), "datetime"),
+    ((datetime.timedelta, np.timedelta64), "numeric"),
 )
 
 
@@ -27,13 +29,27 @@ class Column:
     """One column of a frame.
 
     ``values`` are float64 with NaN for "numeric", datetime64[us] with NaT for "datetime", and objects with None for
-    "categorical". ``is_empty`` says that all cells are missing, so that the kind is only a guess.
+    "categorical". ``is_empty`` says that all cells are missing, so that the kind is only a guess. ``cells`` are the
+    Python objects that the values were made of, if they were.
     """
 
     name: Any
     kind: Kind
     values: NDArray
     is_empty: bool = False
+    cells: list[Any] | None = None
+
+    def as_kind(self, kind: Kind) -> NDArray | None:
+        """The values as a column of another kind has them; None if they cannot be told so."""
+        if self.kind == kind:
+            return self.values
+        if self.is_empty:
+            missing = {"numeric": np.nan, "datetime": np.datetime64("NaT", "us"), "categorical": None}[kind]
+            return np.full(len(self.values), missing)
+        if kind == "categorical" and self.cells is not None:
+            # These rows of a mixture of text and numbers hold numbers only.
+            return _texts(self.cells)
+        return None
 
 
 def is_frame(X: object) -> bool:
@@ -73,21 +89,24 @@ def _finite(name: Any, values: NDArray) -> Column:
         raise ValueError(
             f"Column {name!r} contains infinity. Replace it by a number, or by NaN where the value is missing."
         )
-    return Column(name, "numeric", values)
+    return Column(name, "numeric", values, bool(np.isnan(values).all()))
 
 
 def _column(series: Any) -> Column:
     dtype = series.dtype
-    if dtype == nw.Boolean or dtype.is_numeric():
+    if dtype == nw.Boolean:
+        return _objects(series.name, series.to_list())
+    if dtype.is_numeric():
         return _numeric(series.name, series)
     if dtype == nw.Datetime or dtype == nw.Date:
         return _datetime(series)
     if dtype == nw.Duration:
         return _finite(series.name, _seconds(series))
     if dtype in (nw.String, nw.Categorical, nw.Enum):
-        return _objects(series.name, series.to_list(), "categorical")
+        return _objects(series.name, series.to_list())
     if dtype == nw.Object or dtype == nw.Unknown:
-        return _cells(series.name, series.to_list())
+        cells = series.to_list()
+        return replace(_cells(series.name, cells), cells=cells)
     raise TypeError(
         f"Column {series.name!r} has the type {dtype}, which cannot be encoded. Convert it to numbers, text, "
         "categories or dates, or drop it."
@@ -95,12 +114,19 @@ def _column(series: Any) -> Column:
 
 
 def _numeric(name: Any, series: Any) -> Column:
-    if series.dtype == nw.Boolean or series.null_count() > 0:
+    if series.null_count() > 0 or series.dtype in (nw.Int128, nw.UInt128, nw.Decimal):
         series = series.cast(nw.Float64)
     values = np.asarray(series.to_numpy())
     if values.dtype == object:
-        values = np.array([np.nan if _is_missing(cell) else float(cell) for cell in values])
+        values = _floats(name, values.tolist())
     return _finite(name, values if values.dtype.kind == "f" else values.astype(np.float64))
+
+
+def _floats(name: Any, cells: list[Any]) -> NDArray[np.float64]:
+    try:
+        return np.array([np.nan if _is_missing(cell) else float(cell) for cell in cells], dtype=np.float64)
+    except OverflowError as error:
+        raise ValueError(f"Column {name!r} holds a number that is too large for a float64. Scale it down.") from error
 
 
 def _datetime(series: Any) -> Column:
@@ -111,7 +137,10 @@ def _datetime(series: Any) -> Column:
 
 
 def _seconds(series: Any) -> NDArray[np.float64]:
-    values = series.to_numpy().astype("timedelta64[us]")
+    return _span_seconds(series.to_numpy().astype("timedelta64[us]"))
+
+
+def _span_seconds(values: NDArray) -> NDArray[np.float64]:
     return np.where(np.isnat(values), np.nan, values.astype(np.float64) / 1e6)
 
 
@@ -127,30 +156,44 @@ def _is_missing(cell: Any) -> bool:
         return type(cell).__name__ == "NAType"
 
 
-def _objects(name: Any, cells: list[Any], kind: Kind, is_empty: bool = False) -> Column:
+def _objects(name: Any, cells: list[Any]) -> Column:
     values = np.empty(len(cells), dtype=object)
     values[:] = [None if _is_missing(cell) else cell for cell in cells]
-    return Column(name, kind, values, is_empty or all(value is None for value in values))
+    return Column(name, "categorical", values, all(value is None for value in values))
+
+
+def _stamp(cell: Any) -> np.datetime64:
+    if _is_missing(cell):
+        return np.datetime64("NaT")
+    if getattr(cell, "tzinfo", None) is not None:
+        cell = cell.astimezone(datetime.UTC).replace(tzinfo=None)
+    return np.datetime64(cell, "us")
 
 
 def _cells(name: Any, cells: list[Any]) -> Column:
     """A column of Python objects, by what its cells are."""
-    present = [cell for cell in cells if not _is_missing(cell)]
-    types = set(map(type, present))
+    types = {type(cell) for cell in cells if not _is_missing(cell)}
     for accepted, kind in _CELL_KINDS:
-        if types and all(issubclass(cell_type, accepted) for cell_type in types):
-            if kind == "numeric":
-                return _finite(name, np.array([np.nan if _is_missing(cell) else float(cell) for cell in cells]))
-            if kind == "datetime":
-                stamps = [np.datetime64("NaT") if _is_missing(cell) else np.datetime64(cell) for cell in cells]
-                return Column(name, kind, np.array(stamps, dtype="datetime64[us]"))
-            return _objects(name, cells, kind)
-    simple = (str, numbers.Number, bool, np.bool_, datetime.date, decimal.Decimal, bytes)
+        if not types or not all(issubclass(cell_type, accepted) for cell_type in types):
+            continue
+        if kind == "datetime":
+            return Column(name, kind, np.array([_stamp(cell) for cell in cells], dtype="datetime64[us]"))
+        if kind == "categorical":
+            return _objects(name, cells)
+        if issubclass(next(iter(types)), datetime.timedelta | np.timedelta64):
+            spans = [np.timedelta64("NaT") if _is_missing(cell) else np.timedelta64(cell, "us") for cell in cells]
+            return _finite(name, _span_seconds(np.array(spans, dtype="timedelta64[us]")))
+        return _finite(name, _floats(name, cells))
+    simple = (str, numbers.Real, bool, np.bool_, datetime.date, decimal.Decimal)
     strange = sorted(cell_type.__name__ for cell_type in types if not issubclass(cell_type, simple))
     if strange:
         raise TypeError(
             f"Column {name!r} holds cells of type {', '.join(strange)}. An argument must be a string or a number, "
             "a date or missing. Convert the column or drop it."
         )
-    # A mixture of text and numbers: each distinct value is a level.
-    return _objects(name, [None if _is_missing(cell) else str(cell) for cell in cells], "categorical")
+    # A mixture of text and numbers: each distinct value is a level, by its text.
+    return _objects(name, _texts(cells).tolist())
+
+
+def _texts(cells: list[Any]) -> NDArray:
+    return np.array([None if _is_missing(cell) else str(cell) for cell in cells], dtype=object)

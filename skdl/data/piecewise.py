@@ -55,8 +55,9 @@ def column_edges(x: NDArray, y: NDArray, weight: Weights, n_bins: int, classific
     thresholds = tree_thresholds(x, y, weight, max(n_bins // 2, 4), classification)
     edges = np.unique(np.concatenate([quantiles, thresholds, distinct[[0, -1]]]))
     with np.errstate(over="ignore"):
-        # Bins must have a width that can be divided by.
-        return edges if np.all(np.isfinite(1 / np.diff(edges))) and np.isfinite(edges[-1] - edges[0]) else np.empty(0)
+        # Bins must have a width that the range of the column can be divided by.
+        divisible = np.isfinite((edges[-1] - edges[0]) / np.diff(edges)).all()
+    return edges if divisible else np.empty(0)
 
 
 class PiecewiseLinearEncoder:
@@ -95,7 +96,8 @@ class PiecewiseLinearEncoder:
 
     @staticmethod
     def _encode(x: NDArray, edges: NDArray) -> NDArray:
-        return np.clip((x[:, None] - edges[:-1]) / np.diff(edges), 0, 1)
+        with np.errstate(over="ignore"):
+            return np.clip((x[:, None] - edges[:-1]) / np.diff(edges), 0, 1)
 
     def transform(self, x: NDArray, out: NDArray) -> None:
         """Encode rows ``(n, d)`` into ``out`` ``(n, n_outputs)``, each bin around its training mean, missing as 0."""

@@ -10,7 +10,7 @@ training rows had missing values, "missing" has a column or a level of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -189,26 +189,31 @@ def _date_numbers(values: NDArray) -> NDArray[np.float64]:
 class _Layout:
     """Which columns of a frame are of which kind, by position."""
 
-    kinds: list[Kind]
     names: list[Any]
-    numeric: list[int] = field(default_factory=list)
-    categorical: list[int] = field(default_factory=list)
-    datetime: list[int] = field(default_factory=list)
+    kinds: list[Kind]
+    #: Whether no training row had a value, so that none can mean anything later.
+    is_empty: list[bool]
 
     @classmethod
     def of(cls, columns: list[Column]) -> _Layout:
-        layout = cls([c.kind for c in columns], [c.name for c in columns])
-        for i, column in enumerate(columns):
-            getattr(layout, column.kind).append(i)
-        return layout
+        kinds: list[Kind] = ["numeric" if column.is_empty else column.kind for column in columns]
+        return cls([column.name for column in columns], kinds, [column.is_empty for column in columns])
 
-    def check(self, columns: list[Column]) -> None:
-        for column, kind, name in zip(columns, self.kinds, self.names, strict=True):
-            if column.kind != kind and not column.is_empty:
-                raise ValueError(
-                    f"Column {name!r} is {column.kind}, but it was {kind} in fit. "
-                    "Convert it to the type that it had in fit."
-                )
+    def of_kind(self, kind: Kind) -> list[int]:
+        return [i for i, column_kind in enumerate(self.kinds) if column_kind == kind]
+
+    def values(self, columns: list[Column], i: int) -> NDArray:
+        """The values of a column, as its kind in ``fit`` has them."""
+        column = columns[i]
+        if self.is_empty[i]:
+            return np.full(len(column.values), np.nan)
+        values = column.as_kind(self.kinds[i])
+        if values is None:
+            raise ValueError(
+                f"Column {self.names[i]!r} is {column.kind}, but it was {self.kinds[i]} in fit. "
+                "Convert it to the type that it had in fit."
+            )
+        return values
 
 
 class TableEncoder:
@@ -259,7 +264,7 @@ class TableEncoder:
         self.layout = _Layout.of(columns)
         numbers = self._numbers(columns)
         self._fit_numbers(lambda j: numbers[j][rows], len(numbers), y, weight, classification)
-        self.categorical = [CategoricalEncoder().fit(columns[i].values[rows]) for i in self.layout.categorical]
+        self.categorical = [CategoricalEncoder().fit(values[rows]) for values in self._categories(columns)]
         self.embeddings = tuple(
             (len(c.levels) + 1, embedding_width(len(c.levels))) for c in self.categorical if c.is_embedded
         )
@@ -287,40 +292,60 @@ class TableEncoder:
             largest = np.asarray(abs(X).max(axis=0).todense()).ravel()
         self.factors = np.ones_like(largest)
         if self.numeric_scaling is not None:
-            np.divide(1, largest, out=self.factors, where=largest > 0)
+            np.divide(1, largest, out=self.factors, where=largest > np.finfo(np.float64).tiny)
         self.n_outputs = X.shape[1]
         return self
 
     def _numbers(self, columns: list[Column]) -> list[NDArray]:
         """The numeric columns of a frame, dates spelled out."""
         assert self.layout is not None
-        numbers = [self._as_kind(columns[i]) for i in self.layout.numeric]
-        for i in self.layout.datetime:
-            numbers.extend(_date_numbers(self._as_kind(columns[i])).T)
+        numbers = [self.layout.values(columns, i) for i in self.layout.of_kind("numeric")]
+        for i in self.layout.of_kind("datetime"):
+            numbers.extend(_date_numbers(self.layout.values(columns, i)).T)
         return numbers
 
-    def _as_kind(self, column: Column) -> NDArray:
-        """The values of a column; of the right type also where all are missing."""
-        if column.kind != "categorical":
-            return column.values
-        return np.full(len(column.values), np.nan)
+    def _categories(self, columns: list[Column]) -> list[NDArray]:
+        assert self.layout is not None
+        return [self.layout.values(columns, i) for i in self.layout.of_kind("categorical")]
 
     def transform(self, X: Any) -> Table:
         """Encode rows of the same columns as in ``fit``."""
         if self.is_sparse:
             return self._transform_sparse(X)
         if self.layout is None:
-            X = X.toarray() if sp.issparse(X) else X
+            X = self._array(X)
             out = self._empty(len(X))
             self._transform_numbers(lambda rows: X[rows], out)
             return DenseTable(torch.from_numpy(out))
-        columns = frame_columns(X)
-        self.layout.check(columns)
+        columns = self._columns(X)
         numbers = self._numbers(columns)
         out = self._empty(len(columns[0].values))
         self._transform_numbers(lambda rows: np.stack([x[rows] for x in numbers], axis=1), out)
-        codes = self._transform_categories([columns[i] for i in self.layout.categorical], out)
+        codes = self._transform_categories(self._categories(columns), out)
         return DenseTable(torch.from_numpy(out), codes)
+
+    @staticmethod
+    def _array(X: Any) -> NDArray:
+        """An array, or what takes the place of one: a sparse matrix or an all-numeric frame."""
+        if not is_frame(X):
+            return X.toarray() if sp.issparse(X) else X
+        columns = frame_columns(X)
+        for column in columns:
+            if column.kind != "numeric" and not column.is_empty:
+                raise ValueError(f"Column {column.name!r} is {column.kind}, but fit was given an array of numbers.")
+        return np.stack([column.values.astype(np.float64) for column in columns], axis=1)
+
+    def _columns(self, X: Any) -> list[Column]:
+        """The columns of a frame, or of an array that takes the place of an all-numeric frame."""
+        assert self.layout is not None
+        if is_frame(X):
+            return frame_columns(X)
+        if set(self.layout.kinds) != {"numeric"}:
+            raise ValueError(
+                "X is an array, but fit was given a DataFrame with columns that are not numbers: pass one."
+            )
+        X = self._array(X)
+        return [Column(name, "numeric", X[:, i]) for i, name in enumerate(self.layout.names)]
 
     def _empty(self, n_rows: int) -> NDArray:
         return np.zeros((n_rows, self.n_outputs), dtype=str(self.dtype).removeprefix("torch."))
@@ -336,11 +361,10 @@ class TableEncoder:
             if self.piecewise is not None:
                 self.piecewise.transform(x, out[rows, width : self._n_numbers])
 
-    def _transform_categories(self, columns: list[Column], out: NDArray) -> torch.Tensor | None:
+    def _transform_categories(self, columns: list[NDArray], out: NDArray) -> torch.Tensor | None:
         start = self._n_numbers
         codes = []
-        for encoder, column in zip(self.categorical, columns, strict=True):
-            values = np.full(len(out), None) if column.is_empty else column.values
+        for encoder, values in zip(self.categorical, columns, strict=True):
             if encoder.is_embedded:
                 codes.append(encoder.codes(values))
             else:
@@ -349,5 +373,8 @@ class TableEncoder:
         return torch.from_numpy(np.stack(codes, axis=1)) if codes else None
 
     def _transform_sparse(self, X: Any) -> SparseTable:
-        scaled = sp.csr_matrix(X) @ sp.diags(self.factors)
-        return SparseTable(sp.csr_matrix(scaled), self.dtype)
+        scaled = sp.csr_matrix(X, dtype=np.float64, copy=True)
+        with np.errstate(over="ignore"):
+            scaled.data *= self.factors[scaled.indices]
+        np.clip(scaled.data, -LARGEST, LARGEST, out=scaled.data)
+        return SparseTable(scaled.astype(str(self.dtype).removeprefix("torch.")), self.dtype)

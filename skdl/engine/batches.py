@@ -8,7 +8,7 @@ the first ones: shorter jobs sit out the last steps, and inside a batch they are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,17 @@ def tables_on(device: str, tables: Sequence[Table]) -> list[Table]:
     """The tables on a device, one copy of each."""
     moved = {id(table): table.to(device) for table in tables}
     return [moved[id(table)] for table in tables]
+
+
+def table_numbers(samples: Iterable[Samples]) -> dict[int, int]:
+    """A number for each table, by its ``id``, in the order in which the tables first come.
+
+    Sorting by it brings together what reads one table, in an order that does not depend on memory addresses.
+    """
+    numbers: dict[int, int] = {}
+    for s in samples:
+        numbers.setdefault(id(s.table), len(numbers))
+    return numbers
 
 
 class Batches:
@@ -94,7 +105,9 @@ class Batches:
         if all(s.rows is None for s in samples):
             return None
         rows = [torch.arange(len(s)) if s.rows is None else s.rows for s in samples]
-        return padded(rows, self.n_rows).to(self.device)
+        # Padding repeats a job's own row: another's might be so large that not even a weight of 0 silences it.
+        filled = [torch.cat([r, r[:1].expand(self.n_rows - len(r))]) for r in rows]
+        return torch.stack(filled).to(self.device)
 
     def _shares(self, length: int, dtype: torch.dtype) -> Tensor:
         """One over the number of rows in the batch that a position falls into."""
@@ -204,7 +217,8 @@ class DropoutMasks:
             1, (n_rows, self.n_units)
         )
         rate = torch.tensor(rates, dtype=torch.float64, device=device).view(-1, 1, 1)
-        self.threshold = ((rate * self.LEVELS).round() - self.LEVELS // 2).to(torch.int16)
+        levels = (rate * self.LEVELS).round().clamp(max=self.LEVELS - 1)
+        self.threshold = (levels - self.LEVELS // 2).to(torch.int16)
         self.kept = (1 / (1 - rate)).to(dtype)
 
     def _draw(self, start: int, k: int) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from skdl.engine.batches import Batches
+from skdl.engine.batches import Batches, table_numbers
 from skdl.engine.job import Job, Samples
 from skdl.nn.dense import DenseStack
 from skdl.tasks.losses import LossSettings
@@ -55,7 +55,9 @@ class Evaluation:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.plan = jobs[0].plan
         validated = [k for k, job in enumerate(jobs) if job.validation is not None]
-        self.order = sorted(validated, key=lambda k: (-len(_validation(jobs[k])), id(_validation(jobs[k]).table)))
+        samples = {k: _validation(jobs[k]) for k in validated}
+        number = table_numbers(samples.values())
+        self.order = sorted(validated, key=lambda k: (-len(samples[k]), number[id(samples[k].table)]))
         self.jobs = [jobs[k] for k in self.order]
         self.n_models = len(jobs)
         self.batches = Batches(

@@ -19,6 +19,11 @@ class Fold:
     held_out: Rows
 
 
+def held_out_rows(fraction: float, n_rows: int) -> int:
+    """How many rows a share of them is, rounded up, but not by a rounding error of the product."""
+    return math.ceil(round(fraction * n_rows, 9))
+
+
 def spread_places(y: NDArray, random_state: np.random.RandomState) -> Rows:
     """A place in line for each row, neighbours in line having neighbouring targets.
 
@@ -35,18 +40,23 @@ def spread_places(y: NDArray, random_state: np.random.RandomState) -> Rows:
 
 def cross_folds(rows: Rows, y: NDArray, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
     """Folds that hold out every row once."""
-    place = spread_places(y, random_state) % n_members
-    return [Fold(rows[place != m], rows[place == m]) for m in range(n_members)]
+    place = spread_places(y, random_state)
+    # Neighbours in line go to different members, in an order drawn anew for each round.
+    rounds = [random_state.permutation(n_members) for _ in range(-(-len(rows) // n_members))]
+    member = np.concatenate(rounds)[place]
+    return [Fold(rows[member != m], rows[member == m]) for m in range(n_members)]
 
 
 def random_folds(
     rows: Rows, y: NDArray, n_members: int, fraction: float, random_state: np.random.RandomState
 ) -> list[Fold]:
     """Folds that each hold out a share of the rows of their own choice."""
-    share = math.ceil(fraction * len(rows)) / len(rows)
+    n_held_out = held_out_rows(fraction, len(rows))
     folds = []
     for _ in range(n_members):
         place = spread_places(y, random_state)
-        held_out = np.floor((place + 1) * share) > np.floor(place * share)
+        # One row of each of so many equal stretches of the line.
+        bounds = np.arange(n_held_out + 1) * len(rows) // n_held_out
+        held_out = np.isin(place, random_state.randint(bounds[:-1], bounds[1:]))
         folds.append(Fold(rows[~held_out], rows[held_out]))
     return folds

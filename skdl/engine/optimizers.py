@@ -117,6 +117,8 @@ class SGD(Rule):
     def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
         (self.velocity,) = moments
         self.momentum_K1 = momentum_K1
+        # A steady gradient g moves the parameters by g / (1 - momentum) a step, and so must the proximal step.
+        self.damping_K1 = 1 - momentum_K1
         self.nesterov = kind.nesterov
 
     def direction(self, grad_KP: Tensor) -> Tensor:
@@ -124,6 +126,9 @@ class SGD(Rule):
         momentum = self.momentum_K1[:k]
         velocity = self.velocity[:k].mul_(momentum).sub_(grad_KP)
         return torch.addcmul(-grad_KP, velocity, momentum) if self.nesterov else velocity
+
+    def curvature(self, n_models: int) -> Tensor:
+        return self.damping_K1[:n_models]
 
 
 RULES: dict[str, type[Rule]] = {"adamw": Adam, "adam": Adam, "sgd": SGD, "rmsprop": RMSprop}

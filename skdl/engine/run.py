@@ -74,14 +74,20 @@ class Run:
             self.epochs_since_best += 1
         if settings.n_iter_no_change is not None and self.epochs_since_best >= settings.n_iter_no_change:
             self.reason = self.reason or "early_stopping"
-        if settings.keep_best and score <= self.best_score and self.best_epoch > 0:
+        if settings.keep_best and not score > self.best_score and self.best_epoch > 0:
             return False
-        self.best_score, self.best_epoch = score, self.epoch
+        self.best_score = -math.inf if math.isnan(score) else score
+        self.best_epoch = self.epoch
         return True
 
-    def result(self) -> Result:
+    def result(self, reason: StopReason | None = None) -> Result:
+        """What has come of the job so far."""
+        self.reason = self.reason or reason
         assert self.reason is not None
         state = State(self.kept_P.cpu(), [moment.cpu() for moment in self.moments], self.n_steps)
+        if self.reason == "diverged":
+            # The optimiser's memory is of the steps that went wrong.
+            state = State(state.theta_P)
         return Result(state, self.history, self.reason, self.best_epoch, self.error)
 
     @property

@@ -136,6 +136,6 @@ class Stack:
     def interrupt(self) -> None:
         """End every run at once, with its best parameters so far or, in the first epoch, those of this moment."""
         for k, run in enumerate(self.runs):
-            if run.epoch == 0:
+            if run.epoch == 0 and self.theta_KP[k].isfinite().all():
                 self.kept_KP[k] = self.theta_KP[k]
             run.reason = run.reason or "interrupted"

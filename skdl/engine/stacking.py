@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 
+from skdl.engine.batches import table_numbers
 from skdl.engine.job import Job, Plan
 
 #: Bytes that one stack's step may work on, on a CPU: about half of a last-level cache. A stack of small networks
@@ -66,7 +67,8 @@ def stacks_of(
         n_models = sum(map(len, fits))
         n_stacks = min(max(-(-n_models // widest), n_workers), len(fits))
         # Fits on one table stand together, so that a stack reads few tables.
-        fits.sort(key=lambda fit: id(jobs[fit[0]].train.table))
+        number = table_numbers(jobs[fit[0]].train for fit in fits)
+        fits.sort(key=lambda fit: number[id(jobs[fit[0]].train.table)])
         bounds = [round(s * len(fits) / n_stacks) for s in range(n_stacks + 1)]
         stacks.extend([i for fit in fits[lo:hi] for i in fit] for lo, hi in pairwise(bounds))
     return stacks

@@ -7,7 +7,6 @@ result depends on its company by float rounding at most.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from skdl.engine.batches import table_numbers
 from skdl.engine.device import one_thread_each, threads_for
 from skdl.engine.job import Job, Plan, Result
 from skdl.engine.run import Run
@@ -59,8 +59,12 @@ def train(
     results: dict[int, Result] = {}
 
     def train_places(places: list[int]) -> None:
-        started = time.perf_counter()
         members = [jobs[i] for i in places]
+        if any(result.reason == "interrupted" for result in results.values()):
+            # Ctrl-C is meant for all that was asked for, not for the stack that happened to be at work.
+            results.update((i, Run(jobs[i]).result("interrupted")) for i in places)
+            return
+        started = time.perf_counter()
         try:
             trained = train_stack(members, is_cancelled)
         except CancelledError:
@@ -103,7 +107,8 @@ def train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool] = lambda: 
     """Train jobs of equal plans as one stack; results in the order of the jobs."""
     runs = [Run(job) for job in jobs]
     # Falling length lets shorter jobs sit out the last steps; neighbours that share a table read it at once.
-    active = sorted(runs, key=lambda run: (-len(run.job.train), id(run.job.train.table)))
+    number = table_numbers(job.train for job in jobs)
+    active = sorted(runs, key=lambda run: (-len(run.job.train), number[id(run.job.train.table)]))
     with torch.no_grad(), threads_for(step_multiplications(jobs)):
         stack = Stack(active)
         try:
@@ -116,29 +121,9 @@ def train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool] = lambda: 
                     active = [run for run in active if run.reason is None]
                     stack = Stack(active) if active else stack
         except KeyboardInterrupt:
-            if interrupts.follows_another():
-                raise
             stack.interrupt()
             stack.release()
     return [run.result() for run in runs]
-
-
-class Interrupts:
-    """When Ctrl-C was pressed: once ends a fit, twice in a row whatever the fit is part of."""
-
-    #: Seconds within which a second Ctrl-C is taken for an answer to the first.
-    PATIENCE = 2.0
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-
-    def follows_another(self) -> bool:
-        """Note an interrupt, and say whether it came right after another."""
-        before, self._last = self._last, time.monotonic()
-        return self._last - before < self.PATIENCE
-
-
-interrupts = Interrupts()
 
 
 def step_multiplications(jobs: Sequence[Job]) -> int:

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import run
-from skdl.engine.folds import Fold, cross_folds, random_folds
+from skdl.engine.folds import Fold, cross_folds, held_out_rows, random_folds
 from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history_table
 from skdl.engine.optimizers import RULES, OptimizerKind
 from skdl.engine.predict import network_outputs
@@ -234,7 +234,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             fraction = 1 / n_members if crosses else LONE_VALIDATION_FRACTION
         else:
             fraction = self.validation_fraction
-        if math.ceil(fraction * n_rows) >= n_rows or (crosses and n_rows < n_members):
+        if held_out_rows(fraction, n_rows) >= n_rows or (crosses and n_rows < n_members):
             raise ValueError(
                 f"Early stopping needs rows to train on and rows to hold out; there are {n_rows} in all. "
                 "Set early_stopping=False."
@@ -355,6 +355,10 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             if result.error is not None:
                 raise result.error
         self._report(results)
+        # A network that Ctrl-C came before has learned nothing; the others do without it.
+        if any(result.history for result in results):
+            jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
+            results = [result for result in results if result.history]
         self.network_ = self._module([result.state.theta_P for result in results])
         keeps_moments = keeps_moments or self.warm_start
         self._optimizer_states = [

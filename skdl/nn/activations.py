@@ -103,7 +103,7 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
         return ACTIVATIONS[activation]
     if isinstance(activation, nn.Module):
         raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
-    if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
+    if not isinstance(activation, type):
         return _differentiated(activation, partial(_Function, activation))
     if next(activation().parameters(), None) is not None:
         raise ValueError(

@@ -264,7 +264,7 @@ class DenseStack:
 
     def _batch_norm(self, i: int, z: Tensor, rows_KB1: Tensor | None) -> tuple[Tensor, Tensor]:
         if rows_KB1 is None:
-            count: Tensor | float = float(z.shape[1])
+            count: Any = float(z.shape[1])
             variance, mean = torch.var_mean(z, 1, correction=0, keepdim=True)
             sampled = variance * (count / max(count - 1, 1))
         else:
@@ -273,7 +273,11 @@ class DenseStack:
             variance = ((z - mean).square() * rows_KB1).sum(1, keepdim=True) / count
             sampled = variance * (count / (count - 1).clamp(min=1))
         self.theta.means[i].lerp_(mean, BATCH_NORM_MOMENTUM)
-        self.theta.variances[i].lerp_(sampled, BATCH_NORM_MOMENTUM)
+        # One row has no variance to learn from.
+        if rows_KB1 is not None:
+            sampled = torch.where(count > 1, sampled, self.theta.variances[i])
+        if rows_KB1 is not None or z.shape[1] > 1:
+            self.theta.variances[i].lerp_(sampled, BATCH_NORM_MOMENTUM)
         scale = (variance + NORM_EPSILON).rsqrt()
         return (z - mean) * scale, scale
 
@@ -316,7 +320,9 @@ class DenseStack:
         else:
             # Into strided memory the product would be taken one model at a time.
             weight.copy_(self._product(transposed, g))
-        torch.sum(g, 1, out=bias)
+        # Batch normalisation takes a bias out again: its gradient would be rounding noise.
+        if self.network.normalization != "batch" or i == -1:
+            torch.sum(g, 1, out=bias)
 
     def _norm_backward(self, i: int, g: Tensor, layer: LayerTape, rows_KB1: Tensor | None) -> Tensor:
         assert self.grad is not None and layer.normalized is not None and layer.scale is not None
@@ -355,7 +361,7 @@ class DenseModule(nn.Module):
 
     def __init__(self, network: DenseNetwork, dropout: float = 0.0) -> None:
         super().__init__()
-        self.embeddings = nn.ModuleList(nn.Embedding(*shape) for shape in network.embeddings)
+        self.embeddings = nn.ModuleList(nn.Embedding(*shape, device="meta") for shape in network.embeddings)
         layers: list[nn.Module] = []
         for n_in, n_out in zip(network.widths[:-2], network.hidden, strict=True):
             layers.append(nn.Linear(n_in, n_out, device="meta"))

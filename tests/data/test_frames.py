@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from skdl.data.frames import frame_columns, is_frame
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 DAYS = [datetime.date(2024, 2, 29), None, datetime.date(1969, 12, 31)]
 TIMES = [datetime.datetime(2024, 2, 29, 12, 30), None, datetime.datetime(1969, 12, 31, 23)]
 AWARE = [datetime.datetime(2024, 2, 29, 12, 30, tzinfo=UTC), None, datetime.datetime(1969, 12, 31, 23, tzinfo=UTC)]
@@ -213,7 +213,7 @@ def test_an_integer_too_large_for_a_float_is_named():
 
 @pytest.mark.parametrize("names", [["a", "a"], [1, 1]])
 def test_duplicated_names_are_refused(names):
-    with pytest.raises(ValueError, match="occur more than once|unique column names"):
+    with pytest.raises(ValueError, match=r"occur more than once|unique column names"):
         frame_columns(pd.DataFrame(np.zeros((2, 2)), columns=names))
 
 

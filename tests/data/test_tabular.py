@@ -273,7 +273,9 @@ def test_a_column_that_was_missing_in_training_may_hold_anything_later(encode_co
     assert np.isfinite(encode_column(training, TRAINING[kind], scaling="standard")).all()
 
 
-@pytest.mark.parametrize(("later", "places"), [([1, 2], [0, None]), ([2.5], [2]), (["a"], [1]), (["a", 1, None], [1, 0, 3])])
+@pytest.mark.parametrize(
+    ("later", "places"), [([1, 2], [0, None]), ([2.5], [2]), (["a"], [1]), (["a", 1, None], [1, 0, 3])]
+)
 def test_a_mixture_of_text_and_numbers_stays_one_whatever_rows_come(encode_column, later, places):
     training = pd.Series([1, "a", 2.5, None], dtype=object)
     levels = encode_column(training)
@@ -337,7 +339,7 @@ def test_a_numeric_frame_is_an_array_with_names(encode, make, scaling):
 
 
 def test_an_array_cannot_stand_for_a_frame_with_text(encode):
-    with pytest.raises(ValueError, match="DataFrame|frame"):
+    with pytest.raises(ValueError, match=r"DataFrame|frame"):
         encode(pd.DataFrame({"a": [1.0, 2.0], "t": ["x", "y"]}), np.zeros((2, 2)))
 
 

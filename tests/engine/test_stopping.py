@@ -10,9 +10,12 @@ from torch.nn import functional as F
 
 from skdl.engine.job import Monitor, history_table
 from skdl.engine.schedules import Schedule
-from skdl.engine.train import EVALUATION_ROWS, train
+from skdl.engine.train import train
 from skdl.nn.dense import DenseModule
 from skdl.tasks import losses
+
+#: More validation rows than the engine looks at in one go.
+MANY = 2055
 
 
 def validated_job(make, plan=None, *, n_validation=11, weight=None, **settings):
@@ -30,7 +33,7 @@ def outputs(job, theta_P):
 # --- validation --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_validation", [5, EVALUATION_ROWS + 7])
+@pytest.mark.parametrize("n_validation", [5, MANY])
 @pytest.mark.parametrize("normalization", [None, "batch"])
 def test_validation_loss__then_weighted_mean_as_at_prediction_and_without_smoothing(
     make, listener, normalization, n_validation
@@ -60,7 +63,7 @@ def test_score__when_monitors_score__then_each_sees_its_own_outputs_and_paramete
     monitors = [listener(scripted=[0.25 * k] * 3) for k in range(3)]
     jobs = [
         validated_job(make, plan, n_validation=n, seed=k, monitor=monitors[k], max_epochs=3)
-        for k, n in enumerate((5, EVALUATION_ROWS + 9, 30))
+        for k, n in enumerate((5, MANY, 30))
     ]
     for k, (job, result) in enumerate(zip(jobs, train(jobs), strict=True)):
         assert [record.validation_score for record in result.history] == [0.25 * k] * 3

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from skdl.data.table import DenseTable, SparseTable
 from skdl.engine.job import Monitor, Samples
 from skdl.engine.schedules import Schedule
-from skdl.engine.train import train
+from skdl.engine.train import CancelledError, train
 from skdl.nn.dense import DenseModule
 from skdl.tasks import losses
 
@@ -173,6 +173,49 @@ def test_train__when_loss_is_a_users_own__then_as_the_built_in_one(make):
     built_in = make.plan(losses.Huber(), dtype=DOUBLE)
     results = [train([make.job(plan, max_epochs=5)])[0] for plan in (own, built_in)]
     assert_equal_results(*results, 1e-12)
+
+
+def test_train__when_one_fit_fails__then_it_alone_hears_of_it(make, listener):
+    def complain(epochs):
+        raise LookupError("no such thing")
+
+    plan = make.plan(dtype=DOUBLE)
+    narrow = make.samples(plan, make.table(plan))
+    narrow.table = DenseTable(narrow.table.values[:, :4])
+    jobs = [make.job(plan, seed=k, max_epochs=3) for k in range(5)]
+    jobs[1] = make.job(plan, samples=narrow)
+    jobs[3] = make.job(plan, monitor=listener(complain), max_epochs=3)
+    results = train(jobs)
+    assert [result.reason for result in results] == ["max_epochs", "failed", "max_epochs", "failed", "max_epochs"]
+    assert isinstance(results[1].error, RuntimeError) and isinstance(results[3].error, LookupError)
+    for k in (0, 2, 4):
+        assert_equal_results(results[k], train([jobs[k]])[0], 1e-10)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    ("cut", "widths"),
+    [({"max_models": 2}, [1, 2, 2]), ({"max_bytes": 1}, [1] * 5), ({"n_workers": 2}, [2, 3])],
+    ids=["max_models", "max_bytes", "n_workers"],
+)
+def test_train__when_cut_into_stacks__then_each_job_equals_its_lone_run(make, cut, widths):
+    reports = []
+    jobs = varied_jobs(make, make.plan(dtype=DOUBLE), 5)
+    results = train(jobs, on_stack=reports.append, **cut)
+    assert sorted(report.n_models for report in reports) == widths
+    assert sum(report.n_epochs for report in reports) == sum(len(result.history) for result in results)
+    assert torch.get_num_threads() == 2
+    for job, result in zip(jobs, results, strict=True):
+        assert_equal_results(result, train([job])[0], 1e-10)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_train__when_cancelled__then_ends_after_the_epoch(make, listener):
+    monitor = listener()
+    with pytest.raises(CancelledError):
+        train([make.job(monitor=monitor)], is_cancelled=lambda: monitor.n_epochs == 3)
+    assert len(monitor.snapshots) == 3
+    assert torch.get_num_threads() == 2
 
 
 def test_train__when_no_jobs__then_no_results():
@@ -517,10 +560,9 @@ def test_train__when_small__then_one_thread_inside_and_the_callers_number_after(
 @pytest.mark.parametrize("event", [fail, interrupt])
 def test_train__when_loss_raises__then_threads_and_gradient_mode_come_back(make, event):
     plan = make.plan(ScriptedLoss(at=2, event=event))
-    try:
-        train([make.job(plan, max_epochs=2)])
-    except ZeroDivisionError:
-        assert event is fail
+    (result,) = train([make.job(plan, max_epochs=2)])
+    assert result.reason == ("failed" if event is fail else "interrupted")
+    assert isinstance(result.error, ZeroDivisionError) == (event is fail)
     assert torch.get_num_threads() == 2
     assert torch.is_grad_enabled()
 

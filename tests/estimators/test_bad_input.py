@@ -22,9 +22,9 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SCALINGS = st.sampled_from(["robust", "standard", None])
 #: What a message must say for a user to find the cause: the argument or column, and what is wrong with it.
 WORDS = (
-    "infinity", "NaN", "diverged", "Column", "sample", "feature", "string", "convert", "class", "y ", "weight", "names",
-    "Complex", "Expected", "inconsistent", "bytes", "label", "integer",
-)
+    "Column Complex Expected NaN Input bytes class convert diverged feature inconsistent infinity integer label names "
+    "sample string target weight"
+).split()
 
 
 def outcome(model, X, y, new=None, **fit_params):
@@ -36,8 +36,8 @@ def outcome(model, X, y, new=None, **fit_params):
             model.fit(X, y, **fit_params)
             predicted = model.predict(X if new is None else new)
         except (ValueError, TypeError) as error:
-            assert any(word in str(error) for word in WORDS), f"says too little: {error}"
-            return "refused"
+            said = str(error)
+            return "refused" if any(word in said for word in WORDS) else f"refused, saying too little: {said}"
         assert len(predicted) == len(X if new is None else new)
         if predicted.dtype.kind == "f":
             assert np.isfinite(predicted).all()
@@ -70,18 +70,26 @@ def test_any_float_is_predicted_unless_it_is_infinite(new, scaling, loss):
 
 
 @FEW
-@given(hnp.arrays(np.float64, N, elements=FINITE))
-def test_any_finite_target_is_fitted(y):
+@given(
+    hnp.arrays(np.float64, N, elements=st.floats(-1e300, 1e300)),
+    st.sampled_from(["squared_error", "huber", "quantile"]),
+)
+def test_any_finite_target_is_fitted(y, loss):
     X = np.random.RandomState(0).normal(size=(N, 2))
-    assert outcome(MLPRegressor(**SMALL), X, y) == "fitted"
+    assert outcome(MLPRegressor(**SMALL, loss=loss), X, y) == "fitted"
+
+
+def test_targets_at_the_end_of_floats_are_predicted_or_refused():
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    assert outcome(MLPRegressor(**SMALL), X, np.where(Y == 0, 1.7e308, -1.7e308)) in ("fitted", "refused")
 
 
 @FEW
-@given(hnp.arrays(np.float64, N, elements=ANY_FLOAT))
+@given(hnp.arrays(np.float64, N, elements=st.one_of(st.integers(-3, 3).map(float), st.floats(-1e9, 1e9), ANY_FLOAT)))
 def test_targets_of_a_classifier_are_labels(y):
     X = np.random.RandomState(0).normal(size=(N, 2))
-    # Whole numbers are labels, whatever their type.
-    is_label = np.isfinite(y).all() and bool(np.all(y == np.floor(y)))
+    # Whole numbers beyond 64 bits are continuous to scikit-learn.
+    is_label = np.isfinite(y).all() and np.all(y == np.floor(y)) and np.abs(y).max() < 2**63
     assert outcome(MLPClassifier(**SMALL), X, y) == ("fitted" if is_label else "refused")
 
 
@@ -103,9 +111,21 @@ def test_weights_are_finite_and_not_negative(weight, classifies):
 
 
 CELLS = st.one_of(
-    st.none(), st.booleans(), st.integers(), ANY_FLOAT, st.text(max_size=3), st.dates(), st.datetimes(),
-    st.timedeltas(), st.decimals(), st.binary(max_size=2), st.complex_numbers(), st.just(pd.NA), st.just(pd.NaT),
-    st.tuples(st.integers()), st.lists(st.integers(), max_size=2),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    ANY_FLOAT,
+    st.text(max_size=3),
+    st.dates(),
+    st.datetimes(),
+    st.timedeltas(),
+    st.decimals(allow_nan=False),
+    st.binary(max_size=2),
+    st.complex_numbers(),
+    st.just(pd.NA),
+    st.just(pd.NaT),
+    st.tuples(st.integers()),
+    st.lists(st.integers(), max_size=2),
 )
 
 
@@ -114,11 +134,13 @@ CELLS = st.one_of(
 def test_objects_of_any_kind_are_fitted_or_refused(cells):
     column = np.empty(N, dtype=object)
     column[:] = cells
-    outcome(MLPClassifier(**SMALL), pd.DataFrame({"a": column, "b": np.arange(N)}), Y)
+    assert outcome(MLPClassifier(**SMALL), pd.DataFrame({"a": column, "b": np.arange(N)}), Y) in ("fitted", "refused")
 
 
 @FEW
-@given(st.sampled_from([st.text(max_size=3), st.integers(), st.dates(), st.datetimes(), st.booleans(), FINITE]), st.data())
+@given(
+    st.sampled_from([st.text(max_size=3), st.integers(), st.dates(), st.datetimes(), st.booleans(), FINITE]), st.data()
+)
 def test_objects_of_one_kind_are_fitted_with_any_of_them_missing(cells, data):
     column = data.draw(st.lists(st.one_of(st.none(), cells), min_size=N, max_size=N))
     train, new = (pd.DataFrame({"a": pd.Series(part, dtype=object)}) for part in (column[:8], column[8:]))
@@ -130,7 +152,8 @@ def test_objects_of_one_kind_are_fitted_with_any_of_them_missing(cells, data):
 def test_shapes_that_do_not_match_are_refused(n_rows, n_columns, n_targets, container):
     X = np.arange(float(n_rows * n_columns)).reshape(n_rows, n_columns)
     columns = {f"c{j}": X[:, j] for j in range(n_columns)}
-    X = {"array": lambda: X, "pandas": lambda: pd.DataFrame(columns, index=range(n_rows)), "polars": lambda: pl.DataFrame(columns)}[container]()
+    if container != "array":
+        X = pd.DataFrame(columns, index=range(n_rows)) if container == "pandas" else pl.DataFrame(columns)
     valid = n_rows == n_targets and n_rows > 0 and n_columns > 0
     assert outcome(MLPRegressor(**SMALL), X, np.arange(float(n_targets))) == ("fitted" if valid else "refused")
 
@@ -138,7 +161,14 @@ def test_shapes_that_do_not_match_are_refused(n_rows, n_columns, n_targets, cont
 @pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor, MLPEstimator])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"normalization": "batch"}, {"batch_size": 1}, {"n_members": 2}, {"numeric_scaling": None}, {"hidden_layer_sizes": ()}],
+    [
+        {},
+        {"normalization": "batch"},
+        {"batch_size": 1},
+        {"n_members": 2},
+        {"numeric_scaling": None},
+        {"hidden_layer_sizes": ()},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("n_rows", [1, 2])
@@ -181,7 +211,7 @@ def test_targets_that_are_no_labels(y, message):
 
 
 def test_continuous_targets_of_the_estimator_of_both_tasks_name_the_remedy():
-    with pytest.raises(ValueError, match="task='regression'|task=\"regression\""):
+    with pytest.raises(ValueError, match=r"task=['\"]regression"):
         MLPEstimator(**SMALL).fit(np.zeros((N, 2)), np.linspace(0, 1, N))
 
 
@@ -222,7 +252,7 @@ def test_unknown_devices_are_named(device, message):
 
 
 def test_bfloat16_is_for_other_devices():
-    with pytest.raises(ValueError, match="bfloat16.*float32"):
+    with pytest.raises(ValueError, match=r"bfloat16.*float32"):
         MLPClassifier(**SMALL, dtype="bfloat16", device="cpu").fit(np.zeros((N, 2)), Y)
 
 

@@ -253,4 +253,6 @@ def test_verbose_prints_a_line_every_so_many_epochs(data, capsys, verbose, n_lin
 def test_verbose_shows_the_validation_score(data, capsys):
     model = MLPClassifier(**SMALL | {"early_stopping": True}, verbose=1).fit(*data)
     lines = capsys.readouterr().out.splitlines()
-    assert [f"score {score:.6g}," in line for line, score in zip(lines, model.validation_scores_, strict=True)] == [True] * 6
+    assert [f"score {score:.6g}," in line for line, score in zip(lines, model.validation_scores_, strict=True)] == [
+        True
+    ] * 6

@@ -3,8 +3,8 @@
 import pytest
 from sklearn.base import is_classifier, is_regressor
 from sklearn.datasets import make_blobs
-from sklearn.utils import get_tags
 from sklearn.utils import estimator_checks as checks
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdl import MLPClassifier, MLPEstimator, MLPRegressor
@@ -30,7 +30,9 @@ ESTIMATORS = [
     MLPRegressor(**SMALL | EXACT | {"max_epochs": 80}),
     MLPEstimator(**SMALL | EXACT, activation="tanh", numeric_scaling="standard"),
     MLPEstimator(task="regression", **SMALL | EXACT | {"max_epochs": 80}, optimizer="rmsprop", l1=1e-4, l2=1e-3),
-    MLPClassifier(**SMALL | {"max_epochs": 25}, normalization="layer", loss="focal", early_stopping=True, scoring="accuracy"),
+    MLPClassifier(
+        **SMALL | {"max_epochs": 25}, normalization="layer", loss="focal", early_stopping=True, scoring="accuracy"
+    ),
     MLPClassifier(**QUICK, normalization="batch", class_weight="balanced", lr_schedule="one_cycle", gradient_clip=1.0),
     MLPRegressor(**SMALL | {"n_members": 2}, loss="huber", early_stopping=True, validation_fraction=0.3),
     MLPRegressor(**QUICK | {"learning_rate": 0.1}, optimizer="sgd", activation="selu", dropout=0.1),

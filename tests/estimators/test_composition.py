@@ -186,7 +186,10 @@ def test_bagging(labelled, valued, classifier, regressor, bootstrap):
     assert bag.score(*labelled) > 0.8
     members = [member.predict_proba(labelled[0]) for member in bag.estimators_]
     assert_allclose(bag.predict_proba(labelled[0]), np.mean(members, axis=0), rtol=1e-9)
-    assert BaggingRegressor(regressor, n_estimators=2, bootstrap=bootstrap, random_state=0).fit(*valued).score(*valued) > 0.5
+    assert (
+        BaggingRegressor(regressor, n_estimators=2, bootstrap=bootstrap, random_state=0).fit(*valued).score(*valued)
+        > 0.5
+    )
 
 
 def test_voting(labelled, valued, classifier, regressor):

@@ -77,7 +77,9 @@ def test_weights_reach_fit_and_scorer_of_a_search_over_a_pipeline(data):
 @pytest.mark.parametrize("requested", [True, False])
 def test_a_request_decides_whether_weights_are_used(data, requested):
     X, y, weight = data
-    classifier = MLPClassifier(**SMALL).set_fit_request(sample_weight=requested).set_score_request(sample_weight=requested)
+    classifier = (
+        MLPClassifier(**SMALL).set_fit_request(sample_weight=requested).set_score_request(sample_weight=requested)
+    )
     fits = cross_validate(
         classifier, X, y, cv=2, params={"sample_weight": weight} if requested else {}, return_estimator=True
     )["estimator"]
@@ -94,9 +96,7 @@ def test_validation_data_pass_through_the_steps_of_a_pipeline(data):
     pipeline = Pipeline([("scale", StandardScaler()), ("net", classifier)], transform_input=["X_val"])
     # Any other request for the weights of a step has to be made in words.
     pipeline["scale"].set_fit_request(sample_weight=False)
-    pipeline.fit(
-        X[:60], y[:60], X_val=X[60:], y_val=y[60:], sample_weight=weight[:60], sample_weight_val=weight[60:]
-    )
+    pipeline.fit(X[:60], y[:60], X_val=X[60:], y_val=y[60:], sample_weight=weight[:60], sample_weight_val=weight[60:])
     scaler = StandardScaler().fit(X[:60])
     alone = MLPClassifier(**SMALL | {"early_stopping": "auto"}).fit(
         scaler.transform(X[:60]),
@@ -137,7 +137,7 @@ def test_held_out_rows_bring_their_weights_to_the_scorer(data):
         return 0.0
 
     MLPClassifier(**SMALL | {"early_stopping": True, "scoring": scorer}).fit(X, y, sample_weight=weight)
-    rows = [np.flatnonzero((X == row).all(axis=1))[0] for row in seen[0][0]]
+    rows = [np.flatnonzero((row == X).all(axis=1))[0] for row in seen[0][0]]
     assert len(rows) == 9
     assert_array_equal(seen[0][1], weight[rows])
 

@@ -37,9 +37,11 @@ def mixed(n=60):
             "span": pd.to_timedelta(rng.randint(1, 100, size=n), unit="h"),
         }
     )
-    frame["born"] = pd.Series([datetime.date(1990, 1, 1) + datetime.timedelta(days=int(d)) for d in range(n)], dtype=object)
+    frame["born"] = pd.Series(
+        [datetime.date(1990, 1, 1) + datetime.timedelta(days=int(d)) for d in range(n)], dtype=object
+    )
     for j, name in enumerate(frame.columns):
-        frame.loc[frame.index[j :: 9], name] = None
+        frame.loc[frame.index[j::9], name] = None
     return frame, np.where(place == "north", "cold", "warm")
 
 
@@ -79,7 +81,9 @@ def test_the_target_may_be_a_series_of_any_library(table, classifier):
 def test_the_index_of_a_frame_means_nothing(table, classifier):
     frame, y = table
     p = classifier.fit(frame, y).predict_proba(frame)
-    assert_array_equal(classifier.fit(frame.set_index(np.zeros(60)), pd.Series(y, index=range(60, 0, -1))).predict_proba(frame), p)
+    assert_array_equal(
+        classifier.fit(frame.set_index(np.zeros(60)), pd.Series(y, index=range(60, 0, -1))).predict_proba(frame), p
+    )
 
 
 @pytest.mark.parametrize("name", mixed()[0].columns)
