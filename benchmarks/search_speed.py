@@ -1,7 +1,7 @@
 """Time and memory of whole searches: trained together, one fit after another, and by other libraries.
 
     python benchmarks/search_speed.py                     # all, about 8 minutes
-    python benchmarks/search_speed.py --quick             # 1 repetition in place of 3, and fewer epochs
+    python benchmarks/search_speed.py --quick             # 1 repetition in place of 3
     python benchmarks/search_speed.py --only small,large  # of small, large, models, width, many, gpu
     python benchmarks/search_speed.py --out figures.csv   # figures; with any other ending the tables in Markdown
 
@@ -31,17 +31,14 @@ width
     The same, for stacks of a given width, with the bound of the cache lifted. "rule" marks the width that a stack gets
     when nobody says otherwise; the figures hold that width against the best one.
 many
-    ``RandomizedSearchCV`` with 400 candidates x 5 folds of a 64-unit network on 500 rows, against 40 candidates: seconds
-    a model, and the peak of memory above that before the search, each in a fresh process. The smaller one has 200 models
-    at once in memory and the larger one at most ``max_models``, 256.
+    ``RandomizedSearchCV`` with 400 candidates x 5 folds of a 64-unit network on 500 rows, against 40 candidates:
+    seconds a model, and the peak of memory above that before the search, each in a fresh process. The smaller search
+    has 200 models in memory at once and the larger one at most ``max_models``, 256.
 gpu
     The small search on a GPU, together and one fit after another.
 """
 
 from __future__ import annotations
-
-# The first import fixes the number of threads for the others.
-import _common as common
 
 import argparse
 import multiprocessing
@@ -53,10 +50,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+# The first import fixes the number of threads for the others.
+import _common as common
 import numpy as np
 import torch
 from _common import Figure, Report, TextTable, Times
@@ -315,7 +315,10 @@ def models_section(report: Report, quick: bool) -> None:
         TextTable("models: cost by the size of the search", ["models", "us a model-step", "ms a model, in all"], rows)
     )
     # A tenth for the noise of the clock; the engine is to get no dearer.
-    figures = [Figure("models", "us a model-step", f"{n} over 40", common.ratio(engine, n, "40"), 1.1) for n in ("120", "400")]
+    figures = [
+        Figure("models", "us a model-step", f"{n} models over 40", common.ratio(engine, n, "40"), 1.1)
+        for n in ("120", "400")
+    ]
     report.add("models: the cost of a model does not rise with their number", figures)
 
 
@@ -352,9 +355,8 @@ def width_section(report: Report, quick: bool) -> None:
         costs = width_costs(jobs, sorted({*widths, rule}), 1 if quick else 3)
         report.table(width_table(work, costs, rule))
         best = min(costs, key=lambda width: statistics.median(costs[width]))
-        figures.append(
-            Figure("width", work.name, f"{rule} (rule) over {best} (best)", common.ratio(costs, rule, best))
-        )
+        what = f"{rule} (rule) over {best} (best)"
+        figures.append(Figure("width", work.name, what, common.ratio(costs, rule, best)))
     report.add("width: cost of a model-step at the width of the rule over that at the best width", figures)
 
 
@@ -367,7 +369,7 @@ def width_costs(jobs: list[Job], widths: list[int], repetitions: int) -> dict[in
                 # A stack or more for every core.
                 copies = like(jobs, max(width, 8) * N_CORES)
                 n_steps = sum(-(-len(job.train) // job.plan.batch_size) * job.settings.max_epochs for job in copies)
-                taken = common.seconds(lambda: train(copies, max_models=width, n_workers=N_CORES))
+                taken = common.seconds(partial(train, copies, max_models=width, n_workers=N_CORES))
                 costs[width].append(taken * N_CORES / n_steps)
     return costs
 
@@ -389,8 +391,8 @@ def many_models(n_candidates: int, epochs: int) -> tuple[float, float]:
     distribution = {"network__learning_rate": work.learning_rates}
 
     def search(n: int) -> None:
-        network = pipeline(skdl_network(work))
-        RandomizedSearchCV(network, distribution, n_iter=n, cv=work.n_folds, random_state=0, refit=False).fit(work.X, work.y)
+        settings = {"n_iter": n, "cv": work.n_folds, "random_state": 0, "refit": False}
+        RandomizedSearchCV(pipeline(skdl_network(work)), distribution, **settings).fit(work.X, work.y)
 
     with skdl.train_together():
         search(2)
@@ -440,7 +442,8 @@ def gpu_section(report: Report, quick: bool) -> None:
     }
     times = common.interleaved(methods, 1 if quick else 3, limited={"alone": 1})
     report.table(times_table(f"gpu: {work.n_models} fits on {torch.cuda.get_device_name()}", work, times))
-    report.add("gpu: time of the search together over that of ...", list(ratio_figures("gpu", times, {"alone": 1 / 30})))
+    figures = list(ratio_figures("gpu", times, {"alone": 1 / 30}))
+    report.add("gpu: time of the search together over that of ...", figures)
 
 
 SECTIONS: dict[str, Callable[[Report, bool], None]] = {

@@ -129,6 +129,9 @@ class Monitor:
     def on_epoch_begin(self) -> None:
         """An epoch of the fit starts."""
 
+    def on_restart(self) -> None:
+        """Training starts again from the first epoch: a stack broke, by no fault of this fit, and is trained apart."""
+
     def on_epoch_end(self, epochs: list[Epoch]) -> bool:
         """An epoch ended for those jobs of the fit that are still training. Return True to stop them."""
         return False

@@ -75,6 +75,8 @@ def train(
             if len(fits) == 1:
                 results.update((i, Result.failed(error)) for i in places)
                 return
+            for monitor in {job.monitor for job in members}:
+                monitor.on_restart()
             for half in (fits[: len(fits) // 2], fits[len(fits) // 2 :]):
                 train_places([places[i] for fit in half for i in fit])
             return

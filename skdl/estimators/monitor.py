@@ -56,6 +56,7 @@ class FitMonitor(Monitor):
         self.context: Any = None
         self.data: dict[str, Any] = {}
         self.scorers: Sequence[ValidationScorer] = ()
+        self.epoch = self.last_begun = self.last_ended = 0
         # The last parameters of each network: some may stop before others.
         self.rows: dict[int, Callable[[], Tensor]] = {}
 
@@ -67,12 +68,21 @@ class FitMonitor(Monitor):
         """Score each network of the fit by its own scorer."""
         self.scorers, self.scores = scorers, True
 
+    def on_restart(self) -> None:
+        self.epoch = 0
+
     def on_epoch_begin(self) -> None:
-        if self.context is not None:
+        self.epoch += 1
+        # Callbacks hear of each epoch once, whether or not training had to start again.
+        if self.context is not None and self.epoch > self.last_begun:
+            self.last_begun = self.epoch
             self.epoch_context = self.context.subcontext(task_name="epoch")
             self.epoch_context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def on_epoch_end(self, epochs: list[Epoch]) -> bool:
+        if self.epoch <= self.last_ended:
+            return False
+        self.last_ended = self.epoch
         if self.estimator.verbose and len(epochs[0].history) % int(self.estimator.verbose) == 0:
             self._print([epoch.history[-1] for epoch in epochs])
         if self.context is None:

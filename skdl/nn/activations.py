@@ -97,7 +97,7 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
     Raises
     ------
     ValueError
-        If the module has parameters of its own: they would not be trained.
+        If the module has parameters of its own, which would not be trained, or draws random numbers.
     """
     if isinstance(activation, str):
         return ACTIVATIONS[activation]
@@ -110,6 +110,8 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
             f"activation={activation.__name__} has parameters of its own, which would not be trained. "
             "Use an activation without parameters."
         )
+    if isinstance(activation(), nn.RReLU | nn.modules.dropout._DropoutNd):
+        raise ValueError(f"activation={activation.__name__} draws random numbers. Use one that does not, and dropout.")
     return _differentiated(activation(), activation)
 
 
@@ -119,12 +121,15 @@ def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activ
     def forward(z: Tensor) -> Tensor:
         z.requires_grad_()
         with torch.enable_grad():
-            h = function(z.squeeze(0))
+            # A copy, so that the function may work in place.
+            h = function(z.squeeze(0).clone())
             if not isinstance(h, Tensor) or h.shape != z.shape[1:]:
                 raise ValueError(
                     "The activation must return a tensor of the shape it was given, "
                     f"{tuple(z.shape[1:])}. Got {tuple(h.shape) if isinstance(h, Tensor) else h!r} instead."
                 )
+            if not h.requires_grad:
+                raise ValueError("The activation returned a tensor that does not depend on the one it was given.")
             return h.unsqueeze(0)
 
     def backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:

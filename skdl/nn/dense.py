@@ -320,8 +320,10 @@ class DenseStack:
         else:
             # Into strided memory the product would be taken one model at a time.
             weight.copy_(self._product(transposed, g))
-        # Batch normalisation takes a bias out again: its gradient would be rounding noise.
-        if self.network.normalization != "batch" or i == -1:
+        if self.network.normalization == "batch" and i != -1:
+            # Batch normalisation takes a bias out again: its gradient would be rounding noise.
+            bias.zero_()
+        else:
             torch.sum(g, 1, out=bias)
 
     def _norm_backward(self, i: int, g: Tensor, layer: LayerTape, rows_KB1: Tensor | None) -> Tensor:

@@ -158,7 +158,7 @@ class Poisson(Loss):
 class CustomLoss(Loss):
     """A user's function ``(output, target) -> loss per sample``, differentiated by torch.
 
-    The function sees one model: outputs and targets without the model axis, and without the last axis too where
+    A loss of several numbers a sample is averaged over them. The function sees one model: outputs and targets without the model axis, and without the last axis too where
     there is one regression output.
     """
 
@@ -177,7 +177,7 @@ class CustomLoss(Loss):
                     f"A callable loss must return one loss per sample, a tensor of shape ({output.shape[1]},). "
                     f"Got {got} instead. Torch's own losses do so with reduction='none'."
                 )
-            loss = loss.reshape(len(loss), -1).sum(1)
+            loss = loss.reshape(len(loss), -1).mean(1)
             if not loss.requires_grad:
                 raise ValueError("The callable loss returned a tensor that does not depend on its first argument.")
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)

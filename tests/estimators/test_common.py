@@ -1,7 +1,7 @@
 """scikit-learn's own checks of estimators."""
 
 import pytest
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.datasets import make_blobs
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils import get_tags
@@ -24,7 +24,8 @@ QUICK = SMALL | {"batch_size": 256}
 ESTIMATORS = [
     MLPClassifier(),
     MLPRegressor(),
-    MLPEstimator(),
+    # Its defaults are those of the two classes above; see test_defaults_do_not_depend_on_the_class.
+    MLPEstimator(**SMALL),
     MLPEstimator(task="regression", **SMALL),
     MLPClassifier(**SMALL | EXACT),
     MLPRegressor(**SMALL | EXACT | {"max_epochs": 80}),
@@ -55,10 +56,12 @@ def test_estimator_keeps_the_contract(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS[:4], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", ESTIMATORS[:4], ids=lambda estimator: f"{type(estimator).__name__}-{estimator.loss}"
+)
 @pytest.mark.parametrize("check", [checks.check_param_validation, checks.check_dataframe_column_names_consistency])
 def test_estimator_passes_checks_that_are_not_part_of_the_suite(estimator, check):
-    check(type(estimator).__name__, estimator.set_params(max_epochs=2))
+    check(type(estimator).__name__, clone(estimator).set_params(max_epochs=2))
 
 
 @pytest.mark.parametrize("Classifier", [MLPClassifier, MLPEstimator])
