@@ -14,6 +14,9 @@ from skdl.engine.job import Job, Plan
 #: Bytes that one stack's step may work on, on a CPU: about half of a last-level cache. A stack of small networks
 #: saves calls, but one that falls out of the cache costs more than it saves; see benchmarks/search_speed.py.
 CACHE_BYTES = 16_000_000
+#: Multiplications of one model's forward pass above which a CPU is busy with arithmetic alone: there is nothing for
+#: company to save.
+LARGE_STEP = 10_000_000
 #: Copies of the parameters that a step touches: themselves, gradient, two moments, direction, best so far.
 PARAMETER_COPIES = 6
 #: Copies of a layer's output that a step touches: output, gradient, dropout factors.
@@ -27,9 +30,11 @@ def step_bytes(plan: Plan) -> int:
     return numbers * plan.dtype.itemsize
 
 
-def widest_stack(plan: Plan, max_models: int | None = None, max_bytes: int | None = None) -> int:
-    """How many models of a plan one stack should hold, at least 1."""
+def widest_stack(plan: Plan, n_rows: int, max_models: int | None = None, max_bytes: int | None = None) -> int:
+    """How many models of a plan, with so many training rows each, one stack should hold; at least 1."""
     if plan.device == "cpu":
+        if min(plan.batch_size, n_rows) * plan.network.n_weights > LARGE_STEP:
+            return 1
         room = CACHE_BYTES
     elif plan.device.startswith("cuda"):
         room = torch.cuda.mem_get_info(plan.device)[0] // 2
@@ -63,7 +68,7 @@ def stacks_of(
         if not plan.is_stackable:
             stacks.extend([i] for fit in fits for i in fit)
             continue
-        widest = widest_stack(plan, max_models, max_bytes)
+        widest = widest_stack(plan, len(jobs[fits[0][0]].train), max_models, max_bytes)
         n_models = sum(map(len, fits))
         n_stacks = min(max(-(-n_models // widest), n_workers), len(fits))
         # Fits on one table stand together, so that a stack reads few tables.

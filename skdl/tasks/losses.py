@@ -158,8 +158,8 @@ class Poisson(Loss):
 class CustomLoss(Loss):
     """A user's function ``(output, target) -> loss per sample``, differentiated by torch.
 
-    A loss of several numbers a sample is averaged over them. The function sees one model: outputs and targets without the model axis, and without the last axis too where
-    there is one regression output.
+    The function sees one model: outputs and targets without the model axis, and without the last axis too where
+    there is one regression output. A loss of several numbers a sample is averaged over them.
     """
 
     function: Callable[[Tensor, Tensor], Tensor] = field()

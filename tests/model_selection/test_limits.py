@@ -62,7 +62,7 @@ def test_max_memory__then_results_as_without(check, net, data, max_memory):
 @pytest.mark.parametrize("cv", [2, 3])
 def test_limits__when_searches_are_nested__then_as_without(check, net, data, limits, cv):
     def run():
-        inner = GridSearchCV(BaggingClassifier(net(), n_estimators=2, random_state=0), {"max_samples": [0.6, 1.0]}, cv=2)
+        inner = GridSearchCV(BaggingClassifier(net(), n_estimators=2, random_state=0), {"max_features": [0.6, 1.0]}, cv=2)
         return cross_val_score(inner, *data, cv=cv)
 
     check(run, **limits)
