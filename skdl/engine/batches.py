@@ -17,6 +17,9 @@ from torch import Tensor
 from skdl.data.table import Table
 from skdl.engine.job import Samples
 
+#: Encoded numbers to fetch at once: enough to make up for the call, few enough to stay in the cache.
+GATHERED_NUMBERS = 65_536
+
 
 @dataclass
 class Batch:
@@ -80,12 +83,11 @@ class Batches:
         self.steps = [-(-length // batch_size) for length in self.lengths]
         self.device = device
         self.tables = tables_on(device, [s.table for s in samples])
+        self.n_columns = self.tables[0].n_columns
         self.runs = self._runs()
         self.rows_KN = self._rows(samples)
         self.target_KN = padded([s.target for s in samples], self.n_rows).to(device)
         self.share_KN = padded([self._shares(length, dtype) for length in self.lengths], self.n_rows).to(device)
-        #: Share of each step's rows in an epoch's, ``(steps, K)``.
-        self.step_shares = self._step_shares(dtype)
         weights = [torch.ones(len(s), dtype=dtype) if s.weight is None else s.weight.to(dtype) for s in samples]
         weighted = any(s.weight is not None for s in samples)
         self.weight_KN = padded(weights, self.n_rows).to(device) if weighted else None
@@ -116,11 +118,6 @@ class Batches:
         sizes[length - rest :] = rest
         return sizes.reciprocal_()
 
-    def _step_shares(self, dtype: torch.dtype) -> Tensor:
-        length = torch.tensor(self.lengths)
-        start = torch.arange(self.steps[0])[:, None] * self.batch_size
-        return ((length - start).clamp(0, self.batch_size) / length).to(dtype).to(self.device)
-
     def _width(self, step: int) -> int:
         """How many jobs have a batch at this step."""
         return sum(n > step for n in self.steps)
@@ -136,7 +133,15 @@ class Batches:
             # Padding keeps its weight of 0: a share beyond a job's length is 0.
             weight = weight * self.weight_KN.gather(1, order_KN)
         rows = order_KN if self.rows_KN is None else self.rows_KN.gather(1, order_KN)
+        self.epoch_weight_KN = weight
         return self._batches(rows, target, weight)
+
+    def mean_losses(self, loss_KN: Tensor) -> list[float]:
+        """Mean loss of each job, from the losses of the last epoch's rows in the order in which they came."""
+        # A weight holds one over the size of its batch; the mean is over all rows.
+        sizes_KN = torch.where(self.share_KN > 0, self.share_KN.reciprocal(), 0)
+        n_rows = torch.tensor(self.lengths, dtype=loss_KN.dtype, device=loss_KN.device)
+        return ((loss_KN * self.epoch_weight_KN * sizes_KN).sum(1) / n_rows).tolist()
 
     def in_order(self) -> Iterator[Batch]:
         """The batches in the samples' own order, each row of its own weight."""
@@ -149,17 +154,30 @@ class Batches:
         return self._batches(rows, self.target_KN, weight)
 
     def _batches(self, rows_KN: Tensor | None, target: Tensor, weight: Tensor) -> Iterator[Batch]:
-        for step in range(self.steps[0]):
+        targets, weights = target.split(self.batch_size, 1), weight.split(self.batch_size, 1)
+        is_row = (self.share_KN > 0).to(self.share_KN.dtype).unsqueeze(-1)
+        step = 0
+        while step < self.steps[0]:
+            # Several batches of the same jobs are fetched at once.
             k = self._width(step)
-            start = step * self.batch_size
-            stop = min(start + self.batch_size, self.n_rows)
+            n_steps = max(GATHERED_NUMBERS // (k * self.batch_size * max(self.n_columns, 1)), 1)
+            last = min(step + n_steps, self.steps[k - 1])
+            first_row, stop_row = step * self.batch_size, min(last * self.batch_size, self.n_rows)
             if rows_KN is None:
-                x, codes = self._slice(start, stop, k)
+                x, codes = self._slice(first_row, stop_row, k)
             else:
-                x, codes = self._take(rows_KN[:k, start:stop])
-            shortest = self.lengths[k - 1]
-            is_row = None if shortest >= stop else (self.share_KN[:k, start:stop, None] > 0).to(x.dtype)
-            yield Batch(start, x, codes, target[:k, start:stop], weight[:k, start:stop], is_row)
+                x, codes = self._take(rows_KN[:k, first_row:stop_row])
+            xs = x.split(self.batch_size, 1)
+            codes_of = [None] * len(xs) if codes is None else codes.split(self.batch_size, 1)
+            for x_KBD, codes_KBE in zip(xs, codes_of, strict=True):
+                start = step * self.batch_size
+                has_padding = self.lengths[k - 1] < start + x_KBD.shape[1]
+                rows_KB1 = is_row[:k, start : start + self.batch_size] if has_padding else None
+                if k == len(self.lengths):
+                    yield Batch(start, x_KBD, codes_KBE, targets[step], weights[step], rows_KB1)
+                else:
+                    yield Batch(start, x_KBD, codes_KBE, targets[step][:k], weights[step][:k], rows_KB1)
+                step += 1
 
     def _take(self, rows_KB: Tensor) -> tuple[Tensor, Tensor | None]:
         k, b = rows_KB.shape

@@ -37,9 +37,9 @@ class Rule(ABC):
 
     @abstractmethod
     def direction(self, grad_KP: Tensor) -> Tensor:
-        """The direction for the first ``len(grad_KP)`` models, to be scaled by the learning rate."""
+        """The direction of descent, to be scaled by the learning rate."""
 
-    def curvature(self, n_models: int) -> Tensor | None:
+    def curvature(self) -> Tensor | None:
         """What the rule divided gradients by, where it did: the proximal step needs it too."""
         return None
 
@@ -62,15 +62,14 @@ class Adam(Rule):
         self.late = torch.tensor(1e9, device=self.mean.device)
 
     def direction(self, grad_KP: Tensor) -> Tensor:
-        k = len(grad_KP)
-        step = self.step[:k].zero_()
+        step = self.step.zero_()
         # The kernel behind torch.optim.Adam(fused=True), applied to a parameter of zeros: it leaves the bare
         # direction there, which each model then scales by its own learning rate.
         torch._fused_adam_(
             [step],
             [grad_KP],
-            [self.mean[:k]],
-            [self.square[:k]],
+            [self.mean],
+            [self.square],
             [],
             [self.late],
             lr=1.0,
@@ -83,8 +82,8 @@ class Adam(Rule):
         )
         return step
 
-    def curvature(self, n_models: int) -> Tensor | None:
-        return self.square[:n_models].sqrt().add_(self.EPSILON)
+    def curvature(self) -> Tensor:
+        return self.square.sqrt().add_(self.EPSILON)
 
     @staticmethod
     def rate_factors(steps: NDArray) -> NDArray:
@@ -101,12 +100,11 @@ class RMSprop(Rule):
         (self.square,) = moments
 
     def direction(self, grad_KP: Tensor) -> Tensor:
-        square = self.square[: len(grad_KP)]
-        square.mul_(self.DECAY).addcmul_(grad_KP, grad_KP, value=1 - self.DECAY)
-        return grad_KP.div(self.curvature(len(grad_KP))).neg_()
+        self.square.mul_(self.DECAY).addcmul_(grad_KP, grad_KP, value=1 - self.DECAY)
+        return grad_KP.div(self.curvature()).neg_()
 
-    def curvature(self, n_models: int) -> Tensor:
-        return self.square[:n_models].sqrt().add_(self.EPSILON)
+    def curvature(self) -> Tensor:
+        return self.square.sqrt().add_(self.EPSILON)
 
 
 class SGD(Rule):
@@ -122,13 +120,11 @@ class SGD(Rule):
         self.nesterov = kind.nesterov
 
     def direction(self, grad_KP: Tensor) -> Tensor:
-        k = len(grad_KP)
-        momentum = self.momentum_K1[:k]
-        velocity = self.velocity[:k].mul_(momentum).sub_(grad_KP)
-        return torch.addcmul(-grad_KP, velocity, momentum) if self.nesterov else velocity
+        velocity = self.velocity.mul_(self.momentum_K1).sub_(grad_KP)
+        return torch.addcmul(-grad_KP, velocity, self.momentum_K1) if self.nesterov else velocity
 
-    def curvature(self, n_models: int) -> Tensor:
-        return self.damping_K1[:n_models]
+    def curvature(self) -> Tensor:
+        return self.damping_K1
 
 
 RULES: dict[str, type[Rule]] = {"adamw": Adam, "adam": Adam, "sgd": SGD, "rmsprop": RMSprop}
@@ -169,8 +165,8 @@ class StackedOptimizer:
         gradient_clip: Sequence[float | None],
     ) -> None:
         self.theta_KP = theta_KP
-        self.moments = moments
         self.n_weights = n_weights
+        self.weights = theta_KP[:, :n_weights]
         self.rule = RULES[kind.name](kind, moments, _vector(momentum, theta_KP))
         self.l1 = _vector(l1, theta_KP) if any(l1) else None
         self.l2 = _vector(l2, theta_KP) if any(l2) else None
@@ -179,27 +175,21 @@ class StackedOptimizer:
         self.gradient_clip = _vector(clips, theta_KP) if np.isfinite(clips).any() else None
 
     def step(self, grad_KP: Tensor, learning_rate_K1: Tensor, rate_K1: Tensor) -> None:
-        """Change the first ``len(grad_KP)`` models.
-
-        ``rate_K1`` is the learning rate times the rule's correction for the step.
-        """
-        k = len(grad_KP)
-        theta = self.theta_KP[:k]
-        weights = theta[:, : self.n_weights]
+        """Change the parameters; ``rate_K1`` is the learning rate times the rule's correction for the step."""
         if self.l2 is not None:
-            grad_KP[:, : self.n_weights].addcmul_(weights, self.l2[:k])
+            grad_KP[:, : self.n_weights].addcmul_(self.weights, self.l2)
         if self.gradient_clip is not None:
             norm = torch.linalg.vector_norm(grad_KP, dim=1, keepdim=True)
-            grad_KP.mul_((self.gradient_clip[:k] / norm.clamp(min=1e-12)).clamp(max=1))
+            grad_KP.mul_((self.gradient_clip / norm.clamp(min=1e-12)).clamp(max=1))
         direction = self.rule.direction(grad_KP)
         if self.weight_decay is not None:
-            weights.mul_(1 - learning_rate_K1 * self.weight_decay[:k])
-        theta.addcmul_(direction, rate_K1)
+            self.weights.mul_(1 - learning_rate_K1 * self.weight_decay)
+        self.theta_KP.addcmul_(direction, rate_K1)
         if self.l1 is not None:
-            self._shrink(weights, rate_K1 * self.l1[:k])
+            self._shrink(rate_K1 * self.l1)
 
-    def _shrink(self, weights: Tensor, threshold: Tensor) -> None:
-        curvature = self.rule.curvature(len(weights))
+    def _shrink(self, threshold: Tensor) -> None:
+        curvature = self.rule.curvature()
         if curvature is not None:
             threshold = threshold / curvature[:, : self.n_weights]
-        weights.sub_(weights.clamp(-threshold, threshold))
+        self.weights.sub_(self.weights.clamp(-threshold, threshold))

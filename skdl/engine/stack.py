@@ -30,8 +30,8 @@ class Part:
 
     network: DenseStack
     grad_KP: Tensor
+    optimizer: StackedOptimizer
     loss_settings: LossSettings
-    loss_K: Tensor
 
 
 class Stack:
@@ -49,17 +49,9 @@ class Stack:
         self.theta_KP = torch.stack([run.theta_P for run in runs]).to(plan.device)
         self.grad_KP = torch.zeros_like(self.theta_KP)
         self.kept_KP = torch.stack([run.kept_P for run in runs]).to(plan.device)
-        self.optimizer = StackedOptimizer(
-            plan.optimizer,
-            self.theta_KP,
-            [torch.stack(moment).to(plan.device) for moment in zip(*(run.moments for run in runs), strict=True)],
-            plan.network.n_weights,
-            momentum=[s.momentum for s in settings],
-            l1=[s.l1 for s in settings],
-            l2=[s.l2 for s in settings],
-            weight_decay=[s.weight_decay for s in settings],
-            gradient_clip=[s.gradient_clip for s in settings],
-        )
+        self.moments = [
+            torch.stack(moment).to(plan.device) for moment in zip(*(run.moments for run in runs), strict=True)
+        ]
         self.loss_settings = loss_settings(jobs)
         self.batches = Batches([job.train for job in jobs], plan.batch_size, plan.device, plan.dtype)
         self.dropout = None
@@ -73,20 +65,35 @@ class Stack:
                 plan.dtype,
             )
         self.evaluation = Evaluation(jobs) if any(job.validation is not None for job in jobs) else None
-        self.loss_K = torch.zeros(len(runs), dtype=plan.dtype, device=plan.device)
+        #: The loss of each row of the epoch, in the order of its batches.
+        self.loss_KN = torch.zeros(len(runs), self.batches.n_rows, dtype=plan.dtype, device=plan.device)
         self._parts: dict[int, Part] = {}
 
     def first(self, k: int) -> Part:
         """The first ``k`` models."""
         if k not in self._parts:
+            settings = [run.job.settings for run in self.runs[:k]]
             theta, grad = self.theta_KP[:k], self.grad_KP[:k]
-            network = DenseStack(self.plan.network, theta, grad, self.plan.matmul_dtype)
-            settings = {name: vector[:k] for name, vector in self.loss_settings.items()}
-            self._parts[k] = Part(network, grad, settings, self.loss_K[:k])
+            self._parts[k] = Part(
+                DenseStack(self.plan.network, theta, grad, self.plan.matmul_dtype),
+                grad,
+                StackedOptimizer(
+                    self.plan.optimizer,
+                    theta,
+                    [moment[:k] for moment in self.moments],
+                    self.plan.network.n_weights,
+                    momentum=[s.momentum for s in settings],
+                    l1=[s.l1 for s in settings],
+                    l2=[s.l2 for s in settings],
+                    weight_decay=[s.weight_decay for s in settings],
+                    gradient_clip=[s.gradient_clip for s in settings],
+                ),
+                {name: vector[:k] for name, vector in self.loss_settings.items()},
+            )
         return self._parts[k]
 
-    def learning_rates(self) -> tuple[Tensor, Tensor]:
-        """The learning rate of each step and model, ``(steps, K, 1)``, bare and with the rule's correction."""
+    def learning_rates(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The learning rates ``(K, 1)`` of each step, bare and with the rule's correction."""
         n_steps = self.batches.steps
         bare = np.zeros((n_steps[0], len(self.runs), 1))
         corrected = np.zeros_like(bare)
@@ -95,12 +102,12 @@ class Stack:
             bare[:n, k, 0] = run.learning_rates(n)
             corrected[:n, k, 0] = bare[:n, k, 0] * rule.rate_factors(np.arange(run.n_steps + 1, run.n_steps + n + 1))
         dtype, device = self.plan.dtype, self.plan.device
-        return torch.tensor(bare, dtype=dtype, device=device), torch.tensor(corrected, dtype=dtype, device=device)
+        bare_SK1, corrected_SK1 = (torch.tensor(rates, dtype=dtype, device=device) for rates in (bare, corrected))
+        return bare_SK1.unbind(), corrected_SK1.unbind()
 
     def end_epoch(self, started: float) -> None:
         """Validate, record, and keep the parameters that are worth keeping."""
-        losses = self.loss_K.tolist()
-        self.loss_K.zero_()
+        losses = self.batches.mean_losses(self.loss_KN)
         finite = self.theta_KP.sum(1).isfinite().tolist()
         validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
         seconds = time.perf_counter() - started
@@ -131,7 +138,7 @@ class Stack:
         for k, run in enumerate(self.runs):
             run.theta_P = self.theta_KP[k].clone()
             run.kept_P = self.kept_KP[k].clone()
-            run.moments = [moment[k].clone() for moment in self.optimizer.moments]
+            run.moments = [moment[k].clone() for moment in self.moments]
 
     def interrupt(self) -> None:
         """End every run at once, with its best parameters so far or, in the first epoch, those of this moment."""

@@ -141,6 +141,7 @@ def train_epoch(stack: Stack) -> None:
     for monitor in stack.monitors:
         monitor.on_epoch_begin()
     learning_rates, rates = stack.learning_rates()
+    losses = stack.loss_KN.split(stack.plan.batch_size, 1)
     for step, batch in enumerate(stack.batches.epoch([run.streams.shuffle for run in stack.runs])):
         k, n_rows = batch.weight_KB.shape
         part = stack.first(k)
@@ -148,6 +149,6 @@ def train_epoch(stack: Stack) -> None:
         output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, masks, batch.rows_KB1)
         loss_KB, grad_output = stack.plan.loss(output, batch.target, part.loss_settings)
         part.network.backward(grad_output.mul_(batch.weight_KB.unsqueeze(-1)), tape)
-        stack.optimizer.step(part.grad_KP, learning_rates[step, :k], rates[step, :k])
-        part.loss_K.addcmul_((loss_KB * batch.weight_KB).sum(1), stack.batches.step_shares[step, :k])
+        part.optimizer.step(part.grad_KP, learning_rates[step][:k], rates[step][:k])
+        losses[step][:k].copy_(loss_KB)
     stack.end_epoch(started)

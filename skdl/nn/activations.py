@@ -24,17 +24,14 @@ Backward = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Activation:
     """One activation function.
 
-    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z``. ``variance_gain`` is the factor by
-    which weights must be drawn wider than ``1 / fan_in`` for the signal to keep its variance (He et al. 2015;
-    Klambauer et al. 2017 for selu), or None for Glorot's rule, which suits saturating functions.
-    ``stackable`` is False where the function may look across a whole tensor and so must see one model at a time.
+    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z``. ``stackable`` is False where the function
+    may look across a whole tensor and so must see one model at a time.
     """
 
     name: str
     forward: Forward = field(repr=False)
     backward: Backward = field(repr=False)
     module: Callable[[], nn.Module] = field(repr=False)
-    variance_gain: float | None = None
     stackable: bool = True
 
 
@@ -55,25 +52,23 @@ ACTIVATIONS = {
     for activation in (
         Activation("identity", lambda z: z, lambda g, z, h: g, _Identity),
         # The input of relu is not needed again, so its memory is reused.
-        Activation("relu", torch.relu_, _relu_backward, nn.ReLU, 2.0),
+        Activation("relu", torch.relu_, _relu_backward, nn.ReLU),
         Activation(
             "leaky_relu",
             F.leaky_relu,
             lambda g, z, h: aten.leaky_relu_backward(g, z, 0.01, False),
             nn.LeakyReLU,
-            2.0,
         ),
-        Activation("gelu", F.gelu, lambda g, z, h: aten.gelu_backward(g, z), nn.GELU, 2.0),
-        Activation("silu", F.silu, lambda g, z, h: aten.silu_backward(g, z), nn.SiLU, 2.0),
-        Activation("mish", F.mish, lambda g, z, h: aten.mish_backward(g, z), nn.Mish, 2.0),
+        Activation("gelu", F.gelu, lambda g, z, h: aten.gelu_backward(g, z), nn.GELU),
+        Activation("silu", F.silu, lambda g, z, h: aten.silu_backward(g, z), nn.SiLU),
+        Activation("mish", F.mish, lambda g, z, h: aten.mish_backward(g, z), nn.Mish),
         Activation(
             "selu",
             F.selu,
             lambda g, z, h: aten.elu_backward(g, _SELU_ALPHA, _SELU_SCALE, 1, False, z),
             nn.SELU,
-            1.0,
         ),
-        Activation("elu", F.elu, lambda g, z, h: aten.elu_backward(g, 1, 1, 1, False, z), nn.ELU, 1.5),
+        Activation("elu", F.elu, lambda g, z, h: aten.elu_backward(g, 1, 1, 1, False, z), nn.ELU),
         Activation("tanh", torch.tanh, lambda g, z, h: aten.tanh_backward(g, h), nn.Tanh),
         Activation("sigmoid", torch.sigmoid, lambda g, z, h: aten.sigmoid_backward(g, h), nn.Sigmoid),
     )
@@ -136,4 +131,4 @@ def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activ
         return torch.autograd.grad(h, z, grad)[0]
 
     name = getattr(function, "__name__", type(function).__name__)
-    return Activation(name, forward, backward, module, 2.0, stackable=False)
+    return Activation(name, forward, backward, module, stackable=False)

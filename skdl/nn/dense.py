@@ -84,6 +84,8 @@ class DenseNetwork:
         pairs = list(pairwise(self.widths))
         shapes: dict[str, tuple[int, ...]] = {f"embedding{i}": shape for i, shape in enumerate(self.embeddings)}
         shapes |= {f"weight{i}": pair for i, pair in enumerate(pairs)}
+        # The last weight stands as (outputs, inputs): products with few outputs in front are several times faster.
+        shapes[f"weight{len(self.hidden)}"] = pairs[-1][::-1]
         shapes |= {f"bias{i}": (width,) for i, (_, width) in enumerate(pairs)}
         if self.normalization is not None:
             shapes |= {f"{kind}{i}": (h,) for kind in ("gain", "shift") for i, h in enumerate(self.hidden)}
@@ -117,10 +119,8 @@ class DenseNetwork:
             values = slot.view(theta_1P)
             if name.startswith("weight"):
                 fan_in, fan_out = slot.shape
-                is_output = name == f"weight{len(self.hidden)}"
-                gain = None if is_output else self.activation.variance_gain
-                variance = 2 / max(fan_in + fan_out, 1) if gain is None else gain / max(fan_in, 1)
-                bound = math.sqrt(3 * variance)
+                # Glorot and Bengio 2010, as in scikit-learn's networks.
+                bound = math.sqrt(6 / (fan_in + fan_out))
                 values.uniform_(-bound, bound, generator=generator)
             elif name.startswith("embedding"):
                 values[:, 1:].normal_(0, 1 / math.sqrt(slot.shape[1]), generator=generator)
@@ -144,6 +144,8 @@ class DenseViews:
         self.biases = [by_name[f"bias{i}"] for i in layers]
         # Biases with an axis for the rows, ready to be added to (K, B, H).
         self.row_biases = [bias.unsqueeze(1) for bias in self.biases]
+        self.column_bias = self.biases[-1].unsqueeze(2)
+        self.transposed = [weight.transpose(1, 2) for weight in self.weights]
         self.gains = [by_name[f"gain{i}"].unsqueeze(1) for i in hidden if f"gain{i}" in by_name]
         self.shifts = [by_name[f"shift{i}"].unsqueeze(1) for i in hidden if f"shift{i}" in by_name]
         self.means = [by_name[f"mean{i}"].unsqueeze(1) for i in hidden if f"mean{i}" in by_name]
@@ -207,8 +209,10 @@ class DenseStack:
                 z = self._affine(i, (z - self.theta.means[i]) / (self.theta.variances[i] + NORM_EPSILON).sqrt())
             elif self.network.normalization == "layer":
                 z = self._affine(i, F.layer_norm(z, z.shape[-1:], eps=NORM_EPSILON))
-            h = self.network.activation.forward(z).detach()
-        return self._linear(-1, h)
+            h = self.network.activation.forward(z)
+            if h.requires_grad:
+                h = h.detach()
+        return self._output(h)
 
     def forward(
         self,
@@ -238,13 +242,14 @@ class DenseStack:
                 layer.normalized, layer.scale = normalize(i, z, rows_KB1)
                 layer.pre_activation = self._affine(i, layer.normalized)
             layer.activated = self.network.activation.forward(layer.pre_activation)
-            h = layer.activated.detach()
+            # A user's own activation brings a graph along, which ends here.
+            h = layer.activated.detach() if layer.activated.requires_grad else layer.activated
             if masks is not None:
                 layer.mask = masks[i]
                 h = h * layer.mask
             tape.layers.append(layer)
         tape.last_inputs = h
-        return self._linear(-1, h), tape
+        return self._output(h), tape
 
     def _embed(self, x_KBD: Tensor, codes_KBE: Tensor | None) -> Tensor:
         if codes_KBE is None:
@@ -258,6 +263,13 @@ class DenseStack:
         if self.matmul_dtype is None:
             return torch.baddbmm(bias, h_KBH, weight)
         return torch.bmm(h_KBH.to(self.matmul_dtype), weight.to(self.matmul_dtype)).to(weight.dtype) + bias
+
+    def _output(self, h_KBH: Tensor) -> Tensor:
+        """Outputs ``(K, B, O)``, a view of ``(K, O, B)``."""
+        weight, bias, h_KHB = self.theta.weights[-1], self.theta.column_bias, h_KBH.transpose(1, 2)
+        if self.matmul_dtype is None:
+            return torch.baddbmm(bias, weight, h_KHB).transpose(1, 2)
+        return (self._product(weight, h_KHB) + bias).transpose(1, 2)
 
     def _affine(self, i: int, normalized: Tensor) -> Tensor:
         return torch.addcmul(self.theta.shifts[i], normalized, self.theta.gains[i])
@@ -290,41 +302,47 @@ class DenseStack:
     def backward(self, grad_KBO: Tensor, tape: Tape) -> None:
         """Write the gradient of every parameter for the gradient of the outputs."""
         assert self.grad is not None
-        self._linear_backward(-1, tape.last_inputs, grad_KBO)
-        above = len(self.network.hidden)
-        g = grad_KBO
-        for i in range(len(self.network.hidden) - 1, -1, -1):
+        n_hidden = len(self.network.hidden)
+        grad_KOB = grad_KBO.transpose(1, 2)
+        self._product_into(self.grad.weights[-1], grad_KOB, tape.last_inputs)
+        torch.sum(grad_KOB, 2, out=self.grad.biases[-1])
+        if n_hidden > 0 or tape.codes is not None:
+            g = self._product(grad_KBO, self.theta.weights[-1])
+        for i in range(n_hidden - 1, -1, -1):
             layer = tape.layers[i]
-            g = self._product(g, self.theta.weights[above].transpose(1, 2))
+            if i < n_hidden - 1:
+                g = self._product(g, self.theta.transposed[i + 1])
             if layer.mask is not None:
                 g = g * layer.mask
             g = self.network.activation.backward(g, layer.pre_activation, layer.activated)
             if layer.normalized is not None:
                 g = self._norm_backward(i, g, layer, tape.rows)
             self._linear_backward(i, layer.inputs, g)
-            above = i
         if tape.codes is not None:
-            self._embed_backward(g, tape.codes)
+            if n_hidden > 0:
+                g = self._product(g, self.theta.transposed[0])
+            self._embed_backward(g[..., self.network.n_inputs :], tape.codes)
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
         if self.matmul_dtype is None:
             return torch.bmm(a, b)
         return torch.bmm(a.to(self.matmul_dtype), b.to(self.matmul_dtype)).to(a.dtype)
 
-    def _linear_backward(self, i: int, inputs: Tensor, g: Tensor) -> None:
-        assert self.grad is not None
-        weight, bias = self.grad.weights[i], self.grad.biases[i]
-        transposed = inputs.transpose(1, 2)
-        if self.matmul_dtype is None and weight.is_contiguous():
-            torch.bmm(transposed, g, out=weight)
+    def _product_into(self, out: Tensor, a: Tensor, b: Tensor) -> None:
+        if self.matmul_dtype is None and out.is_contiguous():
+            torch.bmm(a, b, out=out)
         else:
             # Into strided memory the product would be taken one model at a time.
-            weight.copy_(self._product(transposed, g))
-        if self.network.normalization == "batch" and i != -1:
+            out.copy_(self._product(a, b))
+
+    def _linear_backward(self, i: int, inputs: Tensor, g: Tensor) -> None:
+        assert self.grad is not None
+        self._product_into(self.grad.weights[i], inputs.transpose(1, 2), g)
+        if self.network.normalization == "batch":
             # Batch normalisation takes a bias out again: its gradient would be rounding noise.
-            bias.zero_()
+            self.grad.biases[i].zero_()
         else:
-            torch.sum(g, 1, out=bias)
+            torch.sum(g, 1, out=self.grad.biases[i])
 
     def _norm_backward(self, i: int, g: Tensor, layer: LayerTape, rows_KB1: Tensor | None) -> Tensor:
         assert self.grad is not None and layer.normalized is not None and layer.scale is not None
@@ -342,10 +360,8 @@ class DenseStack:
             centred = centred * rows_KB1
         return centred * (gain * layer.scale)
 
-    def _embed_backward(self, g: Tensor, codes_KBE: Tensor) -> None:
+    def _embed_backward(self, g_embedded: Tensor, codes_KBE: Tensor) -> None:
         assert self.grad is not None
-        first = self.theta.weights[0][:, self.network.n_inputs :]
-        g_embedded = self._product(g, first.transpose(1, 2))
         start = 0
         for e, grad in enumerate(self.grad.embeddings):
             width = grad.shape[-1]
@@ -401,6 +417,10 @@ class DenseModule(nn.Module):
                 places |= {f"mean{i}": (norm, "running_mean"), f"variance{i}": (norm, "running_var")}
         return places
 
+    def _is_transposed(self, name: str) -> bool:
+        """Whether a row holds a parameter as (inputs, outputs), which torch keeps as (outputs, inputs)."""
+        return name.startswith("weight") and name != f"weight{len(self.linear_layers) - 1}"
+
     @classmethod
     def from_row(cls, network: DenseNetwork, theta_P: Tensor, dropout: float = 0.0) -> DenseModule:
         """The module that computes what the network with these numbers computes; in eval mode."""
@@ -409,8 +429,7 @@ class DenseModule(nn.Module):
         for name, slot in network.slots.items():
             value = slot.view(theta_P.detach().cpu()[None])[0]
             holder, attribute = places[name]
-            # A torch Linear keeps its weight as (outputs, inputs).
-            value = (value.t() if name.startswith("weight") else value).clone().contiguous()
+            value = (value.t() if module._is_transposed(name) else value).clone().contiguous()
             is_buffer = attribute.startswith("running")
             setattr(holder, attribute, value if is_buffer else nn.Parameter(value))
         return module.eval()
@@ -422,7 +441,7 @@ class DenseModule(nn.Module):
         for name in network.slots:
             holder, attribute = places[name]
             value = getattr(holder, attribute).detach()
-            parts.append((value.t() if name.startswith("weight") else value).reshape(-1))
+            parts.append((value.t() if self._is_transposed(name) else value).reshape(-1))
         return torch.cat(parts)
 
 

@@ -40,16 +40,17 @@ class CrossEntropy(Loss):
     """Cross-entropy of one label out of C; targets are class indices ``(K, B)``."""
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        index = target.unsqueeze(-1)
-        log_p = F.log_softmax(output, -1)
+        # With the few classes in front of the many rows, each step runs along the rows.
+        index = target.unsqueeze(1)
+        log_p = F.log_softmax(output.transpose(1, 2).contiguous(), 1)
         gradient = log_p.exp()
         smoothing = settings.get("label_smoothing")
         if smoothing is None:
-            gradient.scatter_add_(-1, index, torch.full_like(index, -1, dtype=output.dtype))
-            return -log_p.gather(-1, index).squeeze(-1), gradient
-        wanted = (smoothing / output.shape[-1]).expand_as(output).contiguous()
-        wanted.scatter_add_(-1, index, (1 - smoothing).expand_as(index).contiguous())
-        return -(wanted * log_p).sum(-1), gradient.sub_(wanted)
+            gradient.scatter_add_(1, index, torch.full_like(index, -1, dtype=output.dtype))
+            return log_p.gather(1, index).squeeze(1).neg_(), gradient.transpose(1, 2)
+        wanted = (smoothing / output.shape[-1]).expand_as(log_p).contiguous()
+        wanted.scatter_add_(1, index, (1 - smoothing).expand_as(index).contiguous())
+        return (wanted * log_p).sum(1).neg_(), gradient.sub_(wanted).transpose(1, 2)
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,9 @@ NUMBERS = {
     "Float32": pd.Series([1, None, 0], dtype="Float32"),
     "Int64": pd.Series([1, None, 0], dtype="Int64"),
     "UInt8": pd.Series([1, None, 0], dtype="UInt8"),
-    "boolean": pd.Series([True, None, False], dtype="boolean"),
     "int64[pyarrow]": arrow([1, None, 0], pa.int64()),
     "double[pyarrow]": arrow([1, None, 0], pa.float64()),
-    "bool[pyarrow]": arrow([True, None, False], pa.bool_()),
     "decimal[pyarrow]": arrow([decimal.Decimal(1), None, decimal.Decimal(0)], pa.decimal128(5, 2)),
-    "object of bools": pd.Series([True, None, False], dtype=object),
     "object of numbers": pd.Series([1, np.nan, 0.0], dtype=object),
     "object of decimals": pd.Series([decimal.Decimal(1), None, decimal.Decimal(0)], dtype=object),
     "object with NA": pd.Series([1, pd.NA, np.float32(0)], dtype=object),
@@ -52,20 +49,38 @@ NUMBERS = {
     "polars Int8": pl.Series([1, None, 0], dtype=pl.Int8),
     "polars UInt64": pl.Series([1, None, 0], dtype=pl.UInt64),
     "polars Int128": pl.Series([1, None, 0], dtype=pl.Int128),
-    "polars Boolean": pl.Series([True, None, False]),
     "polars Decimal": pl.Series([decimal.Decimal(1), None, decimal.Decimal(0)]),
 }
 
 
 @pytest.mark.parametrize("series", NUMBERS.values(), ids=NUMBERS)
-def test_numbers_and_booleans(series):
+def test_numbers(series):
     numbers = column(series)
     assert numbers.kind == "numeric" and numbers.values.dtype.kind == "f"
     assert_array_equal(numbers.values, [1, np.nan, 0])
 
 
+BOOLEANS = {
+    "boolean": pd.Series([True, None, False], dtype="boolean"),
+    "bool[pyarrow]": arrow([True, None, False], pa.bool_()),
+    "object of bools": pd.Series([True, None, False], dtype=object),
+    "polars Boolean": pl.Series([True, None, False]),
+}
+
+
+@pytest.mark.parametrize("series", BOOLEANS.values(), ids=BOOLEANS)
+def test_booleans_are_levels(series):
+    booleans = column(series)
+    assert booleans.kind == "categorical" and booleans.values.tolist() == [True, None, False]
+
+
+@pytest.mark.parametrize("series", [pd.Series([True, False]), pl.Series([True, False])], ids=["pandas", "polars"])
+def test_booleans_without_missing_cells(series):
+    assert column(series).values.tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
-    "dtype", ["int8", "int16", "int32", "int64", "uint8", "uint64", "float16", "float32", "float64", "bool"]
+    "dtype", ["int8", "int16", "int32", "int64", "uint8", "uint64", "float16", "float32", "float64"]
 )
 def test_numpy_dtypes_keep_their_values(dtype):
     numbers = column(pd.Series(np.array([0, 1, 1], dtype=dtype))).values
@@ -73,7 +88,7 @@ def test_numpy_dtypes_keep_their_values(dtype):
     assert_array_equal(numbers, [0, 1, 1])
 
 
-@pytest.mark.parametrize("dtype", [pl.Int8, pl.UInt64, pl.Int128, pl.Float32, pl.Boolean, pl.Decimal(10, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [pl.Int8, pl.UInt64, pl.Int128, pl.Float32, pl.Decimal(10, 2)], ids=str)
 def test_polars_dtypes_keep_their_values(dtype):
     assert_array_equal(column(pl.Series([0, 1, 1]).cast(dtype)).values, [0, 1, 1])
 
@@ -235,5 +250,5 @@ def test_arrow_tables_are_frames_too():
 
 @pytest.mark.parametrize("n_rows", [1, 3])
 def test_order_and_names_of_columns_are_kept(n_rows):
-    frame = pd.DataFrame({"z": ["t"] * n_rows, "a": [1.0] * n_rows, 7: [True] * n_rows})
+    frame = pd.DataFrame({"z": ["t"] * n_rows, "a": [1.0] * n_rows, 7: [2] * n_rows})
     assert [(c.name, c.kind) for c in frame_columns(frame)] == [("z", "categorical"), ("a", "numeric"), (7, "numeric")]

@@ -276,11 +276,12 @@ def test_a_column_that_was_missing_in_training_may_hold_anything_later(encode_co
 @pytest.mark.parametrize(
     ("later", "places"), [([1, 2], [0, None]), ([2.5], [2]), (["a"], [1]), (["a", 1, None], [1, 0, 3])]
 )
-def test_a_mixture_of_text_and_numbers_stays_one_whatever_rows_come(encode_column, later, places):
+@pytest.mark.parametrize("dtype", [object, None])
+def test_a_mixture_of_text_and_numbers_stays_one_whatever_rows_come(encode_column, later, places, dtype):
     training = pd.Series([1, "a", 2.5, None], dtype=object)
     levels = encode_column(training)
     expected = [np.zeros(4) if place is None else levels[place] for place in places]
-    assert_array_equal(encode_column(training, pd.Series(later, dtype=object)), expected)
+    assert_array_equal(encode_column(training, pd.Series(later, dtype=dtype)), expected)
 
 
 # --- containers ------------------------------------------------------------------------------------------------------
@@ -336,6 +337,28 @@ def test_a_numeric_frame_is_an_array_with_names(encode, make, scaling):
     expected = encode(X, scaling=scaling, embedding="piecewise_linear")[0]
     for fitted, new in [(frame, frame), (frame, X), (X, frame)]:
         assert_array_equal(encode(fitted, new, scaling=scaling, embedding="piecewise_linear")[0], expected)
+
+
+@pytest.mark.parametrize("nothing", NOTHING.values(), ids=NOTHING)
+def test_a_frame_that_stands_for_an_array_may_have_missing_columns(encode, nothing):
+    X = np.array([[1.0, 5.0], [np.nan, 6.0], [3.0, 7.0]])
+    frame = pd.DataFrame({"a": nothing, "b": [6.0]})
+    assert_array_equal(encode(X, frame, scaling="standard")[0], encode(X, scaling="standard")[0][1:2])
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "pyarrow"])
+def test_a_numeric_frame_stands_for_a_sparse_matrix(encode, make):
+    X = np.array([[0, -4.0], [2, 1]])
+    expected = encode(sp.csr_array(X), scaling="robust")[0]
+    assert_array_equal(encode(sp.csr_array(X), make({"a": X[:, 0], "b": X[:, 1]}), scaling="robust")[0], expected)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_a_frame_with_text_cannot_stand_for_numbers(encode, make):
+    frame = make({"a": [1.0, 2.0], "t": ["x", "y"]})
+    for X in (np.zeros((2, 2)), sp.csr_array(np.eye(2))):
+        with pytest.raises(ValueError, match="Column 't'"):
+            encode(X, frame)
 
 
 def test_an_array_cannot_stand_for_a_frame_with_text(encode):

@@ -74,7 +74,7 @@ def reference(network, theta_P, x, codes=None, masks=None):
         if masks is not None:
             h = h * masks[i]
     last = len(network.hidden)
-    return F.linear(h, p[f"weight{last}"].T, p[f"bias{last}"]), statistics
+    return F.linear(h, p[f"weight{last}"], p[f"bias{last}"]), statistics
 
 
 def check_against_reference(network, n_models, **kinds):
