@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,15 +30,15 @@ class Column:
     """One column of a frame.
 
     ``values`` are float64 with NaN for "numeric", datetime64[us] with NaT for "datetime", and objects with None for
-    "categorical". ``is_empty`` says that all cells are missing, so that the kind is only a guess. ``cells`` are the
-    Python objects that the values were made of, if they were.
+    "categorical". ``is_empty`` says that all cells are missing, so that the kind is only a guess; ``is_mixture`` that
+    there are both text and numbers, each distinct value a level by its text.
     """
 
     name: Any
     kind: Kind
     values: NDArray
     is_empty: bool = False
-    cells: list[Any] | None = None
+    is_mixture: bool = False
 
     def as_kind(self, kind: Kind) -> NDArray | None:
         """The values as a column of another kind has them; None if they cannot be told so."""
@@ -46,9 +47,6 @@ class Column:
         if self.is_empty:
             missing = {"numeric": np.nan, "datetime": np.datetime64("NaT", "us"), "categorical": None}[kind]
             return np.full(len(self.values), missing)
-        if kind == "categorical" and self.cells is not None:
-            # These rows of a mixture of text and numbers hold numbers only.
-            return _texts(self.cells)
         return None
 
 
@@ -57,8 +55,8 @@ def is_frame(X: object) -> bool:
     return nw.dependencies.is_into_dataframe(X)
 
 
-def frame_columns(X: Any) -> list[Column]:
-    """The columns of a frame.
+def frame_columns(X: Any, mixtures: Collection[int] = ()) -> list[Column]:
+    """The columns of a frame; those at the places of ``mixtures`` by the text of their cells.
 
     Raises
     ------
@@ -67,7 +65,8 @@ def frame_columns(X: Any) -> list[Column]:
     TypeError
         If a column holds something other than numbers, booleans, text, categories, dates or durations.
     """
-    return [_column(series) for series in nw.from_native(X, eager_only=True).iter_columns()]
+    series = enumerate(nw.from_native(X, eager_only=True).iter_columns())
+    return [_mixture(s.name, s.to_list()) if i in mixtures else _column(s) for i, s in series]
 
 
 def check_unique_names(X: Any) -> None:
@@ -78,7 +77,7 @@ def check_unique_names(X: Any) -> None:
     ValueError
         With the names.
     """
-    names = list(X.columns)
+    names = list(nw.from_native(X, eager_only=True).columns) if not hasattr(X, "columns") else list(X.columns)
     if len(set(names)) < len(names):
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         raise ValueError(f"Column names must be unique, but these occur more than once: {twice}. Rename them.")
@@ -105,8 +104,7 @@ def _column(series: Any) -> Column:
     if dtype in (nw.String, nw.Categorical, nw.Enum):
         return _objects(series.name, series.to_list())
     if dtype == nw.Object or dtype == nw.Unknown:
-        cells = series.to_list()
-        return replace(_cells(series.name, cells), cells=cells)
+        return _cells(series.name, series.to_list())
     raise TypeError(
         f"Column {series.name!r} has the type {dtype}, which cannot be encoded. Convert it to numbers, text, "
         "categories or dates, or drop it."
@@ -191,9 +189,9 @@ def _cells(name: Any, cells: list[Any]) -> Column:
             f"Column {name!r} holds cells of type {', '.join(strange)}. An argument must be a string or a number, "
             "a date or missing. Convert the column or drop it."
         )
-    # A mixture of text and numbers: each distinct value is a level, by its text.
-    return _objects(name, _texts(cells).tolist())
+    return _mixture(name, cells)
 
 
-def _texts(cells: list[Any]) -> NDArray:
-    return np.array([None if _is_missing(cell) else str(cell) for cell in cells], dtype=object)
+def _mixture(name: Any, cells: list[Any]) -> Column:
+    column = _objects(name, [None if _is_missing(cell) else str(cell) for cell in cells])
+    return replace(column, is_mixture=not column.is_empty)

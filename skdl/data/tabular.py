@@ -193,11 +193,14 @@ class _Layout:
     kinds: list[Kind]
     #: Whether no training row had a value, so that none can mean anything later.
     is_empty: list[bool]
+    #: Places of the columns that mix text and numbers.
+    mixtures: set[int]
 
     @classmethod
     def of(cls, columns: list[Column]) -> _Layout:
         kinds: list[Kind] = ["numeric" if column.is_empty else column.kind for column in columns]
-        return cls([column.name for column in columns], kinds, [column.is_empty for column in columns])
+        mixtures = {i for i, column in enumerate(columns) if column.is_mixture}
+        return cls([column.name for column in columns], kinds, [column.is_empty for column in columns], mixtures)
 
     def of_kind(self, kind: Kind) -> list[int]:
         return [i for i, column_kind in enumerate(self.kinds) if column_kind == kind]
@@ -330,16 +333,17 @@ class TableEncoder:
         if not is_frame(X):
             return X.toarray() if sp.issparse(X) else X
         columns = frame_columns(X)
-        for column in columns:
-            if column.kind != "numeric" and not column.is_empty:
+        values = [column.as_kind("numeric") for column in columns]
+        for column, numbers in zip(columns, values, strict=True):
+            if numbers is None:
                 raise ValueError(f"Column {column.name!r} is {column.kind}, but fit was given an array of numbers.")
-        return np.stack([column.values.astype(np.float64) for column in columns], axis=1)
+        return np.stack([np.asarray(numbers, dtype=np.float64) for numbers in values], axis=1)
 
     def _columns(self, X: Any) -> list[Column]:
         """The columns of a frame, or of an array that takes the place of an all-numeric frame."""
         assert self.layout is not None
         if is_frame(X):
-            return frame_columns(X)
+            return frame_columns(X, self.layout.mixtures)
         if set(self.layout.kinds) != {"numeric"}:
             raise ValueError(
                 "X is an array, but fit was given a DataFrame with columns that are not numbers: pass one."
@@ -373,7 +377,9 @@ class TableEncoder:
         return torch.from_numpy(np.stack(codes, axis=1)) if codes else None
 
     def _transform_sparse(self, X: Any) -> SparseTable:
-        scaled = sp.csr_matrix(X, dtype=np.float64, copy=True)
+        scaled = sp.csr_matrix(X if sp.issparse(X) else self._array(X), dtype=np.float64, copy=True)
+        if np.isnan(scaled.data).any():
+            raise ValueError("Input X contains NaN, but fit was given a sparse matrix, which has no missing values.")
         with np.errstate(over="ignore"):
             scaled.data *= self.factors[scaled.indices]
         np.clip(scaled.data, -LARGEST, LARGEST, out=scaled.data)

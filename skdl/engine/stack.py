@@ -6,22 +6,22 @@ Axes: K models, P numbers of one network.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skdl.engine.batches import Batches, DropoutMasks
-from skdl.engine.evaluation import Evaluation, loss_settings, row_of
-from skdl.engine.job import Epoch, Monitor
+from skdl.engine.evaluation import Evaluation, loss_settings
 from skdl.engine.optimizers import RULES, StackedOptimizer
 from skdl.engine.run import Run
 from skdl.nn.dense import DenseStack
 from skdl.tasks.losses import LossSettings
+
+#: Parameters of this size are a divergence that has not reached the loss yet.
+LARGEST = 1e12
 
 
 @dataclass
@@ -40,10 +40,6 @@ class Stack:
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
         jobs = [run.job for run in runs]
-        #: The monitor of each fit, and the places of its jobs.
-        self.monitors: dict[Monitor, list[int]] = defaultdict(list)
-        for k, job in enumerate(jobs):
-            self.monitors[job.monitor].append(k)
         self.plan = plan = jobs[0].plan
         settings = [job.settings for job in jobs]
         self.theta_KP = torch.stack([run.theta_P for run in runs]).to(plan.device)
@@ -108,7 +104,7 @@ class Stack:
     def end_epoch(self, started: float) -> None:
         """Validate, record, and keep the parameters that are worth keeping."""
         losses = self.batches.mean_losses(self.loss_KN)
-        finite = self.theta_KP.sum(1).isfinite().tolist()
+        finite = (self.theta_KP.abs().amax(1) < LARGEST).tolist()
         validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
         seconds = time.perf_counter() - started
         keep = [
@@ -120,18 +116,6 @@ class Stack:
         elif any(keep):
             kept = torch.tensor(keep, device=self.theta_KP.device)
             self.kept_KP[kept] = self.theta_KP[kept]
-        for monitor, places in self.monitors.items():
-            epochs = [Epoch(self.runs[k].job, self.runs[k].history, partial(row_of, self.theta_KP, k)) for k in places]
-            try:
-                stops = monitor.on_epoch_end(epochs)
-            except Exception as error:
-                # The fit whose callback fails is the one to hear of it.
-                for k in places:
-                    self.runs[k].reason, self.runs[k].error = "failed", error
-                continue
-            if stops:
-                for k in places:
-                    self.runs[k].reason = self.runs[k].reason or "callback"
 
     def release(self) -> None:
         """Hand the runs their rows back, so that another stack can take them on."""

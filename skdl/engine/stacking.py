@@ -57,8 +57,8 @@ def stacks_of(
 ) -> list[list[int]]:
     """The places of the jobs of each stack.
 
-    Jobs of equal plans are put together, and the jobs of one fit are never parted, unless the plan cannot be stacked
-    at all. A plan's stacks are about equally wide, and at least as many as there are workers to train them.
+    Jobs of equal plans are put together, if they can be stacked; the jobs of one fit are never parted. A plan's
+    stacks are about equally wide, and at least as many as there are workers to train them.
     """
     by_plan: dict[Plan, list[list[int]]] = defaultdict(list)
     for fit in fits_of(jobs):
@@ -66,7 +66,7 @@ def stacks_of(
     stacks: list[list[int]] = []
     for plan, fits in by_plan.items():
         if not plan.is_stackable:
-            stacks.extend([i] for fit in fits for i in fit)
+            stacks.extend(fits)
             continue
         widest = widest_stack(plan, len(jobs[fits[0][0]].train), max_models, max_bytes)
         n_models = sum(map(len, fits))

@@ -8,15 +8,18 @@ result depends on its company by float rounding at most.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from skdl.engine.batches import table_numbers
 from skdl.engine.device import one_thread_each, threads_for
-from skdl.engine.job import Job, Plan, Result
+from skdl.engine.evaluation import row_of
+from skdl.engine.job import Epoch, Job, Monitor, Plan, Result
 from skdl.engine.run import Run
 from skdl.engine.stack import Stack
 from skdl.engine.stacking import fits_of, stacks_of
@@ -112,20 +115,58 @@ def train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool] = lambda: 
     number = table_numbers(job.train for job in jobs)
     active = sorted(runs, key=lambda run: (-len(run.job.train), number[id(run.job.train.table)]))
     with torch.no_grad(), threads_for(step_multiplications(jobs)):
-        stack = Stack(active)
+        stacks = stacked(active)
         try:
             while active:
-                train_epoch(stack)
+                for monitor in monitors_of(active):
+                    monitor.on_epoch_begin()
+                for stack in stacks:
+                    train_epoch(stack)
+                tell_monitors(stacks)
                 if is_cancelled():
                     raise CancelledError
                 if any(run.reason for run in active):
-                    stack.release()
+                    for stack in stacks:
+                        stack.release()
                     active = [run for run in active if run.reason is None]
-                    stack = Stack(active) if active else stack
+                    stacks = stacked(active)
         except KeyboardInterrupt:
-            stack.interrupt()
-            stack.release()
+            for stack in stacks:
+                stack.interrupt()
+                stack.release()
     return [run.result() for run in runs]
+
+
+def stacked(runs: Sequence[Run]) -> list[Stack]:
+    """One stack of all runs, or one of each where they cannot be stacked: then they go in step."""
+    if not runs:
+        return []
+    return [Stack(runs)] if runs[0].job.plan.is_stackable else [Stack([run]) for run in runs]
+
+
+def monitors_of(runs: Sequence[Run]) -> list[Monitor]:
+    """The monitor of each fit, once."""
+    return list({run.job.monitor: None for run in runs})
+
+
+def tell_monitors(stacks: Sequence[Stack]) -> None:
+    """Tell each fit of the epoch that its jobs have ended, and heed its answer."""
+    epochs: dict[Monitor, list[tuple[Run, Epoch]]] = defaultdict(list)
+    for stack in stacks:
+        for k, run in enumerate(stack.runs):
+            epoch = Epoch(run.job, run.history, partial(row_of, stack.theta_KP, k))
+            epochs[run.job.monitor].append((run, epoch))
+    for monitor, ended in epochs.items():
+        try:
+            stops = monitor.on_epoch_end([epoch for _, epoch in ended])
+        except Exception as error:
+            # The fit whose callback fails is the one to hear of it.
+            for run, _ in ended:
+                run.reason, run.error = "failed", error
+            continue
+        if stops:
+            for run, _ in ended:
+                run.reason = run.reason or "callback"
 
 
 def step_multiplications(jobs: Sequence[Job]) -> int:
@@ -138,8 +179,6 @@ def step_multiplications(jobs: Sequence[Job]) -> int:
 def train_epoch(stack: Stack) -> None:
     """One pass over the rows of every job of the stack, and what is decided after it."""
     started = time.perf_counter()
-    for monitor in stack.monitors:
-        monitor.on_epoch_begin()
     learning_rates, rates = stack.learning_rates()
     losses = stack.loss_KN.split(stack.plan.batch_size, 1)
     for step, batch in enumerate(stack.batches.epoch([run.streams.shuffle for run in stack.runs])):

@@ -63,6 +63,9 @@ def auto_epochs(n_rows: int) -> int:
 class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     """Base of all estimators that fit a network to X and y."""
 
+    _task: ClassificationTask | RegressionTask
+    _encoder: Any
+
     # --- what a family says ------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -120,6 +123,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             If a parameter or the data is not valid, or the loss is not finite in the first epoch.
         """
         self._validate_params()
+        if self.scoring is not None:
+            self._check_scoring()
         data = self._check_data(X, y, sample_weight, reset=not self._goes_on())
         held_out = self._check_validation(X_val, y_val, sample_weight_val)
         random_state = check_random_state(self.random_state)
@@ -132,9 +137,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         folds = folds or [Fold(data.rows, data.rows[:0])] * n_members
         jobs = self._jobs(data, folds, held_out, seeds, stops, monitor)
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
-        # Networks that cannot be stacked have their epochs one after the other.
-        n_rounds = 1 if jobs[0].plan.is_stackable else n_members
-        context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs * n_rounds)
+        context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, **shown)
         if hasattr(self, "_skl_callbacks"):
             monitor.call_back(context, shown)
@@ -178,6 +181,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         is_first = not hasattr(self, "network_")
         data = self._check_data(X, y, sample_weight, reset=is_first)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        if classes is not None and not is_classifier(self):
+            raise ValueError("classes are for classification, and this estimator does regression.")
         if is_first:
             self._prepare(data, data.rows, classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
@@ -191,7 +196,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         starts = [None] * n_members if is_first else self._states(n_members)
         monitor = FitMonitor(self, self._module)
         # Another call draws other orders and masks.
-        seeds = check_random_state(seed + self.t_).randint(np.iinfo(np.int32).max, size=n_members)
+        seeds = check_random_state((seed + self.t_) % 2**32).randint(np.iinfo(np.int32).max, size=n_members)
         jobs = [
             Job(self._plan(samples), settings, samples, int(member_seed), None, start, monitor, m)
             for m, (member_seed, start) in enumerate(zip(seeds, starts, strict=True))
@@ -223,6 +228,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _n_members(self, stops: bool) -> int:
         if isinstance(self.n_members, str):
+            if self._goes_on():
+                return len(self._optimizer_states)
             return AUTO_MEMBERS if stops else 1
         return self.n_members
 
@@ -236,7 +243,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             fraction = self.validation_fraction
         if held_out_rows(fraction, n_rows) >= n_rows or (crosses and n_rows < n_members):
             raise ValueError(
-                f"Early stopping needs rows to train on and rows to hold out; there are {n_rows} in all. "
+                f"Early stopping needs rows to train on and rows to hold out; n_samples={n_rows}. "
                 "Set early_stopping=False."
             )
         y = data.y[data.rows]
@@ -247,7 +254,11 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         """Fit the task on all rows' labels or the training rows' values, and the encoder on training rows."""
         if self._goes_on():
+            self._task.loss_parameter = self._make_task().loss_parameter
+            self._encoder.dtype = self._torch_dtype()
             return
+        for name in ("network_", "classes_"):
+            self.__dict__.pop(name, None)
         self._task = self._make_task()
         if isinstance(self._task, ClassificationTask):
             self._task.fit(data.y[data.rows], classes)
@@ -277,12 +288,13 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             None if everything else torch.as_tensor(rows),
         )
 
-    def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
+    def _check_scoring(self) -> Callable[..., float]:
         from sklearn.metrics import check_scoring
 
-        return ValidationScorer(
-            check_scoring(self, scoring=self.scoring), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows)
-        )
+        return check_scoring(self, scoring=self.scoring)
+
+    def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
+        return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows))
 
     def _settings(
         self, samples: Samples, *, stops: bool, epochs: int | None = None, schedule: Schedule | None = None
@@ -336,7 +348,10 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     def _states(self, n_members: int) -> list[State]:
         """Parameters and optimiser states to go on from."""
         network = self._make_network(self._encoder, self.n_outputs_)
-        rows = [module.to_row(network).to(self._torch_dtype()) for module in self._members()]
+        try:
+            rows = [module.to_row(network).to(self._torch_dtype()) for module in self._members()]
+        except LookupError:
+            rows = []
         if len(rows) != n_members or len(rows[0]) != network.n_numbers:
             raise ValueError(
                 "The architecture was changed since the last fit, so training cannot go on from there. "
@@ -344,7 +359,9 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             )
         states = []
         for theta_P, (moments, n_steps) in zip(rows, self._optimizer_states, strict=True):
-            fits = len(moments) == RULES[self.optimizer].n_moments and moments[0].dtype == theta_P.dtype
+            fits = (
+                RULES[self._optimizer_name] is RULES[self.optimizer] and moments and moments[0].dtype == theta_P.dtype
+            )
             states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
         return states
 
@@ -364,6 +381,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self._optimizer_states = [
             (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results
         ]
+        self._optimizer_name = self.optimizer
         self.history_ = history_table(results)
         self.n_iter_ = len(self.history_)
         self.loss_curve_ = self.history_["loss"].tolist()
@@ -374,7 +392,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         is_validated = jobs[0].validation is not None
         scores = self.history_["validation_score"].tolist()
         self.validation_scores_ = scores if is_validated else None
-        self.best_validation_score_ = max(scores, default=math.nan) if is_validated else None
+        self.best_validation_score_ = np.nanmax(scores).item() if is_validated else None
         self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
 
     def _report(self, results: list[Result]) -> None:

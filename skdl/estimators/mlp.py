@@ -319,6 +319,12 @@ class MLPRegressor(RegressorMixin, TableNetworkEstimator):
 
     _parameter_constraints = {**TableNetworkEstimator._parameter_constraints, **REGRESSION_CONSTRAINTS}
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags
+
     def _make_task(self) -> RegressionTask:
         return RegressionTask(self.loss)
 
@@ -415,6 +421,7 @@ class MLPEstimator(ProbabilityMixin, TableNetworkEstimator):
             tags.estimator_type = "regressor"
             tags.regressor_tags = RegressorTags()
             tags.target_tags.multi_output = True
+            tags.target_tags.positive_only = self.loss == "poisson"
         return tags
 
     def _make_task(self) -> ClassificationTask | RegressionTask:

@@ -31,6 +31,8 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
                 f"Found a frame with {len(X)} sample(s) and {X.shape[1]} feature(s) while a minimum of 1 is required."
             )
         return X
+    if hasattr(X, "collect") and not sp.issparse(X):
+        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
     try:
         return validate_data(
             estimator,
@@ -52,6 +54,8 @@ def check_target(y: Any, *, numeric: bool) -> NDArray:
     if sp.issparse(y):
         y = y.toarray()
     y = check_array(y, ensure_2d=False, dtype=np.float64 if numeric else None, input_name="y", ensure_min_samples=0)
+    if y.ndim == 0:
+        raise ValueError(f"y should be a 1d array, got {y!r} instead.")
     if y.ndim == 2 and y.shape[1] == 1:
         return column_or_1d(y, warn=True)
     return y
@@ -61,7 +65,10 @@ def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
     """Weights of at least 0, one a sample; None where all samples weigh the same."""
     if sample_weight is None:
         return None
-    return _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+    weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+    # Only ratios matter, and sums of huge weights would overflow.
+    with np.errstate(over="ignore"):
+        return weight if np.isfinite(weight.sum()) else weight / weight.max()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ def with_class_weight(weight: Weights, class_weight: Any, y: NDArray) -> Weights
     """
     if class_weight is None:
         return weight
+    values = np.fromiter(class_weight.values(), dtype=float) if isinstance(class_weight, dict) else np.ones(1)
+    if np.any(values < 0) or not np.all(np.isfinite(values)):
+        raise ValueError(f"class_weight={class_weight!r} must have values that are finite and at least 0.")
     by_class = _by_class(weight, class_weight, y)
     if not np.any(by_class > 0):
         raise ValueError(f"class_weight={class_weight!r} gives every sample the weight 0.")

@@ -100,14 +100,18 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
         raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
     if not isinstance(activation, type):
         return _differentiated(activation, partial(_Function, activation))
-    if next(activation().parameters(), None) is not None:
+    try:
+        module = activation()
+    except TypeError as error:
+        raise ValueError(f"activation={activation.__name__} cannot be made without arguments: {error}.") from error
+    if next(module.parameters(), None) is not None:
         raise ValueError(
             f"activation={activation.__name__} has parameters of its own, which would not be trained. "
             "Use an activation without parameters."
         )
-    if isinstance(activation(), nn.RReLU | nn.modules.dropout._DropoutNd):
+    if isinstance(module, nn.RReLU | nn.modules.dropout._DropoutNd):
         raise ValueError(f"activation={activation.__name__} draws random numbers. Use one that does not, and dropout.")
-    return _differentiated(activation(), activation)
+    return _differentiated(module, activation)
 
 
 def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activation:
@@ -117,7 +121,10 @@ def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activ
         z.requires_grad_()
         with torch.enable_grad():
             # A copy, so that the function may work in place.
-            h = function(z.squeeze(0).clone())
+            try:
+                h = function(z.squeeze(0).clone())
+            except RuntimeError as error:
+                raise ValueError(f"The activation must be a function of torch tensors: {error}") from error
             if not isinstance(h, Tensor) or h.shape != z.shape[1:]:
                 raise ValueError(
                     "The activation must return a tensor of the shape it was given, "

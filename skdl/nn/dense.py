@@ -26,6 +26,8 @@ aten = torch.ops.aten
 
 NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1
+#: Numbers of a cache line.
+ROW_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,11 @@ class DenseNetwork:
 
     @property
     def n_numbers(self) -> int:
-        """Length P of a row."""
-        return list(self.slots.values())[-1].stop
+        """Length P of a row, filled up so that all rows lie alike in memory.
+
+        Kernels round otherwise where data is aligned otherwise: so a network's numbers do not depend on its place.
+        """
+        return -(-list(self.slots.values())[-1].stop // ROW_MULTIPLE) * ROW_MULTIPLE
 
     @property
     def n_dropout_units(self) -> int:
@@ -435,14 +440,23 @@ class DenseModule(nn.Module):
         return module.eval()
 
     def to_row(self, network: DenseNetwork) -> Tensor:
-        """The inverse of :meth:`from_row`."""
+        """The inverse of :meth:`from_row`.
+
+        Raises
+        ------
+        LookupError
+            If the module's parameters are not those of the network.
+        """
         places = self._parameters_by_slot()
         parts = []
         for name in network.slots:
             holder, attribute = places[name]
             value = getattr(holder, attribute).detach()
+            if value.numel() != math.prod(network.slots[name].shape):
+                raise LookupError(f"{name} has another shape than the network's.")
             parts.append((value.t() if self._is_transposed(name) else value).reshape(-1))
-        return torch.cat(parts)
+        row = torch.cat(parts)
+        return F.pad(row, (0, network.n_numbers - len(row)))
 
 
 class DenseEnsemble(nn.Module):

@@ -32,6 +32,11 @@ class ClassificationTask:
         """Learn the classes. ``classes`` names them where ``y`` may not hold them all."""
         check_classification_targets(y)
         self.is_multilabel = type_of_target(y).startswith("multilabel")
+        if y.ndim > 1 and not self.is_multilabel:
+            raise ValueError(
+                "y has several columns of several classes each, which one network cannot predict. Fit a classifier for "
+                "each column, as sklearn.multioutput.MultiOutputClassifier does."
+            )
         if self.is_multilabel:
             self.classes = np.arange(y.shape[1]) if classes is None else np.asarray(classes)
         else:

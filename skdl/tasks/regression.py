@@ -81,5 +81,7 @@ class RegressionTask:
     def decode(self, output: NDArray) -> NDArray[np.float64]:
         """Values in y's own units, in y's own number of axes, from outputs ``(n, O)``."""
         output = output.astype(np.float64)
-        values = np.exp(output) * self.scale if self.has_log_link else output * self.scale + self.location
+        with np.errstate(over="ignore"):
+            values = np.exp(output) * self.scale if self.has_log_link else output * self.scale + self.location
+        values = np.clip(values, -np.finfo(float).max, np.finfo(float).max)
         return values[:, 0] if self.is_single else values

@@ -117,11 +117,19 @@ def test_in_order__when_whole_shared_table__then_every_job_sees_it():
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_step_shares__then_they_are_rows_of_a_step_in_an_epoch(lengths):
-    shares = Batches(make_samples(lengths), 8, "cpu", torch.float64).step_shares
-    torch.testing.assert_close(shares.sum(0), torch.ones(len(lengths), dtype=torch.float64))
-    for k, length in enumerate(lengths):
-        assert shares[0, k].item() == pytest.approx(min(8, length) / length)
+def test_mean_losses__then_every_row_counts_once_by_its_weight(lengths):
+    samples = make_samples(lengths)
+    batches = Batches(samples, 8, "cpu", torch.float64)
+    generators = [torch.Generator().manual_seed(k) for k in range(len(lengths))]
+    losses = torch.full((len(lengths), max(lengths)), 99.0, dtype=torch.float64)
+    for batch in batches.epoch(generators):
+        k, n_rows = batch.weight_KB.shape
+        losses[:k, batch.start : batch.start + n_rows] = batch.target
+    expected = [
+        (s.target * (1 if s.weight is None else s.weight)).sum().item() / len(s) for s in samples
+    ]
+    assert batches.mean_losses(losses) == pytest.approx(expected)
+
 
 
 def test_tables_on__when_jobs_share_a_table__then_it_is_kept_once():

@@ -128,20 +128,6 @@ def test_gradient_clip__then_norm_of_each_model_is_bounded_by_its_own():
 
 
 @pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
-def test_step__when_fewer_models_take_part__then_the_others_stay(name):
-    theta, kind = random(K, P), OptimizerKind(name)
-    before = theta.clone()
-    optimizer = make_optimizer(kind, theta, l1=[0.1] * K, l2=[0.1] * K, weight_decay=[0.1] * K)
-    step(optimizer, kind, random(2, P, seed=1), 1, RATES[:2])
-    assert torch.equal(theta[2], before[2])
-    assert not any(moment[2].any() for moment in optimizer.moments)
-    lone = before[:1].clone()
-    optimizer = make_optimizer(kind, lone, l1=[0.1], l2=[0.1], weight_decay=[0.1])
-    step(optimizer, kind, random(2, P, seed=1)[:1], 1, RATES[:1])
-    torch.testing.assert_close(theta[:1], lone, rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
 def test_step__when_gradient_is_zero__then_running_statistics_stay(name):
     theta = random(K, P)
     before = theta.clone()

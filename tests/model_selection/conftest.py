@@ -21,7 +21,7 @@ from skdl.engine.train import train
 from skdl.estimators.base import NetworkEstimator
 from skdl.model_selection import together
 
-SECONDS = 40
+SECONDS = 30
 
 
 class HungError(BaseException):
@@ -59,11 +59,17 @@ def _wait_until(condition, seconds):
     return condition()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Every test of this folder has a time limit."""
+    with _limit():
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left():
-    """Every test has a time limit, and leaves no runner and no thread."""
-    with _limit():
-        yield
+    """Every test leaves no runner and no thread."""
+    yield
     runners, active = list(dispatch._runners), list(together._active)
     dispatch._runners[:] = [train]
     together._active.clear()

@@ -523,7 +523,7 @@ def test_interrupt__when_training__then_ends_promptly_and_no_thread_is_left(limi
     endless = net(max_epochs=10**7)
     loud = lambda **parameters: net(max_epochs=10**7, **parameters).set_callbacks(Interrupts())
     rates = {"learning_rate": [0.01, 0.02, 0.03]}
-    own_loss = lambda o, t: torch.nn.functional.binary_cross_entropy_with_logits(o, t, reduction="none")
+    own_loss = lambda o, t: torch.nn.functional.cross_entropy(o, t, reduction="none")
 
     def threads(*functions):
         pool = [threading.Thread(target=f, daemon=True) for f in functions]
