@@ -103,7 +103,7 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
     try:
         module = activation()
     except TypeError as error:
-        raise ValueError(f"activation={activation.__name__} cannot be made without arguments: {error}.") from error
+        raise ValueError(f"activation={activation.__name__} is no activation without parameters: {error}.") from error
     if next(module.parameters(), None) is not None:
         raise ValueError(
             f"activation={activation.__name__} has parameters of its own, which would not be trained. "

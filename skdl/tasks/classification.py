@@ -30,6 +30,11 @@ class ClassificationTask:
 
     def fit(self, y: NDArray, classes: ArrayLike | None = None) -> ClassificationTask:
         """Learn the classes. ``classes`` names them where ``y`` may not hold them all."""
+        if type_of_target(y).startswith("continuous"):
+            raise ValueError(
+                f"Unknown label type: {type_of_target(y)}. Classification takes labels; for numbers use MLPRegressor, "
+                "or MLPEstimator(task='regression')."
+            )
         check_classification_targets(y)
         self.is_multilabel = type_of_target(y).startswith("multilabel")
         if y.ndim > 1 and not self.is_multilabel:

@@ -59,6 +59,8 @@ class Recorder:
 
 
 def interrupt():
+    # A runner of parallel tests may have switched Ctrl-C off.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -156,11 +158,13 @@ def test_ctrl_c_within_an_epoch(data, n_members):
         return F.cross_entropy(z, t, reduction="none")
 
     model = MLPClassifier(**SMALL | {"n_members": n_members}, loss=loss, batch_size=30)
-    with pytest.warns(UserWarning, match="interrupted after 2 epochs"):
+    # Networks that cannot be stacked are trained in step, an epoch of 3 calls each.
+    n_epochs = 2 if n_members == 1 else 1
+    with pytest.warns(UserWarning, match=f"interrupted after {n_epochs} epochs"):
         model.fit(X, y)
     # One interrupt ends the whole fit, not the network that happened to be trained.
     assert len(calls) == 8
-    assert model.n_iter_ == 2
+    assert model.n_iter_ == n_epochs
     assert np.isfinite(model.predict_proba(X)).all()
 
 
