@@ -52,7 +52,8 @@ class Column:
 
 def is_frame(X: object) -> bool:
     """Whether X is a data frame of some library that narwhals knows."""
-    return nw.dependencies.is_into_dataframe(X)
+    # The answer for arrays is at hand; narwhals has to look around first.
+    return not isinstance(X, np.ndarray) and nw.dependencies.is_into_dataframe(X)
 
 
 def frame_columns(X: Any, mixtures: Collection[int] = ()) -> list[Column]:

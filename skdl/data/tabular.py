@@ -30,6 +30,7 @@ MAX_EMBEDDING_WIDTH = 50
 CLIP = 3.0
 #: Bound on scaled values that are not clipped smoothly, so that their squares stay finite in float32.
 LARGEST = 1e15
+NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
 
@@ -112,10 +113,10 @@ class NumericEncoder:
         with np.errstate(over="ignore", invalid="ignore"):
             z = x - self.center if self.scaling is not None else np.array(x, dtype=np.float64)
             z *= self.factor
+        if z.size and not np.abs(z).max() < LARGEST:
+            # Some are missing, or so large that their squares would overflow.
             np.clip(z, -LARGEST, LARGEST, out=z)
-        missing = np.isnan(z)
-        if missing.any():
-            z[missing] = 0.0
+            z[np.isnan(z)] = 0.0
         values = out[:, :n_columns]
         values[...] = z
         if self.scaling == "robust":
@@ -352,7 +353,7 @@ class TableEncoder:
         return [Column(name, "numeric", X[:, i]) for i, name in enumerate(self.layout.names)]
 
     def _empty(self, n_rows: int) -> NDArray:
-        return np.zeros((n_rows, self.n_outputs), dtype=str(self.dtype).removeprefix("torch."))
+        return np.zeros((n_rows, self.n_outputs), dtype=NUMPY_DTYPES[self.dtype])
 
     def _transform_numbers(self, rows_of: Callable[[slice], NDArray], out: NDArray) -> None:
         width = self.numeric.n_outputs
@@ -383,4 +384,4 @@ class TableEncoder:
         with np.errstate(over="ignore"):
             scaled.data *= self.factors[scaled.indices]
         np.clip(scaled.data, -LARGEST, LARGEST, out=scaled.data)
-        return SparseTable(scaled.astype(str(self.dtype).removeprefix("torch.")), self.dtype)
+        return SparseTable(scaled.astype(NUMPY_DTYPES[self.dtype]), self.dtype)

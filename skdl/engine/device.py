@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 SMALL_STEP = 20_000_000
 
 
+@lru_cache
 def resolve_device(device: str) -> str:
     """The torch device for "auto", "cpu", "cuda", "cuda:1", "mps".
 

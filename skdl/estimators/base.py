@@ -421,7 +421,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of the network."""
-        check_is_fitted(self, "network_")
+        if "network_" not in self.__dict__:
+            check_is_fitted(self, "network_")
         known = self.__dict__.get("_known_outputs")
         if known is not None and X is known[0]:
             return known[1].astype(np.float64)

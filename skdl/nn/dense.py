@@ -397,6 +397,7 @@ class DenseModule(nn.Module):
                 layers.append(nn.Dropout(dropout))
         layers.append(nn.Linear(network.widths[-2], network.n_outputs, device="meta"))
         self.layers = nn.Sequential(*layers)
+        self.n_weights = network.n_weights
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         if codes is not None:
@@ -468,6 +469,7 @@ class DenseEnsemble(nn.Module):
     def __init__(self, members: Sequence[DenseModule]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.n_weights = sum(member.n_weights for member in members)
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         return torch.stack([member(x, codes) for member in self.members])

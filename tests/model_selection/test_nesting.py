@@ -104,7 +104,10 @@ class Tree:
             return self.parallel(children)
 
     def search(self, children):
-        search = GridSearchCV(Holder(self), {"tree": children}, cv=2, refit=False, error_score="raise")
+        rows = np.arange(len(self.y))
+        search = GridSearchCV(
+            Holder(self), {"tree": children}, cv=[(rows, rows)], refit=False, error_score="raise", n_jobs=2
+        )
         return search.fit(self.X, self.y).cv_results_["mean_test_score"].tolist()
 
 

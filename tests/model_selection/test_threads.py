@@ -538,10 +538,6 @@ def threads(*functions):
     for thread in started:
         thread.join()
 
-def late():
-    time.sleep(0.3)
-    net(max_epochs=10**7).fit(X, y)
-
 warnings.simplefilter("ignore")
 rates = {"learning_rate": [0.01, 0.02, 0.03]}
 attempt("search", lambda: GridSearchCV(loud(), rates, cv=3).fit(X, y))
@@ -552,7 +548,6 @@ attempt("nested, few", lambda: cross_val_score(GridSearchCV(loud(), rates, cv=2)
 attempt("nested, little", lambda: cross_val_score(GridSearchCV(loud(), rates, cv=2), X, y, cv=3), max_memory=1)
 attempt("no stacks", lambda: GridSearchCV(loud(loss=own_loss), rates, cv=3).fit(X, y))
 attempt("threads", lambda: threads(*[lambda: loud().fit(X, y)] * 3))
-attempt("threads that wait", lambda: threads(*[lambda: loud().fit(X, y)] * 3, late))
 attempt("fit", lambda: loud().fit(X, y))
 attempt("fit without a stack", lambda: loud(n_members=4, loss=own_loss).fit(X, y))
 print(json.dumps(outcomes))
