@@ -124,8 +124,8 @@ warm_start : bool, default=False
     Whether ``fit`` goes on from the parameters and the optimiser's state of the last ``fit``, with its encoding of
     the columns and of y.
 random_state : int, RandomState instance or None, default=None
-    Draws initial weights, the order of the rows, dropout masks and the held-out rows. Global random states are
-    neither read nor moved.
+    Draws initial weights, the order of the rows, dropout masks and the held-out rows. None takes numpy's global random
+    state, as everywhere in scikit-learn; no other global state is read or moved.
 device : str, default="auto"
     "auto", "cpu", "cuda", "cuda:1", ..., or "mps". "auto" takes a GPU if there is one. Fitted estimators always
     hold CPU tensors.
