@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from skdl.engine.job import Job, Result
-from skdl.engine.train import train
+from skdl.engine.train import is_training, train
 
 Runner = Callable[[Sequence[Job]], list[Result]]
 
@@ -15,7 +15,8 @@ _runners: list[Runner] = [train]
 
 def run(jobs: Sequence[Job]) -> list[Result]:
     """Train the jobs of one fit; results in their order."""
-    return _runners[-1](jobs)
+    # A fit that a scorer or a callback makes while it is asked during training cannot wait for that training.
+    return train(jobs) if is_training() else _runners[-1](jobs)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -44,11 +44,17 @@ def widest_stack(plan: Plan, n_rows: int, max_models: int | None = None, max_byt
     return max(min(widest, max_models) if max_models else widest, 1)
 
 
+def stack_key(plan: Plan) -> Hashable:
+    """Equal for plans whose jobs may share a stack."""
+    # A user's own function may have no hash.
+    return plan if plan.is_stackable else id(plan)
+
+
 def fits_of(jobs: Iterable[Job]) -> list[list[int]]:
     """The places of the jobs of each fit: jobs that share a monitor and a plan."""
     fits: dict[object, list[int]] = defaultdict(list)
     for i, job in enumerate(jobs):
-        fits[job.monitor, job.plan].append(i)
+        fits[job.monitor, stack_key(job.plan)].append(i)
     return list(fits.values())
 
 
@@ -60,11 +66,12 @@ def stacks_of(
     Jobs of equal plans are put together, if they can be stacked; the jobs of one fit are never parted. A plan's
     stacks are about equally wide, and at least as many as there are workers to train them.
     """
-    by_plan: dict[Plan, list[list[int]]] = defaultdict(list)
+    by_plan: dict[Hashable, list[list[int]]] = defaultdict(list)
     for fit in fits_of(jobs):
-        by_plan[jobs[fit[0]].plan].append(fit)
+        by_plan[stack_key(jobs[fit[0]].plan)].append(fit)
     stacks: list[list[int]] = []
-    for plan, fits in by_plan.items():
+    for fits in by_plan.values():
+        plan = jobs[fits[0][0]].plan
         if not plan.is_stackable:
             stacks.extend(fits)
             continue

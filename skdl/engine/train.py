@@ -7,6 +7,7 @@ result depends on its company by float rounding at most.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -110,6 +111,22 @@ class StackReport:
 
 def train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool] = lambda: False) -> list[Result]:
     """Train jobs of equal plans as one stack; results in the order of the jobs."""
+    outermost, _here.is_training = is_training(), True
+    try:
+        return _train_stack(jobs, is_cancelled)
+    finally:
+        _here.is_training = outermost
+
+
+_here = threading.local()
+
+
+def is_training() -> bool:
+    """Whether this thread is in the middle of training a stack."""
+    return getattr(_here, "is_training", False)
+
+
+def _train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool]) -> list[Result]:
     runs = [Run(job) for job in jobs]
     # Falling length lets shorter jobs sit out the last steps; neighbours that share a table read it at once.
     number = table_numbers(job.train for job in jobs)

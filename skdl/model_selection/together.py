@@ -205,7 +205,8 @@ def train_together(
 def _together(limits: Limits) -> Iterator[TogetherRun]:
     if _active:
         gathering, run = _active[-1]
-        with joblib.parallel_config(backend=TogetherBackend(gathering)):
+        # Not the outermost: an error in here is not the end of what goes on around.
+        with joblib.parallel_config(backend=TogetherBackend(gathering, nesting_level=1)):
             yield run
         return
     run = TogetherRun()
