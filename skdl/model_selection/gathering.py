@@ -30,9 +30,10 @@ FOREIGN_PAUSE, FOREIGN_PATIENCE = 0.02, 0.25
 
 @dataclass(frozen=True)
 class _Task:
-    """A task that has not begun, and who handed it out."""
+    """A task that has not begun: how to run it, how to tell whoever waits that it never will be, and whose it is."""
 
     run: Callable[[], None]
+    abandon: Callable[[], None]
     owner: object
 
 
@@ -92,10 +93,10 @@ class Gathering:
 
     # --- tasks -----------------------------------------------------------------------------------------------------
 
-    def start_task(self, task: Callable[[], None], owner: object) -> None:
+    def start_task(self, run: Callable[[], None], abandon: Callable[[], None], owner: object) -> None:
         """Run a task in a thread of its own, as soon as there is room for its data."""
         with self._changed:
-            self._queue.append(_Task(task, owner))
+            self._queue.append(_Task(run, abandon, owner))
             self._start_queued()
 
     def _room(self) -> int:
@@ -166,11 +167,14 @@ class Gathering:
     def cancel(self) -> None:
         """Forget all tasks that have not begun, and end every wait with an error."""
         with self._changed:
-            self._queue.clear()
+            abandoned, self._queue = self._queue, deque()
             self._n_cancelled += 1
             if not self._is_training:
                 gathered, self._waiting = self._waiting, []
                 self._wake(gathered, error=CancelledError())
+        # Searches inside other tasks may wait for tasks that were dropped.
+        for task in abandoned:
+            task.abandon()
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import joblib
 from joblib.parallel import ParallelBackendBase
 
 from skdl.engine.dispatch import routed_through
-from skdl.engine.train import StackReport
+from skdl.engine.train import CancelledError, StackReport
 from skdl.model_selection.gathering import Gathering, Limits
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -70,12 +71,15 @@ class TogetherBackend(ParallelBackendBase):
         return max(self.gathering.limits.max_models, 2)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[_Future], None] | None = None) -> None:
-        def task() -> None:
-            outcome = _Future(func)
+        def run(function: Callable[[], Any] = func) -> None:
+            outcome = _Future(function)
             if callback is not None:
                 callback(outcome)
 
-        self.gathering.start_task(task, owner=self)
+        def never() -> None:
+            raise CancelledError("An error elsewhere ended the search before this task had begun.")
+
+        self.gathering.start_task(run, partial(run, never), owner=self)
 
     def retrieve_result_callback(self, out: _Future) -> Any:
         return out.get()
