@@ -34,7 +34,7 @@ activation : str or callable, default="relu"
     tensor, or a module class without parameters such as :class:`torch.nn.Hardswish`.
 normalization : {None, "batch", "layer"}, default=None
     Normalisation in front of each activation.
-dropout : float in [0, 1), default=0.15
+dropout : float in [0, 1), default=0.05
     Share of the hidden units that a training step leaves out.
 numeric_scaling : {"robust", "standard", None}, default="robust"
     Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
@@ -115,7 +115,7 @@ class TableNetworkEstimator(NetworkEstimator):
     hidden_layer_sizes: Any = (128, 128)
     activation: Any = "relu"
     normalization: str | None = None
-    dropout: float = 0.15
+    dropout: float = 0.05
     numeric_scaling: str | None = "robust"
     numeric_embedding: str | None = "piecewise_linear"
 

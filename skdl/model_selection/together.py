@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ def parse_bytes(memory: int | float | str) -> int:
     ValueError
         If the text is not a positive amount of memory.
     """
+    if isinstance(memory, numbers.Real) and memory >= 1:
+        return int(memory)
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?\s*", str(memory).lower())
     n_bytes = int(float(match[1]) * _UNITS[match[2]]) if match else 0
     if n_bytes < 1:

@@ -125,11 +125,8 @@ def test_mean_losses__then_every_row_counts_once_by_its_weight(lengths):
     for batch in batches.epoch(generators):
         k, n_rows = batch.weight_KB.shape
         losses[:k, batch.start : batch.start + n_rows] = batch.target
-    expected = [
-        (s.target * (1 if s.weight is None else s.weight)).sum().item() / len(s) for s in samples
-    ]
+    expected = [(s.target * (1 if s.weight is None else s.weight)).sum().item() / len(s) for s in samples]
     assert batches.mean_losses(losses) == pytest.approx(expected)
-
 
 
 def test_tables_on__when_jobs_share_a_table__then_it_is_kept_once():

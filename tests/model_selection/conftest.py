@@ -140,10 +140,11 @@ def values():
 def _networks(thing, found=None, seen=None):
     """The parameters of every fitted network inside."""
     found = [] if found is None else found
-    seen = set() if seen is None else seen
+    # Kept alive, so that no later thing has the id of an earlier one.
+    seen = {} if seen is None else seen
     if id(thing) in seen:
         return found
-    seen.add(id(thing))
+    seen[id(thing)] = thing
     if isinstance(thing, NetworkEstimator):
         if hasattr(thing, "network_"):
             found.append(parameters_to_vector(thing.network_.parameters()).detach().numpy())

@@ -351,20 +351,6 @@ def test_together__when_weights_are_routed__then_as_without(check, net, data):
     assert not np.array_equal(run().cv_results_["mean_test_score"], unweighted.cv_results_["mean_test_score"])
 
 
-def test_together__when_weights_are_routed_through_nested_searches__then_as_without(check, net, data):
-    X, y = data
-    weight = np.random.default_rng(0).uniform(0.1, 5, len(y))
-
-    def run():
-        with sklearn.config_context(enable_metadata_routing=True):
-            estimator = net().set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
-            scaler = StandardScaler().set_fit_request(sample_weight=True)
-            inner = GridSearchCV(make_pipeline(scaler, estimator), {"mlpclassifier__l2": [0.0, 0.1]}, cv=2)
-            return cross_validate(inner, X, y, params={"sample_weight": weight}, cv=2, return_estimator=True)
-
-    check(run)
-
-
 def balanced_and_raw(estimator, X, y):
     return {"raw": accuracy_score(y, estimator.predict(X)), "first": float(estimator.predict(X)[0])}
 
