@@ -28,7 +28,7 @@ def parse_bytes(memory: int | float | str) -> int:
     ValueError
         If the text is not a positive amount of memory.
     """
-    if isinstance(memory, numbers.Real) and memory >= 1:
+    if isinstance(memory, numbers.Real) and not isinstance(memory, bool) and 1 <= memory < float("inf"):
         return int(memory)
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?\s*", str(memory).lower())
     n_bytes = int(float(match[1]) * _UNITS[match[2]]) if match else 0
