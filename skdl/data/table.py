@@ -37,7 +37,7 @@ class DenseTable:
         self.n_columns = values.shape[1]
 
     def __len__(self) -> int:
-        return len(self.values)
+        return self.values.shape[0]
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         codes = None if self.codes is None else self.codes.index_select(0, rows)
@@ -45,6 +45,8 @@ class DenseTable:
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Consecutive rows, without copying."""
+        if start == 0 and stop >= self.values.shape[0]:
+            return self.values, self.codes
         return self.values[start:stop], None if self.codes is None else self.codes[start:stop]
 
     def digest(self) -> bytes:

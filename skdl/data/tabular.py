@@ -110,17 +110,23 @@ class NumericEncoder:
     def transform(self, x: NDArray, out: NDArray) -> None:
         """Encode rows ``(n, d)`` into ``out`` ``(n, n_outputs)``."""
         n_columns = len(self.center)
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = x - self.center if self.scaling is not None else np.array(x, dtype=np.float64)
-            z *= self.factor
-        if z.size and not np.abs(z).max() < LARGEST:
-            # Some are missing, or so large that their squares would overflow.
+        if self.scaling is None:
+            z = np.array(x, dtype=np.float64)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                z = np.subtract(x, self.center, dtype=np.float64)
+                z *= self.factor
+        if not np.vdot(z, z) < LARGEST**2:
+            # Some may be missing, or so large that their squares would overflow.
             np.clip(z, -LARGEST, LARGEST, out=z)
             z[np.isnan(z)] = 0.0
         values = out[:, :n_columns]
         values[...] = z
         if self.scaling == "robust":
-            values /= np.sqrt(1 + (values / CLIP) ** 2)
+            divisor = values / CLIP
+            divisor *= divisor
+            divisor += 1
+            values /= np.sqrt(divisor, out=divisor)
         if len(self.indicated):
             out[:, n_columns:] = np.isnan(x[:, self.indicated])
 
@@ -356,13 +362,13 @@ class TableEncoder:
         return np.zeros((n_rows, self.n_outputs), dtype=NUMPY_DTYPES[self.dtype])
 
     def _transform_numbers(self, rows_of: Callable[[slice], NDArray], out: NDArray) -> None:
-        width = self.numeric.n_outputs
+        numeric, width = self.numeric, self.numeric.n_outputs
         if width == 0:
             return
         for start in range(0, len(out), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             x = rows_of(rows)
-            self.numeric.transform(x, out[rows, :width])
+            numeric.transform(x, out[rows, :width])
             if self.piecewise is not None:
                 self.piecewise.transform(x, out[rows, width : self._n_numbers])
 

@@ -1,6 +1,7 @@
 """Minibatches and dropout masks for K jobs in step.
 
-Axes: K models, N rows of the longest job, B batch rows, D numeric inputs, E embedded columns, H hidden units.
+Axes: K models, N rows of the longest job, B batch rows, D numeric inputs, E embedded columns, T numbers of a target
+(1 for a label), H hidden units.
 
 Jobs stand in order of falling length, so that the jobs that still have a batch at some step of an epoch are always
 the first ones: shorter jobs sit out the last steps, and inside a batch they are padded with rows of weight 0.
@@ -9,31 +10,31 @@ the first ones: shorter jobs sit out the last steps, and inside a batch they are
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from skdl.data.table import Table
 from skdl.engine.job import Samples
 
 #: Encoded numbers to fetch at once: enough to make up for the call, few enough to stay in the cache.
-GATHERED_NUMBERS = 65_536
+GATHERED_NUMBERS = 131_072
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """One step's rows of the first K jobs.
 
-    ``weight_KB`` sums to the share that each row has in the batch's mean loss. ``rows_KB1`` marks rows that are not
+    ``weight_K1B`` is the share that each row has in the batch's mean loss. ``rows_KB1`` marks rows that are not
     padding; None where no row is.
     """
 
     start: int
     x_KBD: Tensor
     codes_KBE: Tensor | None
-    target: Tensor
-    weight_KB: Tensor
+    target_KTB: Tensor
+    weight_K1B: Tensor
     rows_KB1: Tensor | None
 
 
@@ -86,8 +87,12 @@ class Batches:
         self.n_columns = self.tables[0].n_columns
         self.runs = self._runs()
         self.rows_KN = self._rows(samples)
-        self.target_KN = padded([s.target for s in samples], self.n_rows).to(device)
+        targets = padded([s.target if s.target.ndim == 2 else s.target.unsqueeze(1) for s in samples], self.n_rows)
+        self.target_KTN = targets.transpose(1, 2).contiguous().to(device)
         self.share_KN = padded([self._shares(length, dtype) for length in self.lengths], self.n_rows).to(device)
+        # A share is one over the size of its batch; a mean over the epoch is over all rows of the job.
+        n_rows_K1 = torch.tensor(self.lengths, dtype=dtype, device=device).unsqueeze(1)
+        self.epoch_factor_KN = torch.where(self.share_KN > 0, self.share_KN.reciprocal(), 0) / n_rows_K1
         weights = [torch.ones(len(s), dtype=dtype) if s.weight is None else s.weight.to(dtype) for s in samples]
         weighted = any(s.weight is not None for s in samples)
         self.weight_KN = padded(weights, self.n_rows).to(device) if weighted else None
@@ -118,7 +123,7 @@ class Batches:
         sizes[length - rest :] = rest
         return sizes.reciprocal_()
 
-    def _width(self, step: int) -> int:
+    def width(self, step: int) -> int:
         """How many jobs have a batch at this step."""
         return sum(n > step for n in self.steps)
 
@@ -126,8 +131,7 @@ class Batches:
         """The batches of one epoch, each job in an order drawn from its own generator."""
         orders = [torch.randperm(n, generator=g) for n, g in zip(self.lengths, generators, strict=True)]
         order_KN = padded(orders, self.n_rows).to(self.device)
-        index = order_KN.view(*order_KN.shape, *[1] * (self.target_KN.ndim - 2))
-        target = torch.take_along_dim(self.target_KN, index, 1)
+        target = self.target_KTN.gather(2, order_KN.unsqueeze(1).expand_as(self.target_KTN))
         weight = self.share_KN
         if self.weight_KN is not None:
             # Padding keeps its weight of 0: a share beyond a job's length is 0.
@@ -136,12 +140,11 @@ class Batches:
         self.epoch_weight_KN = weight
         return self._batches(rows, target, weight)
 
-    def mean_losses(self, loss_KN: Tensor) -> list[float]:
-        """Mean loss of each job, from the losses of the last epoch's rows in the order in which they came."""
-        # A weight holds one over the size of its batch; the mean is over all rows.
-        sizes_KN = torch.where(self.share_KN > 0, self.share_KN.reciprocal(), 0)
-        n_rows = torch.tensor(self.lengths, dtype=loss_KN.dtype, device=loss_KN.device)
-        return ((loss_KN * self.epoch_weight_KN * sizes_KN).sum(1) / n_rows).tolist()
+    def mean_losses(self, losses: Sequence[Tensor]) -> list[float]:
+        """Mean loss of each job, from the losses ``(k, B)`` of the rows of each of the last epoch's batches."""
+        n_jobs = len(self.lengths)
+        full = [F.pad(loss, (0, 0, 0, n_jobs - len(loss))) if len(loss) < n_jobs else loss for loss in losses]
+        return torch.cat(full, 1).mul_(self.epoch_weight_KN).mul_(self.epoch_factor_KN).sum(1).tolist()
 
     def in_order(self) -> Iterator[Batch]:
         """The batches in the samples' own order, each row of its own weight."""
@@ -151,15 +154,16 @@ class Batches:
         rows = self.rows_KN
         if rows is None and len(self.runs) == 1 and len(self.lengths) > 1:
             rows = torch.arange(self.n_rows, device=self.device).expand(len(self.lengths), -1)
-        return self._batches(rows, self.target_KN, weight)
+        return self._batches(rows, self.target_KTN, weight)
 
-    def _batches(self, rows_KN: Tensor | None, target: Tensor, weight: Tensor) -> Iterator[Batch]:
-        targets, weights = target.split(self.batch_size, 1), weight.split(self.batch_size, 1)
+    def _batches(self, rows_KN: Tensor | None, target_KTN: Tensor, weight_KN: Tensor) -> Iterator[Batch]:
+        targets = target_KTN.split(self.batch_size, 2)
+        weights = weight_KN.unsqueeze(1).split(self.batch_size, 2)
         is_row = (self.share_KN > 0).to(self.share_KN.dtype).unsqueeze(-1)
         step = 0
         while step < self.steps[0]:
             # Several batches of the same jobs are fetched at once.
-            k = self._width(step)
+            k = self.width(step)
             n_steps = max(GATHERED_NUMBERS // (k * self.batch_size * max(self.n_columns, 1)), 1)
             last = min(step + n_steps, self.steps[k - 1])
             first_row, stop_row = step * self.batch_size, min(last * self.batch_size, self.n_rows)
@@ -171,12 +175,13 @@ class Batches:
             codes_of = [None] * len(xs) if codes is None else codes.split(self.batch_size, 1)
             for x_KBD, codes_KBE in zip(xs, codes_of, strict=True):
                 start = step * self.batch_size
-                has_padding = self.lengths[k - 1] < start + x_KBD.shape[1]
-                rows_KB1 = is_row[:k, start : start + self.batch_size] if has_padding else None
-                if k == len(self.lengths):
-                    yield Batch(start, x_KBD, codes_KBE, targets[step], weights[step], rows_KB1)
-                else:
-                    yield Batch(start, x_KBD, codes_KBE, targets[step][:k], weights[step][:k], rows_KB1)
+                rows_KB1 = None
+                if self.lengths[k - 1] < min(start + self.batch_size, self.n_rows):
+                    rows_KB1 = is_row[:k, start : start + self.batch_size]
+                target_KTB, weight_K1B = targets[step], weights[step]
+                if k < len(self.lengths):
+                    target_KTB, weight_K1B = target_KTB[:k], weight_K1B[:k]
+                yield Batch(start, x_KBD, codes_KBE, target_KTB, weight_K1B, rows_KB1)
                 step += 1
 
     def _take(self, rows_KB: Tensor) -> tuple[Tensor, Tensor | None]:

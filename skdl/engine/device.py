@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 
 import numpy as np
@@ -46,17 +46,18 @@ def resolve_device(device: str) -> str:
 
 
 @contextmanager
-def _threads(wanted: int) -> Iterator[None]:
-    """Run on so many threads, and give the caller's setting back."""
-    before = torch.get_num_threads()
-    if wanted == before:
-        yield
-        return
+def _changed_threads(wanted: int, before: int) -> Iterator[None]:
     torch.set_num_threads(wanted)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _threads(wanted: int) -> AbstractContextManager[None]:
+    """Run on so many threads, and give the caller's setting back."""
+    before = torch.get_num_threads()
+    return nullcontext() if wanted == before else _changed_threads(wanted, before)
 
 
 def threads_for(multiplications: int) -> AbstractContextManager[None]:

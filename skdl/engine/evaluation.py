@@ -74,15 +74,16 @@ class Evaluation:
         wanted = [k for k, job in enumerate(self.jobs) if job.monitor.scores]
         outputs = []
         for batch in self.batches.in_order():
-            k = len(batch.weight_KB)
+            k = len(batch.x_KBD)
             network = DenseStack(self.plan.network, theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
             output = network.predict(batch.x_KBD, batch.codes_KBE)
             settings = {name: vector[:k] for name, vector in self.loss_settings.items()}
-            loss_KB, _ = self.plan.loss(output, batch.target, settings)
-            loss_K[:k] += (loss_KB * batch.weight_KB).sum(1)
-            weight_K[:k] += batch.weight_KB.sum(1)
+            loss_KB, _ = self.plan.loss(output, batch.target_KTB, settings)
+            weight_KB = batch.weight_K1B[:, 0]
+            loss_K[:k] += (loss_KB * weight_KB).sum(1)
+            weight_K[:k] += weight_KB.sum(1)
             if wanted:
-                outputs.append(output.cpu())
+                outputs.append(output.transpose(1, 2).cpu())
         validations: list[Validation | None] = [None] * self.n_models
         losses = (loss_K / weight_K).tolist()
         for k, (place, job, loss) in enumerate(zip(self.order, self.jobs, losses, strict=True)):

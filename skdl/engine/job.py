@@ -184,10 +184,13 @@ def history_table(results: Sequence[Result]) -> NDArray[np.void]:
     """The history of a fit: one row an epoch, the mean of the jobs that were training, one named column a quantity."""
     names = list(EpochRecord.__dataclass_fields__)
     columns = [(name, np.int64 if name == "epoch" else np.float64) for name in names]
-    n_epochs = max(len(result.history) for result in results)
-    table = np.empty(n_epochs, dtype=columns)
-    for e in range(n_epochs):
-        records = [result.history[e] for result in results if len(result.history) > e]
-        for name in names:
-            table[name][e] = np.mean([getattr(record, name) for record in records])
+    table = np.zeros(max(len(result.history) for result in results), dtype=columns)
+    n_jobs = np.zeros(len(table))
+    for result in results:
+        n_jobs[: len(result.history)] += 1
+    for name in names:
+        sums = np.zeros(len(table))
+        for result in results:
+            sums[: len(result.history)] += [getattr(record, name) for record in result.history]
+        table[name] = sums / n_jobs
     return table

@@ -10,12 +10,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+#: The learning rates of K models, ``(K, 1)``, or that of a lone one.
+Rates = Tensor | float
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,21 @@ class Rule(ABC):
     def direction(self, grad_KP: Tensor) -> Tensor:
         """The direction of descent, to be scaled by the learning rate."""
 
+    def step(self, theta_KP: Tensor, grad_KP: Tensor, rates: Rates) -> None:
+        """Move the parameters."""
+        if isinstance(rates, float):
+            theta_KP.add_(self.direction(grad_KP), alpha=rates)
+        else:
+            theta_KP.addcmul_(self.direction(grad_KP), rates)
+
     def curvature(self) -> Tensor | None:
         """What the rule divided gradients by, where it did: the proximal step needs it too."""
         return None
 
     @staticmethod
-    def rate_factors(steps: NDArray) -> NDArray:
-        """Correction of the learning rate at each step, counted from 1."""
-        return np.ones_like(steps, dtype=np.float64)
+    def rate_factors(first: int, count: int) -> NDArray[np.float64]:
+        """Correction of the learning rate at so many steps from the first on, which are counted from 1."""
+        return np.ones(count)
 
 
 class Adam(Rule):
@@ -57,22 +69,32 @@ class Adam(Rule):
 
     def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
         self.mean, self.square = moments
-        self.step = torch.zeros_like(self.mean)
+        self.zeros = torch.zeros_like(self.mean)
         # A late step number makes the kernel's own bias corrections equal to 1.
         self.late = torch.tensor(1e9, device=self.mean.device)
 
     def direction(self, grad_KP: Tensor) -> Tensor:
-        step = self.step.zero_()
-        # The kernel behind torch.optim.Adam(fused=True), applied to a parameter of zeros: it leaves the bare
-        # direction there, which each model then scales by its own learning rate.
+        # From zero with a learning rate of 1: what is reached is the bare direction.
+        direction = self.zeros.zero_()
+        self._move(direction, grad_KP, 1.0)
+        return direction
+
+    def step(self, theta_KP: Tensor, grad_KP: Tensor, rates: Rates) -> None:
+        if isinstance(rates, float):
+            self._move(theta_KP, grad_KP, rates)
+        else:
+            super().step(theta_KP, grad_KP, rates)
+
+    def _move(self, theta_KP: Tensor, grad_KP: Tensor, rate: float) -> None:
+        """The kernel behind ``torch.optim.Adam(fused=True)``, which knows one learning rate only."""
         torch._fused_adam_(
-            [step],
+            [theta_KP],
             [grad_KP],
             [self.mean],
             [self.square],
             [],
             [self.late],
-            lr=1.0,
+            lr=rate,
             beta1=self.BETA1,
             beta2=self.BETA2,
             weight_decay=0.0,
@@ -80,13 +102,14 @@ class Adam(Rule):
             amsgrad=False,
             maximize=False,
         )
-        return step
 
     def curvature(self) -> Tensor:
         return self.square.sqrt().add_(self.EPSILON)
 
     @staticmethod
-    def rate_factors(steps: NDArray) -> NDArray:
+    @lru_cache(maxsize=16)
+    def rate_factors(first: int, count: int) -> NDArray[np.float64]:
+        steps = np.arange(first, first + count)
         return np.sqrt(1 - Adam.BETA2**steps) / (1 - Adam.BETA1**steps)
 
 
@@ -174,19 +197,18 @@ class StackedOptimizer:
         clips = [np.inf if clip is None else clip for clip in gradient_clip]
         self.gradient_clip = _vector(clips, theta_KP) if np.isfinite(clips).any() else None
 
-    def step(self, grad_KP: Tensor, learning_rate_K1: Tensor, rate_K1: Tensor) -> None:
-        """Change the parameters; ``rate_K1`` is the learning rate times the rule's correction for the step."""
+    def step(self, grad_KP: Tensor, learning_rates: Rates, rates: Rates) -> None:
+        """Change the parameters; ``rates`` are the learning rates times the rule's correction for the step."""
         if self.l2 is not None:
             grad_KP[:, : self.n_weights].addcmul_(self.weights, self.l2)
         if self.gradient_clip is not None:
             norm = torch.linalg.vector_norm(grad_KP, dim=1, keepdim=True)
             grad_KP.mul_((self.gradient_clip / norm.clamp(min=1e-12)).clamp(max=1))
-        direction = self.rule.direction(grad_KP)
         if self.weight_decay is not None:
-            self.weights.mul_(1 - learning_rate_K1 * self.weight_decay)
-        self.theta_KP.addcmul_(direction, rate_K1)
+            self.weights.mul_(1 - learning_rates * self.weight_decay)
+        self.rule.step(self.theta_KP, grad_KP, rates)
         if self.l1 is not None:
-            self._shrink(rate_K1 * self.l1)
+            self._shrink(rates * self.l1)
 
     def _shrink(self, threshold: Tensor) -> None:
         curvature = self.rule.curvature()

@@ -13,8 +13,8 @@ from skdl.data.table import Table
 from skdl.engine.device import threads_for
 from skdl.nn.dense import DenseEnsemble, DenseModule
 
-#: Rows at a time: what a layer of ordinary width holds then stays in the processor's cache.
-CHUNK_ROWS = 512
+#: Numbers of the widest layer that are computed at a time, so that they stay in the processor's cache.
+CHUNK_NUMBERS = 131_072
 #: Rows are filled up to a multiple of this, because matrix products take other routes, and round otherwise, for a
 #: few rows left over: so the output of a row does not depend on its company.
 ROW_MULTIPLE = 4
@@ -28,16 +28,18 @@ def network_outputs(module: DenseModule | DenseEnsemble, table: Table, device: s
     if device != "cpu":
         module, table = copy.deepcopy(module).to(device), table.to(device)
     n_rows = len(table)
+    chunk = max(CHUNK_NUMBERS // module.widest, ROW_MULTIPLE) // ROW_MULTIPLE * ROW_MULTIPLE
     parts = []
-    with torch.inference_mode(), threads_for(module.n_weights * min(n_rows, CHUNK_ROWS)):
-        for start in range(0, n_rows, CHUNK_ROWS):
-            stop = min(start + CHUNK_ROWS, n_rows)
+    with threads_for(module.n_weights * min(n_rows, chunk)):
+        for start in range(0, n_rows, chunk):
+            stop = min(start + chunk, n_rows)
             x, codes = table.slice(start, stop)
-            output = module(_filled_up(x), None if codes is None else _filled_up(codes))
-            parts.append(output[..., : stop - start, :].cpu().numpy())
+            output = module.outputs(_filled_up(x), None if codes is None else _filled_up(codes))
+            parts.append(output.cpu().numpy()[..., : stop - start, :])
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
 
 def _filled_up(x: Tensor) -> Tensor:
-    rest = -len(x) % ROW_MULTIPLE
-    return x if rest == 0 else torch.cat([x, x.new_zeros(rest, x.shape[1])])
+    n_rows = x.shape[0]
+    rest = -n_rows % ROW_MULTIPLE
+    return x if rest == 0 else torch.cat([x, *[x if n_rows == 1 else x[-1:]] * rest])

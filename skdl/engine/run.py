@@ -19,7 +19,7 @@ class Run:
     """One job's way through training: what the stack does not keep in tensors."""
 
     def __init__(self, job: Job) -> None:
-        plan = job.plan
+        plan, settings = job.plan, job.settings
         self.job = job
         self.streams = Streams(job.seed, plan.device)
         start = job.start or State(plan.network.initial(self.streams.init, plan.dtype))
@@ -32,7 +32,9 @@ class Run:
         self.best_score = -math.inf
         self.score_to_beat = -math.inf
         self.epochs_since_best = 0
-        self.plateau = PlateauRule() if job.settings.schedule.kind == "plateau" else None
+        #: The learning rate of the epoch's first step.
+        self.first_rate = settings.learning_rate
+        self.plateau = PlateauRule() if settings.schedule.kind == "plateau" else None
         self.history: list[EpochRecord] = []
         self.reason: StopReason | None = None
         self.error: Exception | None = None
@@ -46,14 +48,15 @@ class Run:
         """The learning rate of each of the next epoch's steps."""
         settings = self.job.settings
         factors = settings.schedule.factors(self.epoch * n_steps, n_steps, settings.max_epochs * n_steps)
-        return settings.learning_rate * (self.plateau.factor if self.plateau else 1.0) * factors
+        rates = settings.learning_rate * (self.plateau.factor if self.plateau else 1.0) * factors
+        self.first_rate = float(rates[0])
+        return rates
 
     def record(self, loss: float, validation: Validation | None, is_finite: bool, seconds: float) -> bool:
         """Note an epoch and decide whether training goes on. Returns whether its parameters are to be kept."""
         settings = self.job.settings
-        rate = self.learning_rates(1)[0] if self.epoch < settings.max_epochs else math.nan
         validation_loss, score = (math.nan, math.nan) if validation is None else (validation.loss, validation.score)
-        self.history.append(EpochRecord(self.epoch + 1, loss, validation_loss, score, rate, seconds))
+        self.history.append(EpochRecord(self.epoch + 1, loss, validation_loss, score, self.first_rate, seconds))
         if not is_finite or not math.isfinite(loss):
             self.reason = "diverged"
             return False

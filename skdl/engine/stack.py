@@ -6,7 +6,7 @@ Axes: K models, P numbers of one network.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skdl.engine.batches import Batches, DropoutMasks
 from skdl.engine.evaluation import Evaluation, loss_settings
-from skdl.engine.optimizers import RULES, StackedOptimizer
+from skdl.engine.optimizers import RULES, Rates, StackedOptimizer
 from skdl.engine.run import Run
 from skdl.nn.dense import DenseStack
 from skdl.tasks.losses import LossSettings
@@ -61,8 +61,6 @@ class Stack:
                 plan.dtype,
             )
         self.evaluation = Evaluation(jobs) if any(job.validation is not None for job in jobs) else None
-        #: The loss of each row of the epoch, in the order of its batches.
-        self.loss_KN = torch.zeros(len(runs), self.batches.n_rows, dtype=plan.dtype, device=plan.device)
         self._parts: dict[int, Part] = {}
 
     def first(self, k: int) -> Part:
@@ -88,22 +86,23 @@ class Stack:
             )
         return self._parts[k]
 
-    def learning_rates(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The learning rates ``(K, 1)`` of each step, bare and with the rule's correction."""
+    def learning_rates(self) -> Iterator[tuple[Rates, Rates]]:
+        """The learning rates of each step of the next epoch, bare and with the rule's correction."""
         n_steps = self.batches.steps
-        bare = np.zeros((n_steps[0], len(self.runs), 1))
-        corrected = np.zeros_like(bare)
         rule = RULES[self.plan.optimizer.name]
+        rates = np.zeros((2, n_steps[0], len(self.runs), 1))
         for k, (run, n) in enumerate(zip(self.runs, n_steps, strict=True)):
-            bare[:n, k, 0] = run.learning_rates(n)
-            corrected[:n, k, 0] = bare[:n, k, 0] * rule.rate_factors(np.arange(run.n_steps + 1, run.n_steps + n + 1))
-        dtype, device = self.plan.dtype, self.plan.device
-        bare_SK1, corrected_SK1 = (torch.tensor(rates, dtype=dtype, device=device) for rates in (bare, corrected))
-        return bare_SK1.unbind(), corrected_SK1.unbind()
+            bare = run.learning_rates(n)
+            rates[:, :n, k, 0] = bare, bare * rule.rate_factors(run.n_steps + 1, n)
+        if len(self.runs) == 1:
+            return zip(*rates[:, :, 0, 0].tolist(), strict=True)
+        of_steps = torch.tensor(rates, dtype=self.plan.dtype, device=self.plan.device).unbind(1)
+        widths = (self.batches.width(step) for step in range(n_steps[0]))
+        return ((bare[:k], corrected[:k]) for (bare, corrected), k in zip(of_steps, widths, strict=True))
 
-    def end_epoch(self, started: float) -> None:
+    def end_epoch(self, batch_losses: Sequence[Tensor], started: float) -> None:
         """Validate, record, and keep the parameters that are worth keeping."""
-        losses = self.batches.mean_losses(self.loss_KN)
+        losses = self.batches.mean_losses(batch_losses)
         finite = (self.theta_KP.abs().amax(1) < LARGEST).tolist()
         validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
         seconds = time.perf_counter() - started

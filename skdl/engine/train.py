@@ -196,15 +196,15 @@ def step_multiplications(jobs: Sequence[Job]) -> int:
 def train_epoch(stack: Stack) -> None:
     """One pass over the rows of every job of the stack, and what is decided after it."""
     started = time.perf_counter()
-    learning_rates, rates = stack.learning_rates()
-    losses = stack.loss_KN.split(stack.plan.batch_size, 1)
-    for step, batch in enumerate(stack.batches.epoch([run.streams.shuffle for run in stack.runs])):
-        k, n_rows = batch.weight_KB.shape
+    loss, dropout, losses = stack.plan.loss, stack.dropout, []
+    batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs])
+    for batch, rates in zip(batches, stack.learning_rates(), strict=True):
+        k, n_rows, _ = batch.x_KBD.shape
         part = stack.first(k)
-        masks = None if stack.dropout is None else stack.dropout.masks(batch.start, k, n_rows)
+        masks = None if dropout is None else dropout.masks(batch.start, k, n_rows)
         output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, masks, batch.rows_KB1)
-        loss_KB, grad_output = stack.plan.loss(output, batch.target, part.loss_settings)
-        part.network.backward(grad_output.mul_(batch.weight_KB.unsqueeze(-1)), tape)
-        part.optimizer.step(part.grad_KP, learning_rates[step][:k], rates[step][:k])
-        losses[step][:k].copy_(loss_KB)
-    stack.end_epoch(started)
+        loss_KB, grad_KOB = loss(output, batch.target_KTB, part.loss_settings)
+        part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
+        part.optimizer.step(part.grad_KP, *rates)
+        losses.append(loss_KB)
+    stack.end_epoch(losses, started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +60,11 @@ def _is_as_fitted(estimator: Any, X: Any) -> bool:
     return (
         type(X) is np.ndarray
         and X.ndim == 2
-        and X.dtype in (np.float64, np.float32)
+        and X.dtype.char in "fd"
         and X.shape[0] > 0
         and X.shape[1] == estimator.n_features_in_
-        and not hasattr(estimator, "feature_names_in_")
-        and bool(np.isfinite(X.sum()))
+        and "feature_names_in_" not in estimator.__dict__
+        and math.isfinite(X.sum())
     )
 
 

@@ -24,8 +24,8 @@ Backward = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Activation:
     """One activation function.
 
-    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z``. ``stackable`` is False where the function
-    may look across a whole tensor and so must see one model at a time.
+    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z``, perhaps in the memory of ``grad_h``.
+    ``stackable`` is False where the function may look across a whole tensor and so must see one model at a time.
     """
 
     name: str
@@ -41,7 +41,7 @@ class _Identity(nn.Module):
 
 
 def _relu_backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
-    return aten.threshold_backward(grad, h, 0)
+    return aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
 
 
 _SELU_ALPHA = 1.6732632423543772

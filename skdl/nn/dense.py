@@ -1,6 +1,8 @@
 """Stacks of dense networks: K networks of one shape, trained side by side, with a backward pass of their own.
 
-Axes: K models, B batch rows, D inputs, H units of a hidden layer, O outputs, P numbers of one network.
+Axes: K models, B batch rows, D inputs, H units of a hidden layer, O outputs, P numbers of one network. Outputs and
+their gradients stand in front of the rows, ``(K, O, B)``: products and sums with few outputs in front are several
+times faster.
 
 The numbers of all K networks lie in one tensor ``theta_KP``, so that an optimiser step, a penalty or a copy of the
 best weights is one call. A row of it is laid out as ``[weights | biases, gains, shifts | running statistics]``: the
@@ -9,10 +11,11 @@ penalised numbers first, the numbers that are not trained last.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -86,7 +89,7 @@ class DenseNetwork:
         pairs = list(pairwise(self.widths))
         shapes: dict[str, tuple[int, ...]] = {f"embedding{i}": shape for i, shape in enumerate(self.embeddings)}
         shapes |= {f"weight{i}": pair for i, pair in enumerate(pairs)}
-        # The last weight stands as (outputs, inputs): products with few outputs in front are several times faster.
+        # The last weight stands as (outputs, inputs), because outputs stand in front of rows.
         shapes[f"weight{len(self.hidden)}"] = pairs[-1][::-1]
         shapes |= {f"bias{i}": (width,) for i, (_, width) in enumerate(pairs)}
         if self.normalization is not None:
@@ -206,7 +209,7 @@ class DenseStack:
     # --- forward -----------------------------------------------------------------------------------------------
 
     def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
-        """Outputs ``(K, B, O)`` as after training: running statistics, no dropout."""
+        """Outputs ``(K, O, B)`` as after training: running statistics, no dropout."""
         h = self._embed(x_KBD, codes_KBE)
         for i in range(len(self.network.hidden)):
             z = self._linear(i, h)
@@ -226,7 +229,7 @@ class DenseStack:
         masks: Sequence[Tensor] | None = None,
         rows_KB1: Tensor | None = None,
     ) -> tuple[Tensor, Tape]:
-        """Outputs ``(K, B, O)`` while training, and the tape for :meth:`backward`.
+        """Outputs ``(K, O, B)`` while training, and the tape for :meth:`backward`.
 
         Parameters
         ----------
@@ -270,11 +273,10 @@ class DenseStack:
         return torch.bmm(h_KBH.to(self.matmul_dtype), weight.to(self.matmul_dtype)).to(weight.dtype) + bias
 
     def _output(self, h_KBH: Tensor) -> Tensor:
-        """Outputs ``(K, B, O)``, a view of ``(K, O, B)``."""
         weight, bias, h_KHB = self.theta.weights[-1], self.theta.column_bias, h_KBH.transpose(1, 2)
         if self.matmul_dtype is None:
-            return torch.baddbmm(bias, weight, h_KHB).transpose(1, 2)
-        return (self._product(weight, h_KHB) + bias).transpose(1, 2)
+            return torch.baddbmm(bias, weight, h_KHB)
+        return self._product(weight, h_KHB) + bias
 
     def _affine(self, i: int, normalized: Tensor) -> Tensor:
         return torch.addcmul(self.theta.shifts[i], normalized, self.theta.gains[i])
@@ -304,15 +306,14 @@ class DenseStack:
 
     # --- backward ----------------------------------------------------------------------------------------------
 
-    def backward(self, grad_KBO: Tensor, tape: Tape) -> None:
+    def backward(self, grad_KOB: Tensor, tape: Tape) -> None:
         """Write the gradient of every parameter for the gradient of the outputs."""
         assert self.grad is not None
         n_hidden = len(self.network.hidden)
-        grad_KOB = grad_KBO.transpose(1, 2)
         self._product_into(self.grad.weights[-1], grad_KOB, tape.last_inputs)
         torch.sum(grad_KOB, 2, out=self.grad.biases[-1])
         if n_hidden > 0 or tape.codes is not None:
-            g = self._product(grad_KBO, self.theta.weights[-1])
+            g = self._product(grad_KOB.transpose(1, 2), self.theta.weights[-1])
         for i in range(n_hidden - 1, -1, -1):
             layer = tape.layers[i]
             if i < n_hidden - 1:
@@ -398,11 +399,37 @@ class DenseModule(nn.Module):
         layers.append(nn.Linear(network.widths[-2], network.n_outputs, device="meta"))
         self.layers = nn.Sequential(*layers)
         self.n_weights = network.n_weights
+        self.widest = max(network.widths[1:])
+        #: How each layer computes in :meth:`outputs`.
+        self._frozen: list[Callable[[Tensor], Tensor]] | None = None
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
-        if codes is not None:
-            x = torch.cat([x, *(table(codes[:, e]) for e, table in enumerate(self.embeddings))], dim=1)
-        return self.layers(x)
+        return self.layers(self._embedded(x, codes))
+
+    def outputs(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        """What :meth:`forward` gives, without a graph and past the hooks of layers.
+
+        Those, and the contexts that would switch graphs off, cost more than the arithmetic of a few rows.
+        """
+        if self._frozen is None:
+            self._frozen = [_frozen(layer) for layer in self.layers]
+        h = self._embedded(x, codes).detach()
+        for forward in self._frozen:
+            h = forward(h)
+        return h
+
+    def _apply(self, *args: Any, **kwargs: Any) -> DenseModule:
+        # Another device or precision: the parameters lie elsewhere from now on.
+        self._frozen = None
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_frozen": None}
+
+    def _embedded(self, x: Tensor, codes: Tensor | None) -> Tensor:
+        if codes is None:
+            return x
+        return torch.cat([x, *(table(codes[:, e]) for e, table in enumerate(self.embeddings))], dim=1)
 
     @property
     def linear_layers(self) -> list[nn.Linear]:
@@ -460,6 +487,22 @@ class DenseModule(nn.Module):
         return F.pad(row, (0, network.n_numbers - len(row)))
 
 
+def _frozen(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What a layer computes in eval mode, on the same memory, with parameters that want no gradient."""
+    # The most frequent ones as bare functions.
+    if isinstance(layer, nn.Linear):
+        return partial(F.linear, weight=layer.weight.detach(), bias=layer.bias.detach())
+    if isinstance(layer, nn.ReLU):
+        return torch.relu
+    frozen = copy.copy(layer)
+    frozen.training = False
+    frozen._parameters = {
+        name: None if parameter is None else nn.Parameter(parameter.detach(), requires_grad=False)
+        for name, parameter in layer._parameters.items()
+    }
+    return frozen.forward
+
+
 class DenseEnsemble(nn.Module):
     """Several networks of one shape.
 
@@ -470,6 +513,11 @@ class DenseEnsemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.n_weights = sum(member.n_weights for member in members)
+        self.widest = members[0].widest
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         return torch.stack([member(x, codes) for member in self.members])
+
+    def outputs(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        """What :meth:`forward` gives, without a graph and past the hooks of layers."""
+        return torch.stack([member.outputs(x, codes) for member in self.members])

@@ -100,7 +100,7 @@ class ClassificationTask:
         if self.is_multilabel:
             return expit(output)
         if self.is_binary:
-            return np.stack([expit(-output[:, 0]), expit(output[:, 0])], axis=1)
+            return expit(np.concatenate([-output, output], axis=1))
         # With the few classes in front of the many rows, each step runs along the rows.
         p = np.exp(output.T - output.max(axis=1))
         p /= p.sum(axis=0)

@@ -2,9 +2,10 @@
 
 Axes: K models, B batch rows, O outputs, C classes.
 
-A loss is called with the outputs ``(K, B, O)`` and the encoded target and returns the loss of every sample
-``(K, B)`` and its gradient ``(K, B, O)``. Numbers that may differ from model to model come as tensors ``(K, 1, 1)``
-in ``settings``.
+A loss is called with the outputs ``(K, O, B)`` and the encoded target, ``(K, 1, B)`` for labels and ``(K, O, B)``
+for numbers, and returns the loss of every sample ``(K, B)`` and its gradient ``(K, O, B)``. The few outputs stand in
+front of the many rows, so that sums over outputs run along memory. Numbers that may differ from model to model come
+as tensors ``(K, 1, 1)`` in ``settings``.
 
 A new loss is one class here and one entry in ``CLASSIFICATION_LOSSES`` or ``REGRESSION_LOSSES``.
 """
@@ -37,32 +38,30 @@ class Loss:
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """Cross-entropy of one label out of C; targets are class indices ``(K, B)``."""
+    """Cross-entropy of one label out of C; targets are class indices ``(K, 1, B)``."""
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        # With the few classes in front of the many rows, each step runs along the rows.
-        index = target.unsqueeze(1)
-        log_p = F.log_softmax(output.transpose(1, 2).contiguous(), 1)
-        gradient = log_p.exp()
+        log_p = torch.log_softmax(output, 1)
+        gradient = torch.softmax(output, 1)
         smoothing = settings.get("label_smoothing")
         if smoothing is None:
-            gradient.scatter_add_(1, index, torch.full_like(index, -1, dtype=output.dtype))
-            return log_p.gather(1, index).squeeze(1).neg_(), gradient.transpose(1, 2)
-        wanted = (smoothing / output.shape[-1]).expand_as(log_p).contiguous()
-        wanted.scatter_add_(1, index, (1 - smoothing).expand_as(index).contiguous())
-        return (wanted * log_p).sum(1).neg_(), gradient.sub_(wanted).transpose(1, 2)
+            gradient.scatter_(1, target, -1.0, reduce="add")
+            return log_p.gather(1, target).squeeze(1).neg_(), gradient
+        wanted = (smoothing / output.shape[1]).expand_as(log_p).contiguous()
+        wanted.scatter_add_(1, target, (1 - smoothing).expand_as(target).contiguous())
+        return (wanted * log_p).sum(1).neg_(), gradient.sub_(wanted)
 
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """Cross-entropy of independent yes/no labels, summed over them; targets are 0 or 1, ``(K, B, O)``."""
+    """Cross-entropy of independent yes/no labels, summed over them; targets are 0 or 1, ``(K, O, B)``."""
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         smoothing = settings.get("label_smoothing")
         if smoothing is not None:
             target = target * (1 - smoothing) + smoothing / 2
         loss = F.softplus(output).addcmul_(output, target, value=-1)
-        return loss.sum(-1), torch.sigmoid(output).sub_(target)
+        return loss.sum(1), torch.sigmoid(output).sub_(target)
 
 
 @dataclass(frozen=True)
@@ -72,16 +71,15 @@ class FocalCrossEntropy(Loss):
     gamma: float = 2.0
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        index = target.unsqueeze(-1)
-        log_p = F.log_softmax(output, -1)
-        log_pt = log_p.gather(-1, index)
+        log_p = torch.log_softmax(output, 1)
+        log_pt = log_p.gather(1, target)
         pt = log_pt.exp()
         modulation = (1 - pt).pow(self.gamma)
-        loss = -(modulation * log_pt).squeeze(-1)
+        loss = -(modulation * log_pt).squeeze(1)
         # d loss / d log p_t, then the chain rule through the softmax: d log p_t / d z_c = [c = t] - p_c.
         slope = self.gamma * (1 - pt).clamp(min=1e-12).pow(self.gamma - 1) * pt * log_pt - modulation
         gradient = -slope * log_p.exp()
-        return loss, gradient.scatter_add_(-1, index, slope)
+        return loss, gradient.scatter_add_(1, target, slope)
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,10 @@ class BinaryFocalCrossEntropy(Loss):
         pt = log_pt.exp()
         modulation = (1 - pt).pow(self.gamma)
         slope = self.gamma * (1 - pt).clamp(min=1e-12).pow(self.gamma - 1) * pt * log_pt - modulation
-        return -(modulation * log_pt).sum(-1), slope * (1 - pt) * sign
+        return -(modulation * log_pt).sum(1), slope * (1 - pt) * sign
 
 
-# --- regression: targets (K, B, O), averaged over the outputs --------------------------------------------------------
+# --- regression: targets (K, O, B), averaged over the outputs --------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class SquaredError(Loss):
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         residual = output - target
-        return residual.square().mean(-1) / 2, residual / output.shape[-1]
+        return residual.square().mean(1) / 2, residual / output.shape[1]
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class AbsoluteError(Loss):
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         residual = output - target
-        return residual.abs().mean(-1), residual.sign() / output.shape[-1]
+        return residual.abs().mean(1), residual.sign() / output.shape[1]
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class Huber(Loss):
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         residual = output - target
         clipped = residual.clamp(-self.delta, self.delta)
-        return (clipped * (residual - clipped / 2)).mean(-1), clipped / output.shape[-1]
+        return (clipped * (residual - clipped / 2)).mean(1), clipped / output.shape[1]
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ class Quantile(Loss):
         quantile = settings["quantile"]
         residual = output - target
         slope = (residual > 0).to(output.dtype) - quantile
-        return (slope * residual).mean(-1), slope / output.shape[-1]
+        return (slope * residual).mean(1), slope / output.shape[1]
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class Poisson(Loss):
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         mean = output.exp()
-        return (mean - target * output).mean(-1), (mean - target) / output.shape[-1]
+        return (mean - target * output).mean(1), (mean - target) / output.shape[1]
 
 
 # --- a user's own ----------------------------------------------------------------------------------------------------
@@ -159,30 +157,34 @@ class Poisson(Loss):
 class CustomLoss(Loss):
     """A user's function ``(output, target) -> loss per sample``, differentiated by torch.
 
-    The function sees one model: outputs and targets without the model axis, and without the last axis too where
-    there is one regression output. A loss of several numbers a sample is averaged over them.
+    The function sees one model and rows in front: outputs ``(B, O)`` and labels ``(B,)`` or numbers ``(B, O)``,
+    both ``(B,)`` where there is one regression output. A loss of several numbers a sample is averaged over them.
     """
 
     function: Callable[[Tensor, Tensor], Tensor] = field()
     stackable = False
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        leaf = output.detach().requires_grad_()
-        single = output.shape[-1] == 1 and target.ndim == output.ndim
+        leaf_BO = output[0].t().contiguous().requires_grad_()
+        target_BT = target[0].t().contiguous()
+        n_rows, n_outputs = leaf_BO.shape
+        labels = not target.is_floating_point()
         with torch.enable_grad():
-            seen = leaf[0, :, 0] if single else leaf[0]
-            loss = self.function(seen, target[0, :, 0] if single else target[0])
-            if not isinstance(loss, Tensor) or loss.ndim == 0 or len(loss) != output.shape[1]:
+            loss = self.function(
+                leaf_BO[:, 0] if n_outputs == 1 and not labels else leaf_BO,
+                target_BT[:, 0] if n_outputs == 1 or labels else target_BT,
+            )
+            if not isinstance(loss, Tensor) or loss.ndim == 0 or len(loss) != n_rows:
                 got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
                 raise ValueError(
-                    f"A callable loss must return one loss per sample, a tensor of shape ({output.shape[1]},). "
+                    f"A callable loss must return one loss per sample, a tensor of shape ({n_rows},). "
                     f"Got {got} instead. Torch's own losses do so with reduction='none'."
                 )
             loss = loss.reshape(len(loss), -1).mean(1)
             if not loss.requires_grad:
                 raise ValueError("The callable loss returned a tensor that does not depend on its first argument.")
-            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-        return loss.detach().unsqueeze(0), gradient
+            (gradient_BO,) = torch.autograd.grad(loss.sum(), leaf_BO)
+        return loss.detach().unsqueeze(0), gradient_BO.t().contiguous().unsqueeze(0)
 
 
 #: name: (loss for one label of several classes, loss for yes/no labels)

@@ -48,7 +48,7 @@ def test_epoch__then_every_row_comes_once_and_padding_weighs_nothing(kind, lengt
     for step, batch in enumerate(batches.epoch(generators(len(lengths)))):
         n_steps += 1
         present = [k for k, length in enumerate(lengths) if length > step * batch_size]
-        assert len(batch.weight_KB) == len(present) == len(batch.x_KBD) == len(batch.target)
+        assert len(batch.weight_K1B) == len(present) == len(batch.x_KBD) == len(batch.target_KTB)
         for k in present:
             n_real = min(batch_size, lengths[k] - step * batch_size)
             real = real_rows(batch, k)
@@ -56,11 +56,11 @@ def test_epoch__then_every_row_comes_once_and_padding_weighs_nothing(kind, lengt
             assert len(rows) == n_real
             seen[k].extend(rows.tolist())
             assert torch.equal(batch.codes_KBE[k, real, 0], rows.long())
-            target = batch.target[k, real].reshape(n_real, -1)
+            target = batch.target_KTB[k, :, real].t()
             assert torch.equal(target, 10 * rows[:, None].expand_as(target))
             weight = 1 + rows.double() if "weighted" in kind else torch.ones(n_real, dtype=torch.float64)
-            torch.testing.assert_close(batch.weight_KB[k, real], weight / n_real)
-            assert batch.weight_KB[k].count_nonzero() == n_real
+            torch.testing.assert_close(batch.weight_K1B[k, 0, real], weight / n_real)
+            assert batch.weight_K1B[k].count_nonzero() == n_real
     assert n_steps == -(-max(lengths) // batch_size)
     for k, sample in enumerate(samples):
         rows = sample.table.values[:, 0] if sample.rows is None else sample.rows.float()
@@ -99,7 +99,7 @@ def test_in_order__then_rows_stand_in_their_own_order_with_their_own_weight(kind
     for k, sample in enumerate(samples):
         own = [batch for batch in batches if len(batch.x_KBD) > k]
         rows = torch.cat([batch.x_KBD[k, real_rows(batch, k), 0] for batch in own])
-        weight = torch.cat([batch.weight_KB[k] for batch in own])
+        weight = torch.cat([batch.weight_K1B[k, 0] for batch in own])
         expected = sample.table.values[:, 0] if sample.rows is None else sample.rows.float()
         assert torch.equal(rows, expected)
         assert torch.equal(
@@ -113,7 +113,7 @@ def test_in_order__when_whole_shared_table__then_every_job_sees_it():
     samples = [Samples(table, torch.arange(5.0) * k) for k in range(3)]
     (batch,) = Batches(samples, 8, "cpu", torch.float32).in_order()
     assert torch.equal(batch.x_KBD[..., 0], torch.arange(5.0).expand(3, -1))
-    assert torch.equal(batch.target, torch.arange(5.0) * torch.arange(3.0)[:, None])
+    assert torch.equal(batch.target_KTB[:, 0], torch.arange(5.0) * torch.arange(3.0)[:, None])
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
@@ -121,10 +121,7 @@ def test_mean_losses__then_every_row_counts_once_by_its_weight(lengths):
     samples = make_samples(lengths)
     batches = Batches(samples, 8, "cpu", torch.float64)
     generators = [torch.Generator().manual_seed(k) for k in range(len(lengths))]
-    losses = torch.full((len(lengths), max(lengths)), 99.0, dtype=torch.float64)
-    for batch in batches.epoch(generators):
-        k, n_rows = batch.weight_KB.shape
-        losses[:k, batch.start : batch.start + n_rows] = batch.target
+    losses = [batch.target_KTB[:, 0] for batch in batches.epoch(generators)]
     expected = [(s.target * (1 if s.weight is None else s.weight)).sum().item() / len(s) for s in samples]
     assert batches.mean_losses(losses) == pytest.approx(expected)
 

@@ -25,7 +25,7 @@ def make_optimizer(kind, theta, **settings):
 
 def step(optimizer, kind, grad, number, rates=RATES):
     rate = torch.tensor(rates, dtype=grad.dtype).unsqueeze(1)
-    optimizer.step(grad, rate, rate * RULES[kind.name].rate_factors(np.array([number]))[0])
+    optimizer.step(grad, rate, rate * RULES[kind.name].rate_factors(number, 1)[0])
 
 
 def run(kind, theta, grads, **settings):

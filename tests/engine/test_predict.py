@@ -4,8 +4,11 @@ import scipy.sparse as sp
 import torch
 
 from skdl.data.table import DenseTable, SparseTable
-from skdl.engine.predict import CHUNK_ROWS, network_outputs
+from skdl.engine.predict import CHUNK_NUMBERS, network_outputs
 from skdl.nn.dense import DenseEnsemble, DenseModule
+
+#: Rows computed at a time by a network whose widest layer has 50 units.
+CHUNK_ROWS = CHUNK_NUMBERS // 50 // 4 * 4
 
 
 @pytest.fixture(scope="module")

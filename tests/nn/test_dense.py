@@ -91,7 +91,7 @@ def check_against_reference(network, n_models, **kinds):
         output, tape = stack.forward(inputs.x, inputs.codes, inputs.masks, inputs.rows)
         grad_output = torch.cos(torch.arange(output.numel(), dtype=output.dtype)).view_as(output)
         if inputs.rows is not None:
-            grad_output = grad_output * inputs.rows
+            grad_output = grad_output * inputs.rows.transpose(1, 2)
         stack.backward(grad_output, tape)
     for k in range(n_models):
         real = slice(None) if inputs.rows is None else inputs.rows[k, :, 0] > 0
@@ -99,8 +99,8 @@ def check_against_reference(network, n_models, **kinds):
         codes = None if inputs.codes is None else inputs.codes[k][real]
         masks = None if inputs.masks is None else [mask[k][real] for mask in inputs.masks]
         expected, statistics = reference(network, leaf, inputs.x[k][real], codes, masks)
-        (expected_grad,) = torch.autograd.grad(expected, leaf, grad_output[k][real])
-        torch.testing.assert_close(output[k][real], expected.detach(), rtol=1e-10, atol=1e-12)
+        (expected_grad,) = torch.autograd.grad(expected, leaf, grad_output[k].t()[real])
+        torch.testing.assert_close(output[k].t()[real], expected.detach(), rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(grad[k], expected_grad, rtol=1e-9, atol=1e-11)
         for name, value in statistics.items():
             torch.testing.assert_close(network.slots[name].view(theta)[k], value, rtol=1e-10, atol=1e-12)
@@ -178,7 +178,7 @@ def test_stack__when_differentiated_numerically__then_gradient_agrees(activation
 
     def outputs(theta):
         output = StackFunction.apply(theta, network, inputs)
-        return output if inputs.rows is None else output * inputs.rows
+        return output if inputs.rows is None else output * inputs.rows.transpose(1, 2)
 
     assert torch.autograd.gradcheck(outputs, theta, eps=1e-6, atol=1e-6, rtol=1e-4)
 
@@ -194,8 +194,9 @@ def test_stack__when_padding_is_garbage__then_nothing_changes(normalization):
         grad = torch.zeros_like(theta)
         stack = DenseStack(network, theta, grad)
         output, tape = stack.forward(x, inputs.codes, None, inputs.rows)
-        stack.backward(output * inputs.rows, tape)
-        outcomes.append((output * inputs.rows, grad, theta))
+        real = output * inputs.rows.transpose(1, 2)
+        stack.backward(real, tape)
+        outcomes.append((real, grad, theta))
     for one, other in zip(*outcomes, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
@@ -329,7 +330,7 @@ def test_module__when_made_of_a_row__then_predicts_as_the_stack(activation, norm
     output = DenseStack(network, theta).predict(inputs.x, inputs.codes)
     for k in range(n_models):
         module = DenseModule.from_row(network, theta[k], dropout=0.5)
-        torch.testing.assert_close(module(inputs.x[k], inputs.codes[k]).detach(), output[k])
+        torch.testing.assert_close(module(inputs.x[k], inputs.codes[k]).detach(), output[k].t())
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -372,7 +373,7 @@ def test_module__when_trained_by_autograd__then_steps_as_the_stack_does():
     stack.backward(output, tape)
     own = module(inputs.x[0])
     (own.square().sum() / 2).backward()
-    torch.testing.assert_close(own.detach(), output[0])
+    torch.testing.assert_close(own.detach(), output[0].t())
     # Statistics have moved in both; gradients go back through copies of the module's places.
     torch.testing.assert_close(module.to_row(network), theta[0])
     grads = copy.deepcopy(module)

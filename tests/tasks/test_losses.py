@@ -21,23 +21,28 @@ def per_model(values, dtype=torch.float64):
 
 
 def outputs(width, seed=0):
-    return 3 * torch.randn(K, B, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return 3 * torch.randn(K, width, B, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def labels():
-    return torch.randint(C, (K, B), generator=torch.Generator().manual_seed(1))
+    return torch.randint(C, (K, 1, B), generator=torch.Generator().manual_seed(1))
 
 
 def yes_or_no(width):
-    return torch.randint(2, (K, B, width), generator=torch.Generator().manual_seed(2)).double()
+    return torch.randint(2, (K, width, B), generator=torch.Generator().manual_seed(2)).double()
 
 
 def values(width, seed=3):
-    return torch.randn(K, B, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(K, width, B, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def counts(width):
-    return torch.randint(5, (K, B, width), generator=torch.Generator().manual_seed(4)).double()
+    return torch.randint(5, (K, width, B), generator=torch.Generator().manual_seed(4)).double()
+
+
+def rows_of(target):
+    """The target of one model as torch's losses take it: labels ``(B,)``, numbers ``(B, O)``."""
+    return target.t() if target.is_floating_point() else target[0]
 
 
 def cross_entropy(z, t, s=0.0):
@@ -145,14 +150,14 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_loss__when_three_models__then_value_and_gradient_equal_autograd_of_the_reference(case):
     output = outputs(case.width)
-    loss_KB, grad_KBO = case.loss(output.clone(), case.target, case.tensors)
+    loss_KB, grad_KOB = case.loss(output.clone(), case.target, case.tensors)
     assert loss_KB.shape == (K, B)
     for k in range(K):
         leaf = output[k].clone().requires_grad_()
-        expected = case.reference(leaf, case.target[k], *case.of_model(k))
+        expected = case.reference(leaf.t(), rows_of(case.target[k]), *case.of_model(k))
         (expected_grad,) = torch.autograd.grad(expected.sum(), leaf)
         torch.testing.assert_close(loss_KB[k], expected.detach())
-        torch.testing.assert_close(grad_KBO[k], expected_grad)
+        torch.testing.assert_close(grad_KOB[k], expected_grad)
 
 
 class LossFunction(torch.autograd.Function):
@@ -163,7 +168,7 @@ class LossFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):
-        return upstream.unsqueeze(-1) * ctx.gradient, None
+        return upstream.unsqueeze(1) * ctx.gradient, None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -222,17 +227,17 @@ def test_losses__when_averaged__then_equal_scikit_learn_metrics():
 
 def test_cross_entropies__when_averaged__then_equal_log_loss():
     z, t = outputs(C), labels()
-    expected = metrics.log_loss(t[0], softmax(z[0].numpy(), axis=1), labels=range(C))
+    expected = metrics.log_loss(t[0, 0], softmax(z[0].numpy(), axis=0).T, labels=range(C))
     assert mean_loss(losses.CrossEntropy(), z, t) == pytest.approx(expected)
     z, t = outputs(1), yes_or_no(1)
-    expected = metrics.log_loss(t[0, :, 0], expit(z[0, :, 0].numpy()), labels=[0, 1])
+    expected = metrics.log_loss(t[0, 0], expit(z[0, 0].numpy()), labels=[0, 1])
     assert mean_loss(losses.BinaryCrossEntropy(), z, t) == pytest.approx(expected)
 
 
 def test_poisson__when_compared_between_outputs__then_half_the_deviance():
     z, other, t = outputs(1) / 3, outputs(1, seed=9) / 3, counts(1)
     difference = mean_loss(losses.Poisson(), z, t) - mean_loss(losses.Poisson(), other, t)
-    deviances = [metrics.mean_poisson_deviance(t[0, :, 0], out[0, :, 0].exp().numpy()) for out in (z, other)]
+    deviances = [metrics.mean_poisson_deviance(t[0, 0], out[0, 0].exp().numpy()) for out in (z, other)]
     assert difference == pytest.approx((deviances[0] - deviances[1]) / 2)
 
 
@@ -252,7 +257,7 @@ def test_regression_loss__when_constant_is_predicted__then_statistic_is_best(los
     target = torch.from_numpy(y).view(1, 1, -1).expand(len(grid), -1, -1)
     output = torch.from_numpy(grid).view(-1, 1, 1).expand(-1, 1, len(y)).contiguous()
     tensors = {name: per_model([value] * len(grid)) for name, value in settings.items()}
-    best = grid[loss(output, target, tensors)[0][:, 0].argmin()]
+    best = grid[loss(output, target, tensors)[0].mean(1).argmin()]
     assert best == pytest.approx(statistic(y), abs=2e-3)
 
 
