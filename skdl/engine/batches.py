@@ -40,6 +40,8 @@ class Batch(NamedTuple):
 
 def padded(tensors: Sequence[Tensor], length: int) -> Tensor:
     """Stack tensors of different lengths, filled up with zeros."""
+    if len(tensors) == 1:
+        return tensors[0].unsqueeze(0)
     if all(len(tensor) == length for tensor in tensors):
         return torch.stack(list(tensors))
     stacked = tensors[0].new_zeros(len(tensors), length, *tensors[0].shape[1:])
@@ -90,9 +92,13 @@ class Batches:
         targets = padded([s.target if s.target.ndim == 2 else s.target.unsqueeze(1) for s in samples], self.n_rows)
         self.target_KTN = targets.transpose(1, 2).contiguous().to(device)
         self.share_KN = padded([self._shares(length, dtype) for length in self.lengths], self.n_rows).to(device)
-        # A share is one over the size of its batch; a mean over the epoch is over all rows of the job.
         n_rows_K1 = torch.tensor(self.lengths, dtype=dtype, device=device).unsqueeze(1)
-        self.epoch_factor_KN = torch.where(self.share_KN > 0, self.share_KN.reciprocal(), 0) / n_rows_K1
+        #: The share that a row has in the mean over its job, by its place in the epoch.
+        self.mean_KN = torch.where(self.share_KN > 0, n_rows_K1.reciprocal(), 0)
+        #: The same by its weight, in the last epoch's order.
+        self.weighted_mean_KN = self.mean_KN
+        self.shares = self._steps(self.share_KN)
+        self.is_row_KN1 = (self.share_KN > 0).to(dtype).unsqueeze(-1)
         weights = [torch.ones(len(s), dtype=dtype) if s.weight is None else s.weight.to(dtype) for s in samples]
         weighted = any(s.weight is not None for s in samples)
         self.weight_KN = padded(weights, self.n_rows).to(device) if weighted else None
@@ -132,19 +138,24 @@ class Batches:
         orders = [torch.randperm(n, generator=g) for n, g in zip(self.lengths, generators, strict=True)]
         order_KN = padded(orders, self.n_rows).to(self.device)
         target = self.target_KTN.gather(2, order_KN.unsqueeze(1).expand_as(self.target_KTN))
-        weight = self.share_KN
+        weights = self.shares
         if self.weight_KN is not None:
             # Padding keeps its weight of 0: a share beyond a job's length is 0.
-            weight = weight * self.weight_KN.gather(1, order_KN)
+            weight_KN = self.weight_KN.gather(1, order_KN)
+            weights = self._steps(self.share_KN * weight_KN)
+            self.weighted_mean_KN = self.mean_KN * weight_KN
         rows = order_KN if self.rows_KN is None else self.rows_KN.gather(1, order_KN)
-        self.epoch_weight_KN = weight
-        return self._batches(rows, target, weight)
+        return self._batches(rows, target, weights)
+
+    def _steps(self, weight_KN: Tensor) -> tuple[Tensor, ...]:
+        """Weights ``(K, 1, B)`` of the rows of each step."""
+        return weight_KN.unsqueeze(1).split(self.batch_size, 2)
 
     def mean_losses(self, losses: Sequence[Tensor]) -> list[float]:
         """Mean loss of each job, from the losses ``(k, B)`` of the rows of each of the last epoch's batches."""
         n_jobs = len(self.lengths)
         full = [F.pad(loss, (0, 0, 0, n_jobs - len(loss))) if len(loss) < n_jobs else loss for loss in losses]
-        return torch.cat(full, 1).mul_(self.epoch_weight_KN).mul_(self.epoch_factor_KN).sum(1).tolist()
+        return torch.cat(full, 1).mul_(self.weighted_mean_KN).sum(1).tolist()
 
     def in_order(self) -> Iterator[Batch]:
         """The batches in the samples' own order, each row of its own weight."""
@@ -154,12 +165,10 @@ class Batches:
         rows = self.rows_KN
         if rows is None and len(self.runs) == 1 and len(self.lengths) > 1:
             rows = torch.arange(self.n_rows, device=self.device).expand(len(self.lengths), -1)
-        return self._batches(rows, self.target_KTN, weight)
+        return self._batches(rows, self.target_KTN, self._steps(weight))
 
-    def _batches(self, rows_KN: Tensor | None, target_KTN: Tensor, weight_KN: Tensor) -> Iterator[Batch]:
+    def _batches(self, rows_KN: Tensor | None, target_KTN: Tensor, weights: Sequence[Tensor]) -> Iterator[Batch]:
         targets = target_KTN.split(self.batch_size, 2)
-        weights = weight_KN.unsqueeze(1).split(self.batch_size, 2)
-        is_row = (self.share_KN > 0).to(self.share_KN.dtype).unsqueeze(-1)
         step = 0
         while step < self.steps[0]:
             # Several batches of the same jobs are fetched at once.
@@ -177,7 +186,7 @@ class Batches:
                 start = step * self.batch_size
                 rows_KB1 = None
                 if self.lengths[k - 1] < min(start + self.batch_size, self.n_rows):
-                    rows_KB1 = is_row[:k, start : start + self.batch_size]
+                    rows_KB1 = self.is_row_KN1[:k, start : start + self.batch_size]
                 target_KTB, weight_K1B = targets[step], weights[step]
                 if k < len(self.lengths):
                     target_KTB, weight_K1B = target_KTB[:k], weight_K1B[:k]

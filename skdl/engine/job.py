@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -96,8 +96,7 @@ class State:
     n_steps: int = 0
 
 
-@dataclass(frozen=True)
-class EpochRecord:
+class EpochRecord(NamedTuple):
     """One row of a job's history."""
 
     epoch: int
@@ -182,7 +181,7 @@ class Result:
 
 def history_table(results: Sequence[Result]) -> NDArray[np.void]:
     """The history of a fit: one row an epoch, the mean of the jobs that were training, one named column a quantity."""
-    names = list(EpochRecord.__dataclass_fields__)
+    names = EpochRecord._fields
     columns = [(name, np.int64 if name == "epoch" else np.float64) for name in names]
     table = np.zeros(max(len(result.history) for result in results), dtype=columns)
     n_jobs = np.zeros(len(table))

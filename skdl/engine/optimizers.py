@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-
 #: The learning rates of K models, ``(K, 1)``, or that of a lone one.
 Rates = Tensor | float
 

@@ -90,12 +90,14 @@ class Stack:
         """The learning rates of each step of the next epoch, bare and with the rule's correction."""
         n_steps = self.batches.steps
         rule = RULES[self.plan.optimizer.name]
-        rates = np.zeros((2, n_steps[0], len(self.runs), 1))
-        for k, (run, n) in enumerate(zip(self.runs, n_steps, strict=True)):
-            bare = run.learning_rates(n)
-            rates[:, :n, k, 0] = bare, bare * rule.rate_factors(run.n_steps + 1, n)
+        bare = [run.learning_rates(n) for run, n in zip(self.runs, n_steps, strict=True)]
+        factors = [rule.rate_factors(run.n_steps + 1, n) for run, n in zip(self.runs, n_steps, strict=True)]
         if len(self.runs) == 1:
-            return zip(*rates[:, :, 0, 0].tolist(), strict=True)
+            return zip(bare[0].tolist(), (bare[0] * factors[0]).tolist(), strict=True)
+        rates = np.zeros((2, n_steps[0], len(self.runs), 1))
+        for k, n in enumerate(n_steps):
+            rates[0, :n, k, 0] = bare[k]
+            rates[1, :n, k, 0] = bare[k] * factors[k]
         of_steps = torch.tensor(rates, dtype=self.plan.dtype, device=self.plan.device).unbind(1)
         widths = (self.batches.width(step) for step in range(n_steps[0]))
         return ((bare[:k], corrected[:k]) for (bare, corrected), k in zip(of_steps, widths, strict=True))

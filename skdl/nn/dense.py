@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -160,7 +160,7 @@ class DenseViews:
         self.variances = [by_name[f"variance{i}"].unsqueeze(1) for i in hidden if f"variance{i}" in by_name]
 
 
-@dataclass
+@dataclass(slots=True)
 class LayerTape:
     """What the backward pass needs of one hidden layer."""
 
@@ -172,7 +172,7 @@ class LayerTape:
     mask: Tensor | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Tape:
     """What the backward pass needs of one forward pass."""
 
@@ -520,4 +520,4 @@ class DenseEnsemble(nn.Module):
 
     def outputs(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         """What :meth:`forward` gives, without a graph and past the hooks of layers."""
-        return torch.stack([member.outputs(x, codes) for member in self.members])
+        return torch.stack([cast(DenseModule, member).outputs(x, codes) for member in self.members])
