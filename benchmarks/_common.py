@@ -164,6 +164,14 @@ def interleaved(
     return times
 
 
+def status_bytes(field: str) -> int:
+    """A line of Linux's account of this process: VmRSS, or VmHWM for the highest VmRSS so far."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
 def ratio(times: Times, name: str, other: str) -> float:
     """Median over the repetitions of one method's time over another's in the same repetition."""
     return statistics.median(a / b for a, b in zip(times[name], times[other], strict=False))

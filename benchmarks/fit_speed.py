@@ -409,14 +409,6 @@ MEMORY_CASES: dict[str, tuple[Shape, dict[str, Any]]] = {
 }
 
 
-def status_bytes(field: str) -> int:
-    """A line of Linux's account of this process: VmRSS, or VmHWM for the highest VmRSS so far."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
-
-
 def peak_of_fit(case: str) -> tuple[int, int, int]:
     """Bytes of a fit at its peak, of the encoded table, and of the network; to be run in a process of its own."""
     shape, changes = MEMORY_CASES[case]
@@ -424,10 +416,10 @@ def peak_of_fit(case: str) -> tuple[int, int, int]:
     X = X.astype(np.float64)
     network = skdl_network(shape, **{"max_epochs": 2} | changes)
     network.fit(X[:600], y[:600])
-    before = status_bytes("VmRSS")
+    before = common.status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     network.fit(X, y)
-    peak = status_bytes("VmHWM") - before
+    peak = common.status_bytes("VmHWM") - before
     n_numbers = sum(parameter.numel() for parameter in network.network_.parameters())
     return peak, 4 * len(X) * network._encoder.n_outputs, 4 * n_numbers
 

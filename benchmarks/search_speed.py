@@ -60,7 +60,6 @@ import _common as common
 import numpy as np
 import torch
 from _common import Figure, Report, TextTable, Times
-from fit_speed import status_bytes
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, make_classification
 from sklearn.exceptions import ConvergenceWarning
@@ -351,7 +350,7 @@ def width_section(report: Report, quick: bool) -> None:
         (large_workload(), 1, (1, 2, 4, 8, 16)),
     ):
         jobs = jobs_of(work, epochs)
-        rule = stacking.widest_stack(jobs[0].plan)
+        rule = stacking.widest_stack(jobs[0].plan, len(jobs[0].train))
         costs = width_costs(jobs, sorted({*widths, rule}), 1 if quick else 3)
         report.table(width_table(work, costs, rule))
         best = min(costs, key=lambda width: statistics.median(costs[width]))
@@ -363,7 +362,7 @@ def width_section(report: Report, quick: bool) -> None:
 def width_costs(jobs: list[Job], widths: list[int], repetitions: int) -> dict[int, list[float]]:
     """Seconds that a training step of one model takes of one core, by the width of its stack."""
     costs: dict[int, list[float]] = {width: [] for width in widths}
-    with patch.object(stacking, "CACHE_BYTES", sys.maxsize):
+    with patch.multiple(stacking, CACHE_BYTES=sys.maxsize, LARGE_STEP=sys.maxsize):
         for _ in range(repetitions):
             for width in widths:
                 # A stack or more for every core.
@@ -396,10 +395,10 @@ def many_models(n_candidates: int, epochs: int) -> tuple[float, float]:
 
     with skdl.train_together():
         search(2)
-        before = status_bytes("VmRSS")
+        before = common.status_bytes("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
         taken = common.seconds(lambda: search(n_candidates))
-    return taken / (n_candidates * work.n_folds), (status_bytes("VmHWM") - before) / 1e6
+    return taken / (n_candidates * work.n_folds), (common.status_bytes("VmHWM") - before) / 1e6
 
 
 def many_section(report: Report, quick: bool) -> None:

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
+from skdl.data.table import Table
 from skdl.engine.job import Job, Result
 from skdl.engine.train import is_training, train
 
-Runner = Callable[[Sequence[Job]], list[Result]]
 
-_runners: list[Runner] = [train]
+class Route(NamedTuple):
+    """Where jobs are sent, and who knows of tables that other fits hold already."""
+
+    run: Callable[[Sequence[Job]], list[Result]]
+    share: Callable[[Table], Table]
+
+
+_routes: list[Route] = [Route(train, lambda table: table)]
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of the threads that others wait in.
+    os.register_at_fork(after_in_child=lambda: _routes.__setitem__(slice(1, None), []))
+
+
+def _route() -> Route:
+    # A fit that a scorer or a callback makes while it is asked during training cannot wait for that training.
+    return _routes[0] if is_training() else _routes[-1]
 
 
 def run(jobs: Sequence[Job]) -> list[Result]:
     """Train the jobs of one fit; results in their order."""
-    # A fit that a scorer or a callback makes while it is asked during training cannot wait for that training.
-    return train(jobs) if is_training() else _runners[-1](jobs)
+    return _route().run(jobs)
+
+
+def shared(table: Table) -> Table:
+    """The table, or one of equal content that another fit has brought already: then this one's memory is free."""
+    return _route().share(table)
 
 
 @contextmanager
-def routed_through(runner: Runner) -> Iterator[None]:
-    """Send the jobs of every fit of this process to another runner."""
-    _runners.append(runner)
+def routed_through(
+    runner: Callable[[Sequence[Job]], list[Result]], share: Callable[[Table], Table] = lambda table: table
+) -> Iterator[None]:
+    """Send the jobs and the tables of every fit of this process to another runner."""
+    route = Route(runner, share)
+    _routes.append(route)
     try:
         yield
     finally:
-        _runners.remove(runner)
+        _routes.remove(route)

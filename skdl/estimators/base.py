@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
-from skdl.engine.dispatch import run
+from skdl.engine.dispatch import run, shared
 from skdl.engine.folds import Fold, cross_folds, held_out_rows, random_folds
 from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history_table
 from skdl.engine.optimizers import RULES, OptimizerKind
@@ -155,11 +155,12 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         monitor: FitMonitor,
     ) -> list[Job]:
         """A job for each member: its rows to train on and to be validated on, and where it starts."""
-        table = self._encoder.transform(data.X)
+        table = shared(self._encoder.transform(data.X))
         training = [self._samples(table, data, fold.train) for fold in folds]
         validation: list[Samples | None] = [None] * len(folds)
         if held_out is not None:
-            validation = [self._samples(self._encoder.transform(held_out.X), held_out, held_out.rows)] * len(folds)
+            validation_table = shared(self._encoder.transform(held_out.X))
+            validation = [self._samples(validation_table, held_out, held_out.rows)] * len(folds)
         elif stops:
             validation = [self._samples(table, data, fold.held_out) for fold in folds]
         if validation[0] is not None and self.scoring is not None:

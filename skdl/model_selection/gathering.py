@@ -6,13 +6,16 @@ could still bring jobs waits, one of them trains all jobs and wakes the others w
 A thread is *live* from the moment its task is queued until it ends, except while it waits here, or waits for tasks
 of its own (a search inside a search). Threads that somebody else started, say for Optuna's trials, are known only by
 the jobs they bring: the gathering waits a moment for their like, and a little longer for those it has met before.
+And where nothing happens any more although some thread should be at work, it waits for what only a training can
+bring about, a lock that a waiting fit holds or the threads that it started itself: then those who wait are trained.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,19 +25,27 @@ from skdl.data.table import DenseTable, Table
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Result
 from skdl.engine.train import CancelledError, StackReport, train
+from skdl.model_selection.slots import LOOK_SECONDS, IdleClock, Slots
 
 #: Seconds without a new job before a gathering that threads of somebody else take part in is closed, and seconds
 #: that it waits for such threads as came before.
 FOREIGN_PAUSE, FOREIGN_PATIENCE = 0.02, 0.25
+#: Seconds that the end of the process waits for each task.
+END_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A task that has not begun: how to run it, how to tell whoever waits that it never will be, and whose it is."""
+    """A task that has not begun.
 
-    run: Callable[[], None]
+    How to run it, which gives what is to be called when its data is no longer needed; how to tell whoever waits that
+    it never will be run; whose it is; and in how many other tasks it lies.
+    """
+
+    run: Callable[[], Callable[[], None]]
     abandon: Callable[[], None]
     owner: object
+    depth: int
 
 
 @dataclass(eq=False)
@@ -43,6 +54,10 @@ class _Waiting:
 
     jobs: list[Job]
     thread: threading.Thread
+    #: Notified when there is something to do for it.
+    called: threading.Condition
+    #: Whose task the thread works on, if any.
+    owner: object = None
     results: list[Result] | None = None
     error: BaseException | None = None
 
@@ -71,36 +86,50 @@ class Gathering:
     def __init__(self, limits: Limits, on_stack: Callable[[StackReport], None]) -> None:
         self.limits = limits
         self.on_stack = on_stack
-        #: Guards all that follows, and wakes the threads that wait for any of it.
-        self._changed = threading.Condition()
+        #: The process that all this belongs to: a forked one has none of its threads.
+        self.pid = os.getpid()
+        #: Guards all that follows.
+        self._lock = threading.RLock()
         self._queue: deque[_Task] = deque()
-        self._tasks: set[threading.Thread] = set()
-        #: Tasks that hold data: running or waiting for results, but not for tasks of their own.
+        self._tasks: dict[threading.Thread, _Task] = {}
+        #: Tasks that run or wait for results, but not for tasks of their own.
         self._n_live = 0
+        #: Tasks that have begun and so hold data, by depth.
+        self._n_begun: Counter[int] = Counter()
         #: Tasks that may still bring a job before they wait.
         self._n_running = 0
         #: Threads that are handing out tasks.
         self._dispatching: list[threading.Thread] = []
+        #: Those who wait; the first one looks after the gathering and trains it when it is complete.
         self._waiting: list[_Waiting] = []
-        self._is_training = False
-        self._n_cancelled = 0
+        self._idle = IdleClock()
+        #: Those whose jobs are being trained, and whether that is to end.
+        self._trained: list[_Waiting] = []
+        self._is_cancelled = False
         self._foreign_threads: set[threading.Thread] = set()
         self._last_arrival = 0.0
         self._bytes_per_task = 0
         self._tables: dict[bytes, Table] = {}
-        #: The right to run: as many threads at a time as there are workers.
-        self._slots = threading.Semaphore(limits.n_workers)
+        self._slots = Slots(limits.n_workers)
 
     # --- tasks -----------------------------------------------------------------------------------------------------
 
-    def start_task(self, run: Callable[[], None], abandon: Callable[[], None], owner: object) -> None:
-        """Run a task in a thread of its own, as soon as there is room for its data."""
-        with self._changed:
-            self._queue.append(_Task(run, abandon, owner))
+    def start_task(
+        self, run: Callable[[], Callable[[], None]], abandon: Callable[[], None], owner: object, depth: int = 0
+    ) -> None:
+        """Run a task in a thread of its own, as soon as there is room for its data.
+
+        Raises
+        ------
+        RuntimeError
+            If no thread can be started and there is none whose end could be waited for.
+        """
+        with self._lock:
+            self._queue.append(_Task(run, abandon, owner, depth))
             self._start_queued()
 
     def _room(self) -> int:
-        """How many tasks may be live at once."""
+        """How many tasks of a depth may hold data at once."""
         if self._bytes_per_task == 0:
             # Nobody has shown yet how large a task is.
             return self.limits.n_workers
@@ -108,35 +137,70 @@ class Gathering:
         return max(min(by_memory, self.limits.max_models), self.limits.n_workers)
 
     def _start_queued(self) -> None:
-        while self._queue and self._n_live < self._room():
-            task = self._queue.popleft()
-            self._n_live += 1
-            self._n_running += 1
-            thread = threading.Thread(target=self._live, args=(task.run,), daemon=True, name="skdl-task")
-            self._tasks.add(thread)
-            thread.start()
+        room = self._room()
+        # A task that waits for tasks of its own goes on holding data until those are done: the inner ones go first.
+        for task in sorted(self._queue, key=lambda task: -task.depth):
+            if self._n_live < room and self._n_begun[task.depth] < room:
+                self._queue.remove(task)
+                thread = threading.Thread(target=self._live, args=(task,), daemon=True, name="skdl-task")
+                self._count(task, thread, +1)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # There are too many threads: the task begins when one has ended.
+                    self._count(task, thread, -1)
+                    self._queue.appendleft(task)
+                    if not self._tasks:
+                        self._queue.remove(task)
+                        raise
+                    return
 
-    def _live(self, task: Callable[[], None]) -> None:
+    def _count(self, task: _Task, thread: threading.Thread, change: int) -> None:
+        if change > 0:
+            self._tasks[thread] = task
+        else:
+            del self._tasks[thread]
+        self._n_running += change
+        self._hold(task, change)
+
+    def _hold(self, task: _Task, change: int) -> None:
+        self._n_begun[task.depth] += change
+        self._n_live += change
+
+    def _live(self, task: _Task) -> None:
         try:
-            with self._slots:
-                task()
+            try:
+                with self._slots:
+                    report = task.run()
+            finally:
+                self._make_room(task)
+            # Whoever is told may hand out further tasks: until then this one may still bring jobs.
+            report()
         finally:
-            with self._changed:
-                self._tasks.discard(threading.current_thread())
-                self._n_live -= 1
+            with self._lock:
+                del self._tasks[threading.current_thread()]
                 self._n_running -= 1
+                self._look()
+
+    def _make_room(self, task: _Task) -> None:
+        """A task holds no data any more: others may begin."""
+        try:
+            with self._lock:
+                self._hold(task, -1)
                 self._start_queued()
-                self._changed.notify_all()
+        except RuntimeError:
+            # Not one thread can be started any more, and nobody else is left to run the rest.
+            self.cancel()
 
     def begin_dispatch(self) -> None:
         """Close no gathering before this thread has handed out its tasks, or waits itself."""
-        with self._changed:
+        with self._lock:
             self._dispatching.append(threading.current_thread())
 
     def end_dispatch(self) -> None:
-        with self._changed:
+        with self._lock:
             self._dispatching.remove(threading.current_thread())
-            self._changed.notify_all()
+            self._look()
 
     @contextmanager
     def waiting_for_own_tasks(self) -> Iterator[None]:
@@ -153,35 +217,42 @@ class Gathering:
             self._slots.acquire()
 
     def _count_task(self, change: int) -> None:
-        with self._changed:
+        with self._lock:
             self._n_live += change
             self._n_running += change
             self._start_queued()
-            self._changed.notify_all()
+            self._look()
 
-    def drop_tasks(self, owner: object) -> None:
-        """Forget the tasks of an owner that have not begun."""
-        with self._changed:
-            self._queue = deque(task for task in self._queue if task.owner is not owner)
-
-    def cancel(self) -> None:
-        """Forget all tasks that have not begun, and end every wait with an error."""
-        with self._changed:
-            abandoned, self._queue = self._queue, deque()
-            self._n_cancelled += 1
-            if not self._is_training:
-                gathered, self._waiting = self._waiting, []
-                self._wake(gathered, error=CancelledError())
+    def cancel(self, owner: object = None) -> None:
+        """Forget the tasks of an owner, or of all, that have not begun, and end their waits with an error."""
+        with self._lock:
+            abandoned = [task for task in self._queue if owner in (None, task.owner)]
+            self._queue = deque(task for task in self._queue if task not in abandoned)
+            cancelled = [waiting for waiting in self._waiting if owner in (None, waiting.owner)]
+            self._waiting = [waiting for waiting in self._waiting if waiting not in cancelled]
+            self._wake(cancelled, error=CancelledError())
+            # A training that is of use to somebody else goes on.
+            self._is_cancelled = all(owner in (None, waiting.owner) for waiting in self._trained)
         # Searches inside other tasks may wait for tasks that were dropped.
         for task in abandoned:
             task.abandon()
+
+    def end(self) -> None:
+        """Forget everything, and wait for the tasks that are in the middle of something."""
+        if self.pid != os.getpid():
+            return
+        self.cancel()
+        for thread in list(self._tasks):
+            thread.join(END_SECONDS)
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Wait with the jobs of one fit until they are trained."""
-        waiting = _Waiting(self._prepared(jobs), threading.current_thread())
-        is_task = waiting.thread in self._tasks
+        thread = threading.current_thread()
+        is_task = thread in self._tasks
+        owner = self._tasks[thread].owner if is_task else None
+        waiting = _Waiting(self._on_device(jobs), thread, threading.Condition(self._lock), owner)
         if is_task:
             self._slots.release()
         try:
@@ -194,30 +265,23 @@ class Gathering:
         assert waiting.results is not None
         return waiting.results
 
-    def _prepared(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs on the gathering's device, with one copy of equal tables."""
-        table = self._shared(jobs[0].train.table)
-        device = None if self.limits.device is None else resolve_device(self.limits.device)
-        prepared = []
-        for job in jobs:
-            plan = job.plan if device is None else replace(job.plan, device=device)
-            samples = replace(job.train, table=table)
-            validation = job.validation
-            if validation is not None and validation.table is job.train.table:
-                validation = replace(validation, table=table)
-            prepared.append(replace(job, plan=plan, train=samples, validation=validation))
-        return prepared
+    def _on_device(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs on the gathering's device."""
+        if self.limits.device is None:
+            return list(jobs)
+        device = resolve_device(self.limits.device)
+        return [replace(job, plan=replace(job.plan, device=device)) for job in jobs]
 
-    def _shared(self, table: Table) -> Table:
+    def share(self, table: Table) -> Table:
         """The table, or one of equal content that another fit has brought already."""
         if not isinstance(table, DenseTable):
             return table
         digest = table.digest()
-        with self._changed:
+        with self._lock:
             return self._tables.setdefault(digest, table)
 
     def _wait(self, waiting: _Waiting) -> None:
-        with self._changed:
+        with self._lock:
             self._waiting.append(waiting)
             self._last_arrival = time.monotonic()
             self._bytes_per_task = max(self._bytes_per_task, task_bytes(waiting.jobs))
@@ -226,26 +290,37 @@ class Gathering:
             elif waiting.thread is not threading.main_thread():
                 self._foreign_threads.add(waiting.thread)
             self._start_queued()
-            self._changed.notify_all()
+            self._look()
             try:
                 while not waiting.is_done:
-                    if self._is_complete():
+                    if self._waiting[:1] != [waiting]:
+                        waiting.called.wait()
+                    elif self._is_complete():
                         self._train()
                     else:
-                        self._changed.wait(FOREIGN_PAUSE if self._has_foreign() else None)
+                        waiting.called.wait(FOREIGN_PAUSE if self._has_foreign() else LOOK_SECONDS)
             finally:
                 # Ctrl-C in the main thread breaks its wait off.
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)
+                    self._look()
+
+    def _look(self) -> None:
+        """Something has happened: have it seen to."""
+        self._idle.reset()
+        if self._waiting:
+            self._waiting[0].called.notify()
 
     def _has_foreign(self) -> bool:
         return any(waiting.thread in self._foreign_threads for waiting in self._waiting)
 
     def _is_complete(self) -> bool:
         """Whether no thread can bring another job before the waiting ones have their results."""
-        here = {waiting.thread for waiting in self._waiting}
-        if self._is_training or self._n_running > 0 or not here.issuperset(self._dispatching):
+        if self._trained:
             return False
+        here = {waiting.thread for waiting in self._waiting}
+        if self._n_running > 0 or not here.issuperset(self._dispatching):
+            return self._idle.is_idle()
         if not self._has_foreign():
             return True
         pause = time.monotonic() - self._last_arrival
@@ -255,9 +330,8 @@ class Gathering:
     def _train(self) -> None:
         """Train the jobs of all who wait, with the lock let go meanwhile, and wake them."""
         gathered, self._waiting = self._waiting, []
-        n_cancelled = self._n_cancelled
-        self._is_training = True
-        self._changed.release()
+        self._trained, self._is_cancelled = gathered, False
+        self._lock.release()
         results: list[Result] = []
         error: BaseException | None = None
         try:
@@ -267,15 +341,16 @@ class Gathering:
                 max_bytes=self.limits.max_bytes,
                 n_workers=self.limits.n_workers,
                 on_stack=self.on_stack,
-                is_cancelled=lambda: self._n_cancelled > n_cancelled,
+                is_cancelled=lambda: self._is_cancelled,
             )
         except BaseException as raised:
             error = raised
         finally:
-            self._changed.acquire()
-            self._is_training = False
+            self._lock.acquire()
+            self._trained = []
             self._tables.clear()
             self._wake(gathered, results, error)
+            self._look()
 
     def _wake(
         self, gathered: list[_Waiting], results: Sequence[Result] = (), error: BaseException | None = None
@@ -286,7 +361,7 @@ class Gathering:
             waiting.results = list(islice(remaining, len(waiting.jobs)))
             # It counts as running from now on, so that no gathering is closed before it has moved on.
             self._n_running += waiting.thread in self._tasks
-        self._changed.notify_all()
+            waiting.called.notify()
 
 
 def task_bytes(jobs: Sequence[Job]) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import numbers
+import os
 import re
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import joblib
+from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 from joblib.parallel import ParallelBackendBase
 
 from skdl.engine.dispatch import routed_through
@@ -62,10 +68,18 @@ class TogetherBackend(ParallelBackendBase):
     supports_retrieve_callback = True
     supports_timeout = True
 
-    def __init__(self, gathering: Gathering, nesting_level: int = 0, **kwargs: Any) -> None:
-        super().__init__(nesting_level=nesting_level, **kwargs)
+    def __init__(self, gathering: Gathering, outermost: TogetherBackend | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.gathering = gathering
+        #: The backend of the search that this one's search lies in, however deep.
+        self.outermost = outermost or self
         self._calls = threading.local()
+        self._filters: list[warnings.catch_warnings] = []
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **kwargs: Any) -> int:
+        if self.gathering.pid != os.getpid():
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        return super().configure(n_jobs, parallel, **kwargs)
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """As many tasks as a stack may hold, whatever the caller asks for."""
@@ -74,23 +88,26 @@ class TogetherBackend(ParallelBackendBase):
         return max(self.gathering.limits.max_models, 2)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[_Future], None] | None = None) -> None:
-        def run(function: Callable[[], Any] = func) -> None:
+        def run(function: Callable[[], Any] = func) -> Callable[[], None]:
             outcome = _Future(function)
-            if callback is not None:
-                callback(outcome)
+            return partial(callback, outcome) if callback is not None else lambda: None
 
         def never() -> None:
             raise CancelledError("An error elsewhere ended the search before this task had begun.")
 
-        self.gathering.start_task(run, partial(run, never), owner=self)
+        self.gathering.start_task(run, lambda: run(never)(), owner=self.outermost, depth=self.nesting_level)
 
     def retrieve_result_callback(self, out: _Future) -> Any:
         return out.get()
 
     def get_nested_backend(self) -> tuple[TogetherBackend, None]:
-        return TogetherBackend(self.gathering, self.nesting_level + 1), None
+        return TogetherBackend(self.gathering, self.outermost, nesting_level=self.nesting_level + 1), None
 
     def start_call(self) -> None:
+        if self.nesting_level == 0 and threading.current_thread() is threading.main_thread():
+            # Tasks set filters while others do: scikit-learn gives each those of the caller.
+            self._filters.append(warnings.catch_warnings())
+            self._filters[-1].__enter__()
         self.gathering.begin_dispatch()
         self._calls.is_dispatching = True
 
@@ -101,6 +118,8 @@ class TogetherBackend(ParallelBackendBase):
 
     def stop_call(self) -> None:
         self._end_dispatch()
+        if self._filters and threading.current_thread() is threading.main_thread():
+            self._filters.pop().__exit__(None, None, None)
 
     @contextmanager
     def retrieval_context(self) -> Iterator[None]:
@@ -110,10 +129,8 @@ class TogetherBackend(ParallelBackendBase):
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         # A search inside a search must not take the outer one's other tasks with it.
-        if self.nesting_level == 0:
-            self.gathering.cancel()
-        else:
-            self.gathering.drop_tasks(self)
+        if self.outermost is self:
+            self.gathering.cancel(self)
 
 
 class Report(list[StackReport]):
@@ -152,7 +169,20 @@ class TogetherRun:
         return f"TogetherRun\n{self.report_}"
 
 
-_active: list[tuple[Gathering, TogetherRun]] = []
+@dataclass
+class _Context:
+    """The outermost context and those that joined it, perhaps from other threads; it lasts until all have ended."""
+
+    gathering: Gathering
+    run: TogetherRun
+    route: ExitStack = field(default_factory=ExitStack)
+    n_inside: int = 0
+
+
+_lock = threading.Lock()
+_active: list[_Context] = []
+#: Those of contexts that have ended live on while one of their threads does.
+_gatherings: weakref.WeakSet[Gathering] = weakref.WeakSet()
 
 
 def train_together(
@@ -210,18 +240,45 @@ def train_together(
 
 @contextmanager
 def _together(limits: Limits) -> Iterator[TogetherRun]:
-    if _active:
-        gathering, run = _active[-1]
-        # Not the outermost: an error in here is not the end of what goes on around.
-        with joblib.parallel_config(backend=TogetherBackend(gathering, nesting_level=1)):
-            yield run
-        return
-    run = TogetherRun()
-    gathering = Gathering(limits, run.report_.append)
-    _active.append((gathering, run))
+    with _lock:
+        if not _active:
+            run = TogetherRun()
+            gathering = Gathering(limits, run.report_.append)
+            _gatherings.add(gathering)
+            context = _Context(gathering, run)
+            context.route.enter_context(routed_through(gathering.run, gathering.share))
+            _active.append(context)
+        context = _active[-1]
+        context.n_inside += 1
     try:
-        with routed_through(gathering.run), joblib.parallel_config(backend=TogetherBackend(gathering)):
-            yield run
-    finally:
-        _active.remove((gathering, run))
-        gathering.cancel()
+        with joblib.parallel_config(backend=TogetherBackend(context.gathering)):
+            yield context.run
+    except BaseException:
+        if _left(context):
+            context.gathering.cancel()
+        raise
+    # Threads that outlive the context go on with what they have begun.
+    _left(context)
+
+
+def _left(context: _Context) -> bool:
+    """Note that one is out of the context. Returns whether it was the last."""
+    with _lock:
+        context.n_inside -= 1
+        if context.n_inside > 0:
+            return False
+        _active.remove(context)
+        context.route.close()
+        return True
+
+
+def _end_all() -> None:
+    """At the end of the process: a thread that is inside torch when the interpreter goes takes it down."""
+    for gathering in list(_gatherings):
+        gathering.end()
+
+
+atexit.register(_end_all)
+if hasattr(os, "register_at_fork"):
+    # A forked process has the lists but none of the threads.
+    os.register_at_fork(after_in_child=_active.clear)

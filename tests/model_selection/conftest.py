@@ -70,13 +70,13 @@ def pytest_runtest_call():
 def _nothing_is_left():
     """Every test leaves no runner and no thread."""
     yield
-    runners, active = list(dispatch._runners), list(together._active)
-    dispatch._runners[:] = [train]
+    routes, active = list(dispatch._routes), list(together._active)
+    dispatch._routes[1:] = []
     together._active.clear()
     ended = _wait_until(lambda: not _task_threads(), 5)
     for thread in _task_threads():
         thread.name = "left over"
-    assert runners == [train]
+    assert [route.run for route in routes] == [train]
     assert active == []
     assert ended, "threads are left over"
 

@@ -363,7 +363,6 @@ def test_error__when_the_iterable_of_tasks_fails__then_it_is_raised_and_the_cont
         assert_array_equal(cross_val_score(net(), *data, cv=3), expected)
 
 
-@pytest.mark.xfail(strict=False, reason="a thread that cannot be started leaves the gathering waiting for it")
 def test_error__when_no_thread_can_be_started__then_it_is_raised_and_the_context_goes_on(monkeypatch, net, data):
     start = threading.Thread.start
     n_tasks = []
@@ -441,7 +440,6 @@ class Quiet(skdl.MLPClassifier):
         return self
 
 
-@pytest.mark.xfail(strict=False, reason="catch_warnings is not safe in threads before Python 3.14")
 def test_context__when_tasks_set_warning_filters__then_the_callers_come_back(net, data):
     """``catch_warnings`` is not meant for threads: they give the filters back in another order than they took them."""
     estimator = Quiet(**net().get_params())

@@ -136,7 +136,6 @@ def test_tables__when_equal_in_every_candidate__then_jobs_share_one_a_fold(net, 
         assert len({id(job.train.table) for job in jobs}) <= 5
 
 
-@pytest.mark.xfail(strict=False, reason="each waiting fit still holds the copy of the table that it encoded")
 def test_tables__when_equal_in_every_candidate__then_no_other_copy_is_alive_while_training(net, data, rounds):
     # 24 candidates of a table of 200 MB must not hold 24 encoded copies while they wait.
     seen, spy = rounds
@@ -225,7 +224,6 @@ class CountsTasks(ClassifierMixin, BaseEstimator):
         return self.search_.predict(X)
 
 
-@pytest.mark.xfail(strict=False, reason="outer tasks that wait for inner ones are not counted against max_memory")
 def test_limits__when_searches_are_nested__then_inner_tasks_go_first(net, data):
     """Outer tasks that wait for inner ones hold their data too: they must not all begin before an inner one ends."""
     CountsTasks.most = 0
