@@ -266,15 +266,17 @@ class TableEncoder:
         if sp.issparse(X):
             return self._fit_sparse(X[rows])
         self.is_sparse = False
+        # All rows, which come in order, need no copy.
+        chosen: Any = slice(None) if len(rows) == X.shape[0] else rows
         if not is_frame(X):
-            self._fit_numbers(lambda j: X[rows, j], X.shape[1], y, weight, classification)
+            self._fit_numbers(lambda j: X[:, j][chosen], X.shape[1], y, weight, classification)
             self.n_outputs = self._n_numbers
             return self
         columns = frame_columns(X)
         self.layout = _Layout.of(columns)
         numbers = self._numbers(columns)
-        self._fit_numbers(lambda j: numbers[j][rows], len(numbers), y, weight, classification)
-        self.categorical = [CategoricalEncoder().fit(values[rows]) for values in self._categories(columns)]
+        self._fit_numbers(lambda j: numbers[j][chosen], len(numbers), y, weight, classification)
+        self.categorical = [CategoricalEncoder().fit(values[chosen]) for values in self._categories(columns)]
         self.embeddings = tuple(
             (len(c.levels) + 1, embedding_width(len(c.levels))) for c in self.categorical if c.is_embedded
         )

@@ -43,13 +43,6 @@ class Rule(ABC):
     def direction(self, grad_KP: Tensor) -> Tensor:
         """The direction of descent, to be scaled by the learning rate."""
 
-    def step(self, theta_KP: Tensor, grad_KP: Tensor, rates: Rates) -> None:
-        """Move the parameters."""
-        if isinstance(rates, float):
-            theta_KP.add_(self.direction(grad_KP), alpha=rates)
-        else:
-            theta_KP.addcmul_(self.direction(grad_KP), rates)
-
     def curvature(self) -> Tensor | None:
         """What the rule divided gradients by, where it did: the proximal step needs it too."""
         return None
@@ -73,27 +66,18 @@ class Adam(Rule):
         self.late = torch.tensor(1e9, device=self.mean.device)
 
     def direction(self, grad_KP: Tensor) -> Tensor:
-        # From zero with a learning rate of 1: what is reached is the bare direction.
         direction = self.zeros.zero_()
-        self._move(direction, grad_KP, 1.0)
-        return direction
-
-    def step(self, theta_KP: Tensor, grad_KP: Tensor, rates: Rates) -> None:
-        if isinstance(rates, float):
-            self._move(theta_KP, grad_KP, rates)
-        else:
-            super().step(theta_KP, grad_KP, rates)
-
-    def _move(self, theta_KP: Tensor, grad_KP: Tensor, rate: float) -> None:
-        """The kernel behind ``torch.optim.Adam(fused=True)``, which knows one learning rate only."""
+        # The kernel behind torch.optim.Adam(fused=True), applied to a parameter of zeros: it leaves the bare
+        # direction there, which each model then scales by its own learning rate. A lone model does so as well, or
+        # it would round otherwise than in company.
         torch._fused_adam_(
-            [theta_KP],
+            [direction],
             [grad_KP],
             [self.mean],
             [self.square],
             [],
             [self.late],
-            lr=rate,
+            lr=1.0,
             beta1=self.BETA1,
             beta2=self.BETA2,
             weight_decay=0.0,
@@ -101,6 +85,7 @@ class Adam(Rule):
             amsgrad=False,
             maximize=False,
         )
+        return direction
 
     def curvature(self) -> Tensor:
         return self.square.sqrt().add_(self.EPSILON)
@@ -205,7 +190,11 @@ class StackedOptimizer:
             grad_KP.mul_((self.gradient_clip / norm.clamp(min=1e-12)).clamp(max=1))
         if self.weight_decay is not None:
             self.weights.mul_(1 - learning_rates * self.weight_decay)
-        self.rule.step(self.theta_KP, grad_KP, rates)
+        direction = self.rule.direction(grad_KP)
+        if isinstance(rates, float):
+            self.theta_KP.add_(direction, alpha=rates)
+        else:
+            self.theta_KP.addcmul_(direction, rates)
         if self.l1 is not None:
             self._shrink(rates * self.l1)
 

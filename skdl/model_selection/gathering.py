@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -109,7 +109,9 @@ class Gathering:
         self._foreign_threads: set[threading.Thread] = set()
         self._last_arrival = 0.0
         self._bytes_per_task = 0
-        self._tables: dict[bytes, Table] = {}
+        #: The tables that fits have brought since the last training, by a sample of their numbers.
+        self._tables: defaultdict[Hashable, list[DenseTable]] = defaultdict(list)
+        self._comparing = threading.Lock()
         self._slots = Slots(limits.n_workers)
 
     # --- tasks -----------------------------------------------------------------------------------------------------
@@ -276,9 +278,13 @@ class Gathering:
         """The table, or one of equal content that another fit has brought already."""
         if not isinstance(table, DenseTable):
             return table
-        digest = table.digest()
-        with self._lock:
-            return self._tables.setdefault(digest, table)
+        # To compare large tables takes a while: that is no reason for others to wait.
+        with self._comparing:
+            alike = self._tables[table.sample()]
+            known = next((other for other in alike if table.equals(other)), None)
+            if known is None:
+                alike.append(table)
+            return table if known is None else known
 
     def _wait(self, waiting: _Waiting) -> None:
         with self._lock:

@@ -376,6 +376,13 @@ class DenseStack:
             start += width
 
 
+class Linear(nn.Linear):
+    """A layer whose weights are put in: to draw some that nobody uses takes as long as a training step."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class DenseModule(nn.Module):
     """One trained dense network as a plain torch module.
 
@@ -388,7 +395,7 @@ class DenseModule(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(*shape, device="meta") for shape in network.embeddings)
         layers: list[nn.Module] = []
         for n_in, n_out in zip(network.widths[:-2], network.hidden, strict=True):
-            layers.append(nn.Linear(n_in, n_out, device="meta"))
+            layers.append(Linear(n_in, n_out, device="meta"))
             if network.normalization == "batch":
                 layers.append(nn.BatchNorm1d(n_out, eps=NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM))
             elif network.normalization == "layer":
@@ -396,7 +403,7 @@ class DenseModule(nn.Module):
             layers.append(network.activation.module())
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
-        layers.append(nn.Linear(network.widths[-2], network.n_outputs, device="meta"))
+        layers.append(Linear(network.widths[-2], network.n_outputs, device="meta"))
         self.layers = nn.Sequential(*layers)
         self.n_weights = network.n_weights
         self.widest = max(network.widths[1:])

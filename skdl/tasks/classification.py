@@ -30,13 +30,16 @@ class ClassificationTask:
 
     def fit(self, y: NDArray, classes: ArrayLike | None = None) -> ClassificationTask:
         """Learn the classes. ``classes`` names them where ``y`` may not hold them all."""
-        if type_of_target(y).startswith("continuous"):
+        kind = type_of_target(y)
+        if kind.startswith("continuous"):
             raise ValueError(
-                f"Unknown label type: {type_of_target(y)}. Classification takes labels; for numbers use MLPRegressor, "
+                f"Unknown label type: {kind}. Classification takes labels; for numbers use MLPRegressor, "
                 "or MLPEstimator(task='regression')."
             )
-        check_classification_targets(y)
-        self.is_multilabel = type_of_target(y).startswith("multilabel")
+        if kind not in ("binary", "multiclass", "multilabel-indicator"):
+            # It says what is wrong.
+            check_classification_targets(y)
+        self.is_multilabel = kind.startswith("multilabel")
         if y.ndim > 1 and not self.is_multilabel:
             raise ValueError(
                 "y has several columns of several classes each, which one network cannot predict. Fit a classifier for "

@@ -187,22 +187,25 @@ def test_tables__when_contents_differ__then_not_mixed_up(assert_equal_runs, net,
         (torch.zeros(3, 2), torch.zeros(3, 2), True),
         (torch.zeros(3, 2), torch.zeros(2, 3), False),
         (torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.float64), False),
-        (torch.zeros(3, 2), -torch.zeros(3, 2), False),
+        (torch.zeros(3, 2), torch.eye(3)[:, :2], False),
         (torch.arange(6.0).view(3, 2), torch.arange(6.0).view(2, 3).T.contiguous(), False),
         (torch.arange(6.0).view(2, 3).T, torch.arange(6.0).view(2, 3).T.contiguous(), True),
         (torch.empty(3, 0), torch.empty(3, 0), True),
     ],
 )
-def test_digest__then_equal_where_tables_are(one, other, are_equal):
-    assert (DenseTable(one).digest() == DenseTable(other).digest()) == are_equal
+def test_equals__then_as_shape_type_and_numbers_are(one, other, are_equal):
+    one, other = DenseTable(one), DenseTable(other)
+
+    assert (one.sample() == other.sample() and one.equals(other)) == are_equal
 
 
-def test_digest__when_levels_differ__then_so_does_it():
+def test_equals__when_levels_differ__then_not():
     values = torch.zeros(2, 1)
 
     one, other = DenseTable(values, torch.tensor([[0], [1]])), DenseTable(values, torch.tensor([[1], [0]]))
 
-    assert one.digest() != other.digest() != DenseTable(values).digest()
+    assert one.equals(DenseTable(values, torch.tensor([[0], [1]])))
+    assert not one.equals(other) and not one.equals(DenseTable(values)) and not DenseTable(values).equals(one)
 
 
 class CountsTasks(ClassifierMixin, BaseEstimator):
