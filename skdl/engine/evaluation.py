@@ -24,10 +24,14 @@ EVALUATION_ROWS = 1024
 
 @dataclass
 class Validation:
-    """What an epoch's parameters are worth on the validation rows; a larger score is better."""
+    """What an epoch's parameters are worth on the validation rows; a larger score is better.
+
+    ``outputs`` are those of the rows, ``(O, n)``, in parts.
+    """
 
     loss: float
     score: float
+    outputs: list[Tensor]
 
 
 def loss_settings(jobs: Sequence[Job]) -> LossSettings:
@@ -47,6 +51,11 @@ def loss_settings(jobs: Sequence[Job]) -> LossSettings:
 def row_of(theta_KP: Tensor, k: int) -> Tensor:
     """A copy of one network's parameters, on the CPU."""
     return theta_KP[k].cpu().clone()
+
+
+def joined(outputs: Sequence[Tensor], n_rows: int) -> Tensor:
+    """Outputs ``(n, O)`` on the CPU from parts ``(O, n)``, the last of which may have padding behind."""
+    return torch.cat(list(outputs), 1)[:, :n_rows].t().cpu()
 
 
 class Evaluation:
@@ -71,7 +80,6 @@ class Evaluation:
         theta_KP = theta_KP[self.order]
         n_jobs = len(self.jobs)
         loss_K, weight_K = (torch.zeros(n_jobs, dtype=theta_KP.dtype, device=theta_KP.device) for _ in range(2))
-        wanted = [k for k, job in enumerate(self.jobs) if job.monitor.scores]
         outputs = []
         for batch in self.batches.in_order():
             k = len(batch.x_KBD)
@@ -82,17 +90,16 @@ class Evaluation:
             weight_KB = batch.weight_K1B[:, 0]
             loss_K[:k] += (loss_KB * weight_KB).sum(1)
             weight_K[:k] += weight_KB.sum(1)
-            if wanted:
-                outputs.append(output.transpose(1, 2).cpu())
+            outputs.append(output)
         validations: list[Validation | None] = [None] * self.n_models
         losses = (loss_K / weight_K).tolist()
         for k, (place, job, loss) in enumerate(zip(self.order, self.jobs, losses, strict=True)):
             score = -loss
+            own = [output[k] for output in outputs if len(output) > k]
             if job.monitor.scores and math.isfinite(loss):
-                rows = torch.cat([output[k] for output in outputs if len(output) > k])
-                outputs_of_job = rows[: self.batches.lengths[k]].numpy()
-                score = job.monitor.score(job, outputs_of_job, partial(row_of, theta_KP, k))
-            validations[place] = Validation(loss, score)
+                rows = joined(own, self.batches.lengths[k]).numpy()
+                score = job.monitor.score(job, rows, partial(row_of, theta_KP, k))
+            validations[place] = Validation(loss, score, own)
         return validations
 
 

@@ -164,7 +164,8 @@ class Job:
 class Result:
     """A trained network.
 
-    ``best_epoch`` counts from 1 and is the epoch whose parameters ``state`` holds.
+    ``best_epoch`` counts from 1 and is the epoch whose parameters ``state`` holds. ``validation_outputs`` ``(n, O)``
+    are those of the same parameters for the validation rows, if there are any.
     """
 
     state: State
@@ -172,6 +173,7 @@ class Result:
     reason: StopReason
     best_epoch: int
     error: Exception | None = None
+    validation_outputs: Tensor | None = None
 
     @classmethod
     def failed(cls, error: Exception) -> Result:

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skdl.engine.device import Streams
-from skdl.engine.evaluation import Validation
+from skdl.engine.evaluation import Validation, joined
 from skdl.engine.job import EpochRecord, Job, Result, State, StopReason
 from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import PlateauRule
@@ -28,6 +29,8 @@ class Run:
         self.moments = start.moments or [torch.zeros_like(self.theta_P) for _ in range(n_moments)]
         #: The parameters to return if training ended now: of the best epoch, or of the last finite one.
         self.kept_P = self.theta_P.clone()
+        #: Their outputs for the validation rows, in parts.
+        self.kept_outputs: list[Tensor] = []
         self.best_epoch = 0
         self.best_score = -math.inf
         self.score_to_beat = -math.inf
@@ -91,7 +94,10 @@ class Run:
         if self.reason == "diverged":
             # The optimiser's memory is of the steps that went wrong.
             state = State(state.theta_P)
-        return Result(state, self.history, self.reason, self.best_epoch, self.error)
+        outputs = None
+        if self.kept_outputs and self.job.validation is not None:
+            outputs = joined(self.kept_outputs, len(self.job.validation))
+        return Result(state, self.history, self.reason, self.best_epoch, self.error, outputs)
 
     @property
     def n_steps(self) -> int:

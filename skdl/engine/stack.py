@@ -112,6 +112,9 @@ class Stack:
             run.record(loss, validation, is_finite, seconds)
             for run, loss, validation, is_finite in zip(self.runs, losses, validations, finite, strict=True)
         ]
+        for run, validation, is_kept in zip(self.runs, validations, keep, strict=True):
+            if validation is not None and is_kept:
+                run.kept_outputs = validation.outputs
         if all(keep):
             self.kept_KP.copy_(self.theta_KP)
         elif any(keep):

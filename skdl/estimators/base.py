@@ -141,7 +141,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         context.call_on_fit_task_begin(estimator=self, **shown)
         if hasattr(self, "_skl_callbacks"):
             monitor.call_back(context, shown)
-        self._run(jobs)
+        results = self._run(jobs)
+        self._note_held_out(data, [fold.held_out for fold in folds] if held_out is None else [], results)
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
 
@@ -366,9 +367,9 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
         return states
 
-    def _run(self, jobs: list[Job], keeps_moments: bool = False) -> None:
-        """Train and take the results on."""
-        results = run(jobs)
+    def _run(self, jobs: list[Job], keeps_moments: bool = False) -> list[Result]:
+        """Train and take the results on; gives those of all jobs."""
+        all_results = results = run(jobs)
         for result in results:
             if result.error is not None:
                 raise result.error
@@ -395,6 +396,24 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self.validation_scores_ = scores if is_validated else None
         self.best_validation_score_ = np.nanmax(scores).item() if is_validated else None
         self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
+        self.out_of_fold_: Any = None
+        return all_results
+
+    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+        """Keep what the networks say of rows that they did not train on, the mean where several held a row out."""
+        parts = [
+            (rows, self._task.values(result.validation_outputs.numpy().astype(np.float64)))
+            for rows, result in zip(held_out, results, strict=False)
+            if result.validation_outputs is not None
+        ]
+        if parts:
+            sums = np.zeros((len(data.y), *parts[0][1].shape[1:]))
+            counts = np.zeros(len(data.y))
+            for rows, values in parts:
+                sums[rows] += values
+                counts[rows] += 1
+            with np.errstate(invalid="ignore"):
+                self.out_of_fold_ = sums / counts.reshape(-1, *[1] * (sums.ndim - 1))
 
     def _report(self, results: list[Result]) -> None:
         """Say what went otherwise than planned."""
@@ -427,9 +446,13 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         known = self.__dict__.get("_known_outputs")
         if known is not None and X is known[0]:
             return known[1].astype(np.float64)
-        table = self._encoder.transform(self._check_X(X, reset=False))
-        outputs = network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
+        outputs = self._network_outputs(X)
         return outputs if outputs.ndim == 2 else self._task.combine(outputs)
+
+    def _network_outputs(self, X: Any) -> NDArray[np.float64]:
+        """Outputs ``(n, O)`` of a lone network, ``(M, n, O)`` of several."""
+        table = self._encoder.transform(self._check_X(X, reset=False))
+        return network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
 
     def predict(self, X: Any) -> NDArray:
         """Predict labels or values.
@@ -446,6 +469,73 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         """
         outputs = self._outputs(X)
         return self._task.decode(outputs)
+
+
+#: Training rows from which the networks' disagreement on known rows is learned.
+SPREAD_ROWS = 1000
+
+
+class SpreadMixin:
+    """How sure regressors are, from what their networks say of rows they did not train on and where they disagree."""
+
+    _task: Any
+    _outputs: Callable[[Any], NDArray[np.float64]]
+    _network_outputs: Callable[[Any], NDArray[np.float64]]
+    out_of_fold_: Any
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict values.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Samples.
+        return_std : bool, default=False
+            Whether to give the standard deviation of each prediction's error as well.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Values in the units of y as float64.
+        std : ndarray like y
+            If ``return_std``: the root of the variance among the networks at that sample plus the part of the
+            variance of held-out errors that such disagreement does not explain. In the units of y.
+
+        Raises
+        ------
+        ValueError
+            If ``return_std`` and there were neither held-out rows nor several networks.
+        """
+        outputs = self._outputs(X)
+        if not return_std:
+            return self._task.decode(outputs)
+        if not isinstance(self._task, RegressionTask):
+            raise ValueError("return_std=True is for regression. predict_proba says how sure a classifier is.")
+        if self._unexplained is None and self._network_outputs(X).ndim == 2:
+            raise ValueError(
+                "return_std=True needs several networks or rows that were held out: "
+                "fit with n_members of at least 2, or with early_stopping=True."
+            )
+        unexplained = 0.0 if self._unexplained is None else self._unexplained
+        return self._task.decode(outputs), np.sqrt(self._spread(X) + unexplained)
+
+    def _spread(self, X: Any) -> NDArray[np.float64]:
+        """Variance among the networks' predictions, in the units of y."""
+        outputs = self._network_outputs(X)
+        if outputs.ndim == 2:
+            return np.zeros_like(self._task.decode(outputs))
+        return np.var([self._task.decode(output) for output in outputs], axis=0, ddof=1)
+
+    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+        super()._note_held_out(data, held_out, results)  # type: ignore[misc]
+        self._unexplained: NDArray[np.float64] | None = None
+        if self.out_of_fold_ is None or not isinstance(self._task, RegressionTask):
+            return
+        known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
+        error = (data.y[known] - self.out_of_fold_[known]) ** 2
+        sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
+        explained = np.mean(self._spread(_safe_indexing(data.X, sample)), axis=0)
+        self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
 
 
 class ProbabilityMixin:

@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from skdl.data.tabular import SCALINGS, TableEncoder
-from skdl.estimators.base import NetworkEstimator, ProbabilityMixin
+from skdl.estimators.base import NetworkEstimator, ProbabilityMixin, SpreadMixin
 from skdl.estimators.parameters import TRAINING_DOC, TrainingParameters, documented
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
@@ -92,6 +92,9 @@ validation_scores_ : list of float or None
     Validation score of each epoch: the negative loss, or ``scoring``. None without validation rows.
 best_validation_score_ : float or None
     The largest of them.
+out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
+    Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
+    that no network held out. None without early stopping or with ``X_val``.
 history_ : structured ndarray
     One row an epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
     ``pandas.DataFrame(history_)`` makes a frame of it.
@@ -284,7 +287,7 @@ class MLPClassifier(ClassifierMixin, ProbabilityMixin, TableNetworkEstimator):
     loss=REGRESSION_LOSS_DOC, quantile=QUANTILE_DOC, network=NETWORK_DOC, training=TRAINING_DOC, fitted=FITTED_DOC
 )
 @dataclass(kw_only=True, eq=False, repr=False)
-class MLPRegressor(RegressorMixin, TableNetworkEstimator):
+class MLPRegressor(RegressorMixin, SpreadMixin, TableNetworkEstimator):
     """Multilayer perceptron for regression on tables.
 
     One or several targets, standardised for training and given back in their own units; numeric, boolean,
@@ -362,7 +365,7 @@ def _classifies(estimator: MLPEstimator) -> bool:
     fitted=FITTED_DOC,
 )
 @dataclass(kw_only=True, eq=False, repr=False)
-class MLPEstimator(ProbabilityMixin, TableNetworkEstimator):
+class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
     """Multilayer perceptron for tables, with the task as a parameter.
 
     Parameters

@@ -109,6 +109,9 @@ class ClassificationTask:
         p /= p.sum(axis=0)
         return np.ascontiguousarray(p.T)
 
+    #: What a row's outputs stand for.
+    values = probabilities
+
     def log_probabilities(self, output: NDArray) -> NDArray[np.float64]:
         """Logarithms of :meth:`probabilities`, exact where those round to 0."""
         if self.is_multilabel:

@@ -85,3 +85,6 @@ class RegressionTask:
             values = np.exp(output) * self.scale if self.has_log_link else output * self.scale + self.location
         values = np.clip(values, -np.finfo(float).max, np.finfo(float).max)
         return values[:, 0] if self.is_single else values
+
+    #: What a row's outputs stand for.
+    values = decode

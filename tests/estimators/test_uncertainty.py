@@ -1,0 +1,129 @@
+"""Out-of-fold predictions, and the standard deviations that come of them and of the members' disagreement."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_classification, make_friedman1
+
+from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+
+SMALL = {"hidden_layer_sizes": (16,), "max_epochs": 40, "learning_rate": 0.01, "numeric_embedding": None, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def valued():
+    return make_friedman1(400, noise=1.0, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return make_classification(150, 6, n_informative=4, n_classes=3, class_sep=2.0, random_state=0)
+
+
+@pytest.mark.parametrize("n_members", [2, 5])
+def test_cross_fitted_members_predict_every_row_once(labelled, n_members):
+    X, y = labelled
+    model = MLPClassifier(**SMALL, early_stopping=True, n_members=n_members).fit(X, y)
+    assert model.out_of_fold_.shape == (150, 3)
+    assert_allclose(model.out_of_fold_.sum(axis=1), 1)
+    # Each row's prediction is that of exactly one member, and of the one that did not train on it.
+    of_members = np.stack([_predicted_by(model, member, X) for member in range(n_members)])
+    matches = np.isclose(of_members, model.out_of_fold_, atol=1e-6).all(axis=2)
+    assert matches.any(axis=0).all()
+    accuracy = np.mean(model.out_of_fold_.argmax(axis=1) == y)
+    assert 0.5 < accuracy <= model.score(X, y)
+
+
+def _predicted_by(model, member, X):
+    outputs = model._network_outputs(X)[member]
+    return model._task.probabilities(outputs)
+
+
+def test_regressors_predict_held_out_rows_in_the_units_of_y(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, n_members=4).fit(X, 1000 * y + 5)
+    assert model.out_of_fold_.shape == (400,)
+    assert np.corrcoef(model.out_of_fold_, y)[0, 1] > 0.8
+
+
+def test_a_lone_network_leaves_the_rows_it_trained_on_empty(valued):
+    model = MLPRegressor(**SMALL, n_members=1, early_stopping=True, validation_fraction=0.2).fit(*valued)
+    assert np.isfinite(model.out_of_fold_).sum() == 80
+
+
+def test_several_targets_have_a_column_each(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, n_members=3).fit(X, np.column_stack([y, -y]))
+    mean, std = model.predict(X, return_std=True)
+    assert model.out_of_fold_.shape == mean.shape == std.shape == (400, 2)
+
+
+@pytest.mark.parametrize("how", ["no early stopping", "own validation rows", "partial_fit"])
+def test_without_held_out_rows_there_are_no_such_predictions(valued, how):
+    X, y = valued
+    model = MLPRegressor(**SMALL, early_stopping=how == "own validation rows", n_members=2)
+    if how == "own validation rows":
+        model.fit(X, y, X_val=X[:50], y_val=y[:50])
+    else:
+        model.fit(X, y)
+    if how == "partial_fit":
+        model = MLPRegressor(**SMALL, n_members=2).fit(X, y).partial_fit(X, y)
+    assert model.out_of_fold_ is None
+
+
+def test_standard_deviation_has_the_size_of_new_errors():
+    X, y = make_friedman1(2000, noise=1.0, random_state=0)
+    model = MLPRegressor(hidden_layer_sizes=(32,), max_epochs=30, random_state=0).fit(X[:1000], y[:1000])
+    mean, std = model.predict(X[1000:], return_std=True)
+    assert_array_equal(mean, model.predict(X[1000:]))
+    error = y[1000:] - mean
+    assert 0.8 < np.std(error / std) < 1.2
+    assert 0.6 < np.mean(np.abs(error) < std) < 0.76
+
+
+def test_standard_deviation_is_larger_where_nothing_is_known(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, n_members=4).fit(X, y)
+    _, near = model.predict(X, return_std=True)
+    _, far = model.predict(X * 10, return_std=True)
+    assert far.mean() > near.mean()
+
+
+def test_members_alone_give_their_disagreement(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, early_stopping=False, n_members=3).fit(X, y)
+    mean, std = model.predict(X, return_std=True)
+    members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
+    assert_allclose(mean, members.mean(axis=0))
+    assert_allclose(std, members.std(axis=0, ddof=1))
+
+
+def test_held_out_rows_alone_give_their_error(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, early_stopping=True, n_members=1).fit(X, y)
+    _, std = model.predict(X, return_std=True)
+    known = np.isfinite(model.out_of_fold_)
+    assert_allclose(std, np.sqrt(np.mean((y - model.out_of_fold_)[known] ** 2)))
+
+
+def test_standard_deviation_of_nothing_is_refused_with_the_remedy(valued):
+    model = MLPRegressor(**SMALL, early_stopping=False, n_members=1).fit(*valued)
+    with pytest.raises(ValueError, match="n_members of at least 2, or with early_stopping=True"):
+        model.predict(valued[0], return_std=True)
+
+
+def test_standard_deviation_is_for_regression(labelled, valued):
+    with pytest.raises(ValueError, match="return_std=True is for regression"):
+        MLPEstimator(**SMALL).fit(*labelled).predict(labelled[0], return_std=True)
+    mean, std = MLPEstimator(task="regression", **SMALL).fit(*valued).predict(valued[0], return_std=True)
+    assert mean.shape == std.shape == (400,) and (std > 0).all()
+
+
+def test_weights_count_in_the_held_out_error(valued):
+    X, y = valued
+    y = np.where(np.arange(400) < 200, y, y + np.random.default_rng(0).normal(0, 20, 400))
+    weight = np.where(np.arange(400) < 200, 1.0, 1e-6)
+    parameters = SMALL | {"early_stopping": True, "n_members": 4}
+    plain = MLPRegressor(**parameters).fit(X, y)
+    weighted = MLPRegressor(**parameters).fit(X, y, sample_weight=weight)
+    assert weighted.predict(X[:200], return_std=True)[1].mean() < plain.predict(X[:200], return_std=True)[1].mean() / 2
