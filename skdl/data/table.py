@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 #: Rows that a sample of a table has at least.
 SAMPLE_ROWS = 8
 

@@ -39,8 +39,10 @@ from skdl.tasks.regression import RegressionTask
 
 #: Training rows from which "auto" early stopping holds rows out.
 EARLY_STOPPING_ROWS = 100
-#: "auto" epochs: so many at so many rows, falling with the root of the rows, within bounds.
-EPOCHS_AT, AUTO_EPOCHS = (40, 4000), (12, 150)
+#: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
+#: end by itself, and without.
+EPOCHS_ROWS = 4000
+STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (40, 12, 150)
 #: Networks of an "auto" ensemble.
 AUTO_MEMBERS = 8
 #: Share of the rows that a lone network holds out.
@@ -54,10 +56,10 @@ def auto_batch_size(n_rows: int) -> int:
     return 128 if n_rows >= 600 else 32
 
 
-def auto_epochs(n_rows: int) -> int:
-    """Passes by the number of training rows."""
-    epochs, rows = EPOCHS_AT
-    return int(np.clip(round(epochs * math.sqrt(rows / n_rows)), *AUTO_EPOCHS))
+def auto_epochs(n_rows: int, stops: bool) -> int:
+    """Passes by the number of training rows, at most under early stopping."""
+    epochs, fewest, most = STOPPED_EPOCHS if stops else FIXED_EPOCHS
+    return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
 
 
 class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
@@ -302,7 +304,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self, samples: Samples, *, stops: bool, epochs: int | None = None, schedule: Schedule | None = None
     ) -> Settings:
         if epochs is None:
-            epochs = auto_epochs(len(samples)) if isinstance(self.max_epochs, str) else self.max_epochs
+            epochs = auto_epochs(len(samples), stops) if isinstance(self.max_epochs, str) else self.max_epochs
         return Settings(
             learning_rate=self.learning_rate,
             schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),

@@ -38,7 +38,7 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
     early_stopping: bool | str = "auto"
     validation_fraction: float | str = "auto"
     n_members: int | str = "auto"
-    n_iter_no_change: int = 10
+    n_iter_no_change: int = 20
     tol: float = 0.0
     scoring: Any = None
     warm_start: bool = False
@@ -102,8 +102,8 @@ gradient_clip : float or None, default=None
 batch_size : int or "auto", default="auto"
     Rows of a training step. "auto" takes 256 for 2,000 training rows or more, 128 for 600 or more, else 32.
 max_epochs : int or "auto", default="auto"
-    Passes over the training rows, or the most of them under early stopping. "auto" takes 40 at 4,000 rows, and
-    otherwise as many as go with one over the root of the rows, between 12 and 150.
+    Passes over the training rows, or the most of them under early stopping. "auto" takes 40 at 4,000 rows, 160 under
+    early stopping, and otherwise as many as go with one over the root of the rows, between 12 and 150, or 640.
 early_stopping : bool or "auto", default="auto"
     Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their
     score no longer improves, and keep the parameters of the best epoch. "auto" does so from 100 rows on, and
@@ -113,7 +113,7 @@ validation_fraction : float in (0, 1) or "auto", default="auto"
     several networks hold out one fold each, so that every row trains all networks but one; a lone network 10 %.
 n_members : int or "auto", default="auto"
     Networks to train side by side and average. "auto" is 8 where rows are held out for early stopping, else 1.
-n_iter_no_change : int, default=10
+n_iter_no_change : int, default=20
     Epochs without a better validation score before training stops.
 tol : float, default=0
     By how much a score must rise to count as better for ``n_iter_no_change``.

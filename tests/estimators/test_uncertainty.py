@@ -7,7 +7,13 @@ from sklearn.datasets import make_classification, make_friedman1
 
 from skdl import MLPClassifier, MLPEstimator, MLPRegressor
 
-SMALL = {"hidden_layer_sizes": (16,), "max_epochs": 40, "learning_rate": 0.01, "numeric_embedding": None, "random_state": 0}
+SMALL = {
+    "hidden_layer_sizes": (16,),
+    "max_epochs": 40,
+    "learning_rate": 0.01,
+    "numeric_embedding": None,
+    "random_state": 0,
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,82 @@
+"""The right to run, and how to tell that nobody makes use of it."""
+
+import threading
+import time
+
+import pytest
+
+from skdl.model_selection import slots
+from skdl.model_selection.slots import IdleClock, Slots
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    """The time, and the time on a processor, as the test sets them."""
+    times = {"monotonic": 100.0, "process_time": 7.0}
+    for name in times:
+        monkeypatch.setattr(slots.time, name, lambda name=name: times[name])
+    return times
+
+
+def test_idle__when_the_process_has_not_worked_for_a_while__then_so(clocks):
+    clock = IdleClock()
+    for _ in range(2):
+        clocks["monotonic"] += 0.1
+        assert not clock.is_idle()
+    clocks["monotonic"] += 0.15
+    assert clock.is_idle()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
+def test_idle__when_the_process_works__then_not(clocks, share):
+    clock = IdleClock()
+    for _ in range(50):
+        clocks["monotonic"] += 0.1
+        clocks["process_time"] += 0.1 * share
+        assert not clock.is_idle()
+
+
+def test_idle__when_work_ends_or_something_happens__then_the_wait_begins_anew(clocks):
+    clock = IdleClock()
+    clocks["monotonic"] += 0.25
+    clocks["process_time"] += 0.2
+    assert not clock.is_idle()
+    clocks["monotonic"] += 0.2
+    assert not clock.is_idle()
+    clock.reset()
+    clocks["monotonic"] += 0.2
+    assert not clock.is_idle()
+    clocks["monotonic"] += 0.2
+    assert clock.is_idle()
+
+
+def test_slots__when_all_are_taken_by_one_that_works__then_the_next_waits_for_its_end():
+    taken, order = Slots(1), []
+
+    def work():
+        with taken:
+            order.append("next")
+
+    with taken:
+        thread = threading.Thread(target=work)
+        thread.start()
+        end = time.process_time() + 0.6
+        while time.process_time() < end:
+            sum(range(1000))
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "next"]
+
+
+def test_slots__when_the_one_who_has_it_only_waits__then_another_gets_one_on_top():
+    taken, done = Slots(1), threading.Event()
+
+    def work():
+        with taken:
+            done.set()
+
+    with taken:
+        threading.Thread(target=work).start()
+        assert done.wait(5)
+    with taken:
+        pass
