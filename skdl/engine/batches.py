@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skdl.data.table import Table
 from skdl.engine.job import Samples
@@ -151,11 +150,9 @@ class Batches:
         """Weights ``(K, 1, B)`` of the rows of each step."""
         return weight_KN.unsqueeze(1).split(self.batch_size, 2)
 
-    def mean_losses(self, losses: Sequence[Tensor]) -> list[float]:
-        """Mean loss of each job, from the losses ``(k, B)`` of the rows of each of the last epoch's batches."""
-        n_jobs = len(self.lengths)
-        full = [F.pad(loss, (0, 0, 0, n_jobs - len(loss))) if len(loss) < n_jobs else loss for loss in losses]
-        return torch.cat(full, 1).mul_(self.weighted_mean_KN).sum(1).tolist()
+    def mean_losses(self, loss_KN: Tensor) -> list[float]:
+        """Mean loss of each job, from the losses of the last epoch's rows in the order in which they came."""
+        return (loss_KN * self.weighted_mean_KN).sum(1).tolist()
 
     def in_order(self) -> Iterator[Batch]:
         """The batches in the samples' own order, each row of its own weight."""

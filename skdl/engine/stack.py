@@ -48,6 +48,10 @@ class Stack:
         self.moments = [
             torch.stack(moment).to(plan.device) for moment in zip(*(run.moments for run in runs), strict=True)
         ]
+        for run in runs:
+            # The numbers are here now; `release` gives them back.
+            run.theta_P = run.kept_P = torch.empty(0)
+            run.moments = []
         self.loss_settings = loss_settings(jobs)
         self.batches = Batches([job.train for job in jobs], plan.batch_size, plan.device, plan.dtype)
         self.dropout = None
@@ -61,6 +65,10 @@ class Stack:
                 plan.dtype,
             )
         self.evaluation = Evaluation(jobs) if any(job.validation is not None for job in jobs) else None
+        # In one piece from the start: small tensors that outlive a step would cut up the memory of the large ones.
+        self.loss_KN = torch.zeros(len(runs), self.batches.n_rows, dtype=plan.dtype, device=plan.device)
+        #: Where the losses of each step of an epoch go.
+        self.losses = self.loss_KN.split(plan.batch_size, 1)
         self._parts: dict[int, Part] = {}
 
     def first(self, k: int) -> Part:
@@ -102,9 +110,9 @@ class Stack:
         widths = (self.batches.width(step) for step in range(n_steps[0]))
         return ((bare[:k], corrected[:k]) for (bare, corrected), k in zip(of_steps, widths, strict=True))
 
-    def end_epoch(self, batch_losses: Sequence[Tensor], started: float) -> None:
+    def end_epoch(self, started: float) -> None:
         """Validate, record, and keep the parameters that are worth keeping."""
-        losses = self.batches.mean_losses(batch_losses)
+        losses = self.batches.mean_losses(self.loss_KN)
         finite = (self.theta_KP.abs().amax(1) < LARGEST).tolist()
         validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
         seconds = time.perf_counter() - started
@@ -123,10 +131,11 @@ class Stack:
 
     def release(self) -> None:
         """Hand the runs their rows back, so that another stack can take them on."""
+        # A row that outlives the others must not keep their memory.
+        is_last = all(run.reason is not None for run in self.runs)
         for k, run in enumerate(self.runs):
-            run.theta_P = self.theta_KP[k].clone()
-            run.kept_P = self.kept_KP[k].clone()
-            run.moments = [moment[k].clone() for moment in self.moments]
+            rows = [self.theta_KP[k], self.kept_KP[k], *(moment[k] for moment in self.moments)]
+            run.theta_P, run.kept_P, *run.moments = rows if is_last else [row.clone() for row in rows]
 
     def interrupt(self) -> None:
         """End every run at once, with its best parameters so far or, in the first epoch, those of this moment."""

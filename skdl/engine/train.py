@@ -196,9 +196,9 @@ def step_multiplications(jobs: Sequence[Job]) -> int:
 def train_epoch(stack: Stack) -> None:
     """One pass over the rows of every job of the stack, and what is decided after it."""
     started = time.perf_counter()
-    loss, dropout, losses = stack.plan.loss, stack.dropout, []
+    loss, dropout = stack.plan.loss, stack.dropout
     batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs])
-    for batch, rates in zip(batches, stack.learning_rates(), strict=True):
+    for batch, rates, losses_KB in zip(batches, stack.learning_rates(), stack.losses, strict=True):
         k, n_rows, _ = batch.x_KBD.shape
         part = stack.first(k)
         masks = None if dropout is None else dropout.masks(batch.start, k, n_rows)
@@ -206,5 +206,5 @@ def train_epoch(stack: Stack) -> None:
         loss_KB, grad_KOB = loss(output, batch.target_KTB, part.loss_settings)
         part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
         part.optimizer.step(part.grad_KP, *rates)
-        losses.append(loss_KB)
-    stack.end_epoch(losses, started)
+        (losses_KB if k == len(losses_KB) else losses_KB[:k]).copy_(loss_KB)
+    stack.end_epoch(started)

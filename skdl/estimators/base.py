@@ -45,6 +45,8 @@ EPOCHS_ROWS = 4000
 STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (40, 12, 150)
 #: Networks of an "auto" ensemble.
 AUTO_MEMBERS = 8
+#: "auto" dropout of classifiers.
+AUTO_DROPOUT = 0.05
 #: Share of the rows that a lone network holds out.
 LONE_VALIDATION_FRACTION = 0.1
 
@@ -312,7 +314,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             l1=self.l1,
             l2=self.l2,
             weight_decay=self.weight_decay,
-            dropout=self.dropout,
+            dropout=self._dropout(),
             gradient_clip=self.gradient_clip,
             label_smoothing=getattr(self, "label_smoothing", 0.0),
             quantile=getattr(self, "quantile", None),
@@ -321,6 +323,11 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             tol=self.tol,
             keep_best=stops,
         )
+
+    def _dropout(self) -> float:
+        if isinstance(self.dropout, str):
+            return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
+        return self.dropout
 
     def _batch_size(self, samples: Samples) -> int:
         return auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else self.batch_size
@@ -342,7 +349,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     def _module(self, rows: list[torch.Tensor]) -> DenseModule | DenseEnsemble:
         """The network with these numbers, or the ensemble of several."""
         network = self._make_network(self._encoder, self.n_outputs_)
-        modules = [DenseModule.from_row(network, theta_P, self.dropout) for theta_P in rows]
+        modules = [DenseModule.from_row(network, theta_P, self._dropout()) for theta_P in rows]
         return modules[0] if len(modules) == 1 else DenseEnsemble(modules)
 
     def _members(self) -> list[DenseModule]:

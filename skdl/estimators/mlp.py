@@ -34,8 +34,9 @@ activation : str or callable, default="relu"
     tensor, or a module class without parameters such as :class:`torch.nn.Hardswish`.
 normalization : {None, "batch", "layer"}, default=None
     Normalisation in front of each activation.
-dropout : float in [0, 1), default=0.05
-    Share of the hidden units that a training step leaves out.
+dropout : float in [0, 1) or "auto", default="auto"
+    Share of the hidden units that a training step leaves out. "auto" is 0.05 for classification and 0 for regression,
+    where a mean over fewer units is another mean.
 numeric_scaling : {"robust", "standard", None}, default="robust"
     Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
     range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, over the standard
@@ -118,7 +119,7 @@ class TableNetworkEstimator(NetworkEstimator):
     hidden_layer_sizes: Any = (128, 128)
     activation: Any = "relu"
     normalization: str | None = None
-    dropout: float = 0.05
+    dropout: float | str = "auto"
     numeric_scaling: str | None = "robust"
     numeric_embedding: str | None = "piecewise_linear"
 
@@ -126,7 +127,7 @@ class TableNetworkEstimator(NetworkEstimator):
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), callable],
         "normalization": [None, StrOptions({"batch", "layer"})],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "numeric_scaling": [None, StrOptions(set(SCALINGS))],
         "numeric_embedding": [None, StrOptions({"piecewise_linear"})],
     }

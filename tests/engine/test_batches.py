@@ -121,7 +121,10 @@ def test_mean_losses__then_every_row_counts_once_by_its_weight(lengths):
     samples = make_samples(lengths)
     batches = Batches(samples, 8, "cpu", torch.float64)
     generators = [torch.Generator().manual_seed(k) for k in range(len(lengths))]
-    losses = [batch.target_KTB[:, 0] for batch in batches.epoch(generators)]
+    losses = torch.full((len(lengths), max(lengths)), 99.0, dtype=torch.float64)
+    for batch in batches.epoch(generators):
+        k, n_rows, _ = batch.x_KBD.shape
+        losses[:k, batch.start : batch.start + n_rows] = batch.target_KTB[:, 0]
     expected = [(s.target * (1 if s.weight is None else s.weight)).sum().item() / len(s) for s in samples]
     assert batches.mean_losses(losses) == pytest.approx(expected)
 

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import r2_score, roc_auc_score
 
 from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl.estimators.base import auto_epochs
 
 SMALL = {
     "hidden_layer_sizes": (8, 5),
@@ -143,6 +144,23 @@ def test_estimator_of_both_tasks_equals_the_estimator_of_one(labelled, task):
     same = {"classification": MLPClassifier, "regression": MLPRegressor}[task](**SMALL).fit(*labelled)
     model = MLPEstimator(task=task, **SMALL).fit(*labelled)
     assert_array_equal(model.predict(labelled[0]), same.predict(labelled[0]))
+
+
+@pytest.mark.parametrize(("task", "rate"), [("classification", 0.05), ("regression", 0.0)])
+def test_auto_dropout_is_for_classification(labelled, task, rate):
+    auto = MLPEstimator(task=task, **SMALL).fit(*labelled)
+    same = MLPEstimator(task=task, dropout=rate, **SMALL).fit(*labelled)
+    assert_array_equal(auto.predict(labelled[0]), same.predict(labelled[0]))
+
+
+@pytest.mark.parametrize(("stops", "n_rows", "epochs"), [(True, 4000, 160), (True, 10**7, 12), (True, 100, 640)])
+def test_auto_epochs_under_early_stopping(stops, n_rows, epochs):
+    assert auto_epochs(n_rows, stops) == epochs
+
+
+@pytest.mark.parametrize(("n_rows", "epochs"), [(4000, 40), (16_000, 20), (10**7, 12), (10, 150)])
+def test_auto_epochs_without_early_stopping(n_rows, epochs):
+    assert auto_epochs(n_rows, False) == epochs
 
 
 def test_a_change_of_task_leaves_no_attribute_of_the_other(labelled, valued):
