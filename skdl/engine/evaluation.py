@@ -26,12 +26,12 @@ EVALUATION_ROWS = 1024
 class Validation:
     """What an epoch's parameters are worth on the validation rows; a larger score is better.
 
-    ``outputs`` are those of the rows, ``(O, n)``, in parts.
+    ``output_On`` are the outputs for the rows; the next epoch writes over them.
     """
 
     loss: float
     score: float
-    outputs: list[Tensor]
+    output_On: Tensor
 
 
 def loss_settings(jobs: Sequence[Job]) -> LossSettings:
@@ -53,11 +53,6 @@ def row_of(theta_KP: Tensor, k: int) -> Tensor:
     return theta_KP[k].cpu().clone()
 
 
-def joined(outputs: Sequence[Tensor], n_rows: int) -> Tensor:
-    """Outputs ``(n, O)`` on the CPU from parts ``(O, n)``, the last of which may have padding behind."""
-    return torch.cat(list(outputs), 1)[:, :n_rows].t().cpu()
-
-
 class Evaluation:
     """Losses and scores of a stack's networks on their validation rows."""
 
@@ -72,6 +67,9 @@ class Evaluation:
         self.batches = Batches(
             [_validation(job) for job in self.jobs], EVALUATION_ROWS, self.plan.device, self.plan.dtype
         )
+        # In one piece from the start, as the losses of a stack are.
+        shape = (len(self.jobs), self.plan.network.n_outputs, self.batches.n_rows)
+        self.output_KON = torch.zeros(shape, dtype=self.plan.dtype, device=self.plan.device)
         # A smoothed label is a device of training; a validation row has the label it has.
         self.loss_settings = {k: v for k, v in loss_settings(self.jobs).items() if k != "label_smoothing"}
 
@@ -80,7 +78,6 @@ class Evaluation:
         theta_KP = theta_KP[self.order]
         n_jobs = len(self.jobs)
         loss_K, weight_K = (torch.zeros(n_jobs, dtype=theta_KP.dtype, device=theta_KP.device) for _ in range(2))
-        outputs = []
         for batch in self.batches.in_order():
             k = len(batch.x_KBD)
             network = DenseStack(self.plan.network, theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
@@ -90,16 +87,15 @@ class Evaluation:
             weight_KB = batch.weight_K1B[:, 0]
             loss_K[:k] += (loss_KB * weight_KB).sum(1)
             weight_K[:k] += weight_KB.sum(1)
-            outputs.append(output)
+            self.output_KON[:k, :, batch.start : batch.start + output.shape[2]] = output
         validations: list[Validation | None] = [None] * self.n_models
         losses = (loss_K / weight_K).tolist()
         for k, (place, job, loss) in enumerate(zip(self.order, self.jobs, losses, strict=True)):
             score = -loss
-            own = [output[k] for output in outputs if len(output) > k]
+            output_On = self.output_KON[k, :, : self.batches.lengths[k]]
             if job.monitor.scores and math.isfinite(loss):
-                rows = joined(own, self.batches.lengths[k]).numpy()
-                score = job.monitor.score(job, rows, partial(row_of, theta_KP, k))
-            validations[place] = Validation(loss, score, own)
+                score = job.monitor.score(job, output_On.t().cpu().numpy(), partial(row_of, theta_KP, k))
+            validations[place] = Validation(loss, score, output_On)
         return validations
 
 

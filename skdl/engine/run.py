@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.engine.device import Streams
-from skdl.engine.evaluation import Validation, joined
+from skdl.engine.evaluation import Validation
 from skdl.engine.job import EpochRecord, Job, Result, State, StopReason
 from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import PlateauRule
@@ -29,8 +29,8 @@ class Run:
         self.moments = start.moments or [torch.zeros_like(self.theta_P) for _ in range(n_moments)]
         #: The parameters to return if training ended now: of the best epoch, or of the last finite one.
         self.kept_P = self.theta_P.clone()
-        #: Their outputs for the validation rows, in parts.
-        self.kept_outputs: list[Tensor] = []
+        #: Their outputs for the validation rows.
+        self.kept_output_On: Tensor | None = None
         self.best_epoch = 0
         self.best_score = -math.inf
         self.score_to_beat = -math.inf
@@ -72,6 +72,13 @@ class Run:
             return True
         return self._compare(score)
 
+    def keep_output(self, output_On: Tensor) -> None:
+        """Copy the outputs that go with the kept parameters."""
+        if self.kept_output_On is None:
+            self.kept_output_On = output_On.clone()
+        else:
+            self.kept_output_On.copy_(output_On)
+
     def _compare(self, score: float) -> bool:
         settings = self.job.settings
         if score > self.score_to_beat + settings.tol:
@@ -94,10 +101,8 @@ class Run:
         if self.reason == "diverged":
             # The optimiser's memory is of the steps that went wrong.
             state = State(state.theta_P)
-        outputs = None
-        if self.kept_outputs and self.job.validation is not None:
-            outputs = joined(self.kept_outputs, len(self.job.validation))
-        return Result(state, self.history, self.reason, self.best_epoch, self.error, outputs)
+        output_nO = None if self.kept_output_On is None else self.kept_output_On.t().cpu()
+        return Result(state, self.history, self.reason, self.best_epoch, self.error, output_nO)
 
     @property
     def n_steps(self) -> int:

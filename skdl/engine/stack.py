@@ -122,7 +122,7 @@ class Stack:
         ]
         for run, validation, is_kept in zip(self.runs, validations, keep, strict=True):
             if validation is not None and is_kept:
-                run.kept_outputs = validation.outputs
+                run.keep_output(validation.output_On)
         if all(keep):
             self.kept_KP.copy_(self.theta_KP)
         elif any(keep):

@@ -341,7 +341,7 @@ def test_gathering__when_another_thread_is_slow__then_patience_has_an_end(in_thr
 # --- Optuna ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.filterwarnings("ignore")
 def test_optuna__when_n_jobs_is_4__then_every_trial_as_without(net, data):
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
