@@ -83,6 +83,8 @@ class Batches:
         self.batch_size = batch_size
         self.n_rows = self.lengths[0]
         self.steps = [-(-length // batch_size) for length in self.lengths]
+        #: How many jobs have a batch at each step.
+        self.widths = [sum(n > step for n in self.steps) for step in range(self.steps[0])]
         self.device = device
         self.tables = tables_on(device, [s.table for s in samples])
         self.n_columns = self.tables[0].n_columns
@@ -128,10 +130,6 @@ class Batches:
         sizes[length - rest :] = rest
         return sizes.reciprocal_()
 
-    def width(self, step: int) -> int:
-        """How many jobs have a batch at this step."""
-        return sum(n > step for n in self.steps)
-
     def epoch(self, generators: Sequence[torch.Generator]) -> Iterator[Batch]:
         """The batches of one epoch, each job in an order drawn from its own generator."""
         orders = [torch.randperm(n, generator=g) for n, g in zip(self.lengths, generators, strict=True)]
@@ -169,7 +167,7 @@ class Batches:
         step = 0
         while step < self.steps[0]:
             # Several batches of the same jobs are fetched at once.
-            k = self.width(step)
+            k = self.widths[step]
             n_steps = max(GATHERED_NUMBERS // (k * self.batch_size * max(self.n_columns, 1)), 1)
             last = min(step + n_steps, self.steps[k - 1])
             first_row, stop_row = step * self.batch_size, min(last * self.batch_size, self.n_rows)

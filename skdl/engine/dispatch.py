@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -20,11 +19,6 @@ class Route(NamedTuple):
 
 
 _routes: list[Route] = [Route(train, lambda table: table)]
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked process has none of the threads that others wait in.
-    os.register_at_fork(after_in_child=lambda: _routes.__setitem__(slice(1, None), []))
 
 
 def _route() -> Route:

@@ -59,7 +59,7 @@ class Schedule:
 
     def factors(self, first: int, count: int, n_steps: int) -> Progress:
         """The factors of steps ``first`` to ``first + count - 1``."""
-        if self.kind in ("constant", "plateau") and self.warmup == 0:
+        if SHAPES[self.kind] is np.ones_like and self.warmup == 0:
             return np.ones(count)
         steps = np.arange(first, first + count, dtype=np.float64)
         n_warmup = self.warmup * n_steps

@@ -107,8 +107,7 @@ class Stack:
             rates[0, :n, k, 0] = bare[k]
             rates[1, :n, k, 0] = bare[k] * factors[k]
         of_steps = torch.tensor(rates, dtype=self.plan.dtype, device=self.plan.device).unbind(1)
-        widths = (self.batches.width(step) for step in range(n_steps[0]))
-        return ((bare[:k], corrected[:k]) for (bare, corrected), k in zip(of_steps, widths, strict=True))
+        return ((pair[0, :k], pair[1, :k]) for pair, k in zip(of_steps, self.batches.widths, strict=True))
 
     def end_epoch(self, started: float) -> None:
         """Validate, record, and keep the parameters that are worth keeping."""

@@ -450,8 +450,6 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of the network."""
-        if "network_" not in self.__dict__:
-            check_is_fitted(self, "network_")
         known = self.__dict__.get("_known_outputs")
         if known is not None and X is known[0]:
             return known[1].astype(np.float64)
@@ -460,6 +458,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _network_outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of a lone network, ``(M, n, O)`` of several."""
+        if "network_" not in self.__dict__:
+            check_is_fitted(self, "network_")
         table = self._encoder.transform(self._check_X(X, reset=False))
         return network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
 
@@ -515,24 +515,23 @@ class SpreadMixin:
         ValueError
             If ``return_std`` and there were neither held-out rows nor several networks.
         """
-        outputs = self._outputs(X)
         if not return_std:
-            return self._task.decode(outputs)
+            return self._task.decode(self._outputs(X))
+        outputs = self._network_outputs(X)
         if not isinstance(self._task, RegressionTask):
             raise ValueError("return_std=True is for regression. predict_proba says how sure a classifier is.")
-        if self._unexplained is None and self._network_outputs(X).ndim == 2:
+        is_lone = outputs.ndim == 2
+        if self._unexplained is None and is_lone:
             raise ValueError(
                 "return_std=True needs several networks or rows that were held out: "
                 "fit with n_members of at least 2, or with early_stopping=True."
             )
-        unexplained = 0.0 if self._unexplained is None else self._unexplained
-        return self._task.decode(outputs), np.sqrt(self._spread(X) + unexplained)
+        mean = self._task.decode(outputs if is_lone else self._task.combine(outputs))
+        variance = np.zeros_like(mean) if is_lone else self._spread(outputs)
+        return mean, np.sqrt(variance if self._unexplained is None else variance + self._unexplained)
 
-    def _spread(self, X: Any) -> NDArray[np.float64]:
-        """Variance among the networks' predictions, in the units of y."""
-        outputs = self._network_outputs(X)
-        if outputs.ndim == 2:
-            return np.zeros_like(self._task.decode(outputs))
+    def _spread(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Variance among the predictions of several networks, from their outputs, in the units of y."""
         return np.var([self._task.decode(output) for output in outputs], axis=0, ddof=1)
 
     def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
@@ -542,8 +541,10 @@ class SpreadMixin:
             return
         known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
         error = (data.y[known] - self.out_of_fold_[known]) ** 2
-        sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
-        explained = np.mean(self._spread(_safe_indexing(data.X, sample)), axis=0)
+        explained: Any = 0.0
+        if sum(bool(result.history) for result in results) > 1:
+            sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
+            explained = self._spread(self._network_outputs(_safe_indexing(data.X, sample))).mean(axis=0)
         self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
 
 

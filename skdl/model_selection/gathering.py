@@ -151,10 +151,9 @@ class Gathering:
                 except RuntimeError:
                     # There are too many threads: the task begins when one has ended.
                     self._count(task, thread, -1)
-                    self._queue.appendleft(task)
                     if not self._tasks:
-                        self._queue.remove(task)
                         raise
+                    self._queue.appendleft(task)
                     return
 
     def _count(self, task: _Task, thread: threading.Thread, change: int) -> None:
@@ -233,8 +232,8 @@ class Gathering:
             cancelled = [waiting for waiting in self._waiting if owner in (None, waiting.owner)]
             self._waiting = [waiting for waiting in self._waiting if waiting not in cancelled]
             self._wake(cancelled, error=CancelledError())
-            # A training that is of use to somebody else goes on.
-            self._is_cancelled = all(owner in (None, waiting.owner) for waiting in self._trained)
+            # A training that is of use to somebody else goes on; one that was called off stays so.
+            self._is_cancelled |= all(owner in (None, waiting.owner) for waiting in self._trained)
         # Searches inside other tasks may wait for tasks that were dropped.
         for task in abandoned:
             task.abandon()

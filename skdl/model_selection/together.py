@@ -279,6 +279,14 @@ def _end_all() -> None:
 
 
 atexit.register(_end_all)
+
+
+def _end_in_child() -> None:
+    """A forked process has the contexts but none of the threads that wait in them."""
+    for context in _active:
+        context.route.close()
+    _active.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    # A forked process has the lists but none of the threads.
-    os.register_at_fork(after_in_child=_active.clear)
+    os.register_at_fork(after_in_child=_end_in_child)
