@@ -112,8 +112,10 @@ def split_of(frame: pd.DataFrame, target: str, n_rows: int, seed: int) -> Split:
     X, y = frame.drop(columns=target), frame[target]
     is_classification = not (pd.api.types.is_numeric_dtype(y) and y.nunique() > MOST_CLASSES)
     if is_classification:
+        # Counts of a categorical column would be categories themselves.
+        y = y.astype(str)
         frequent = y.map(y.value_counts()) >= FEWEST_OF_CLASS
-        X, y = X[frequent], pd.Series(pd.factorize(y[frequent].astype(str), sort=True)[0], index=y[frequent].index)
+        X, y = X[frequent], pd.Series(pd.factorize(y[frequent], sort=True)[0], index=y[frequent].index)
     is_number = {c: pd.api.types.is_numeric_dtype(X[c]) and X[c].dtype != bool for c in X.columns}
     X = X.astype({c: "float64" if number else "category" for c, number in is_number.items()})
     X, X_test, y, y_test = train_test_split(

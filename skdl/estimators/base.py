@@ -476,6 +476,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Labels, or values in the units of y as float64.
         """
+        # Whether the estimator is fitted is asked first.
         outputs = self._outputs(X)
         return self._task.decode(outputs)
 
@@ -516,7 +517,7 @@ class SpreadMixin:
             If ``return_std`` and there were neither held-out rows nor several networks.
         """
         if not return_std:
-            return self._task.decode(self._outputs(X))
+            return super().predict(X)  # type: ignore[misc]
         outputs = self._network_outputs(X)
         if not isinstance(self._task, RegressionTask):
             raise ValueError("return_std=True is for regression. predict_proba says how sure a classifier is.")
