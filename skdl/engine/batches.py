@@ -1,7 +1,7 @@
-"""Minibatches and dropout masks for K jobs in step.
+"""Minibatches for K jobs in step.
 
 Axes: K models, N rows of the longest job, B batch rows, D numeric inputs, E embedded columns, T numbers of a target
-(1 for a label), H hidden units.
+(1 for a label).
 
 Jobs stand in order of falling length, so that the jobs that still have a batch at some step of an epoch are always
 the first ones: shorter jobs sit out the last steps, and inside a batch they are padded with rows of weight 0.
@@ -202,61 +202,3 @@ class Batches:
         last = torch.tensor(self.lengths[:k], device=self.device)[:, None] - 1
         rows = torch.arange(start, stop, device=self.device).expand(k, -1).minimum(last)
         return self._take(rows)
-
-
-class DropoutMasks:
-    """Dropout factors of K jobs: 0 for a dropped unit, ``1 / (1 - rate)`` for a kept one.
-
-    Parameters
-    ----------
-    generators : sequence of torch.Generator
-        One a job; a job's masks depend on nothing else.
-    rates : sequence of float
-    lengths : sequence of int
-        Rows of each job, falling.
-    hidden : tuple of int
-        Units of each layer.
-    batch_size : int
-    dtype : torch.dtype
-    """
-
-    #: Numbers drawn at once for a job. Each takes 16 bits, so that rates are kept to 1 / 65,536.
-    CHUNK = 65_536
-    LEVELS = 65_536
-
-    def __init__(
-        self,
-        generators: Sequence[torch.Generator],
-        rates: Sequence[float],
-        lengths: Sequence[int],
-        hidden: tuple[int, ...],
-        batch_size: int,
-        dtype: torch.dtype,
-    ) -> None:
-        self.generators, self.lengths, self.hidden, self.dtype = generators, lengths, hidden, dtype
-        self.n_units = sum(hidden)
-        device = generators[0].device
-        self.chunk_rows = max(self.CHUNK // (batch_size * self.n_units), 1) * batch_size
-        n_rows = min(self.chunk_rows, lengths[0])
-        words = -(-n_rows * self.n_units // 4)
-        self.words_KW = torch.zeros(len(lengths), words, dtype=torch.int64, device=device)
-        self.draws_KRH = self.words_KW.view(torch.int16)[:, : n_rows * self.n_units].unflatten(
-            1, (n_rows, self.n_units)
-        )
-        rate = torch.tensor(rates, dtype=torch.float64, device=device).view(-1, 1, 1)
-        levels = (rate * self.LEVELS).round().clamp(max=self.LEVELS - 1)
-        self.threshold = (levels - self.LEVELS // 2).to(torch.int16)
-        self.kept = (1 / (1 - rate)).to(dtype)
-
-    def _draw(self, start: int, k: int) -> None:
-        for words, generator, length in zip(self.words_KW[:k], self.generators, self.lengths, strict=False):
-            n_rows = min(self.chunk_rows, length - start)
-            words[: -(-n_rows * self.n_units // 4)].random_(-(2**63), None, generator=generator)
-
-    def masks(self, start: int, k: int, n_rows: int) -> list[Tensor]:
-        """The factors ``(k, n_rows, H)`` of each hidden layer for the batch that starts at row ``start``."""
-        offset = start % self.chunk_rows
-        if offset == 0:
-            self._draw(start, k)
-        draws = self.draws_KRH[:k, offset : offset + n_rows].split(self.hidden, dim=-1)
-        return [(draw >= self.threshold[:k]).to(self.dtype).mul_(self.kept[:k]) for draw in draws]

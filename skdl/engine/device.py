@@ -78,8 +78,8 @@ class Streams:
     """The random streams of one job, each of its own, so that a job's draws do not depend on its company."""
 
     def __init__(self, seed: int, device: str) -> None:
-        init, shuffle, dropout = (int(s) for s in np.random.SeedSequence(seed).generate_state(3, np.uint64) >> 1)
+        init, shuffle, noise = (int(s) for s in np.random.SeedSequence(seed).generate_state(3, np.uint64) >> 1)
         self.init = torch.Generator().manual_seed(init)
         self.shuffle = torch.Generator().manual_seed(shuffle)
-        # Masks are drawn where they are used.
-        self.dropout = torch.Generator(device).manual_seed(dropout)
+        # Dropout masks and the like are drawn where they are used.
+        self.noise = torch.Generator(device).manual_seed(noise)

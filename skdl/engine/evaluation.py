@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skdl.engine.batches import Batches, table_numbers
 from skdl.engine.job import Job, Samples
-from skdl.nn.dense import DenseStack
+from skdl.nn.network import NetworkStack
 from skdl.tasks.losses import LossSettings
 
 #: Rows of one batch when outputs are only looked at.
@@ -78,10 +78,12 @@ class Evaluation:
         theta_KP = theta_KP[self.order]
         n_jobs = len(self.jobs)
         loss_K, weight_K = (torch.zeros(n_jobs, dtype=theta_KP.dtype, device=theta_KP.device) for _ in range(2))
+        networks: dict[int, NetworkStack] = {}
         for batch in self.batches.in_order():
             k = len(batch.x_KBD)
-            network = DenseStack(self.plan.network, theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
-            output = network.predict(batch.x_KBD, batch.codes_KBE)
+            if k not in networks:
+                networks[k] = self.plan.network.stack(theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
+            output = networks[k].predict(batch.x_KBD, batch.codes_KBE)
             settings = {name: vector[:k] for name, vector in self.loss_settings.items()}
             loss_KB, _ = self.plan.loss(output, batch.target_KTB, settings)
             weight_KB = batch.weight_K1B[:, 0]

@@ -18,7 +18,7 @@ from torch import Tensor
 from skdl.data.table import Table
 from skdl.engine.optimizers import OptimizerKind
 from skdl.engine.schedules import Schedule
-from skdl.nn.dense import DenseNetwork
+from skdl.nn.network import Network
 from skdl.tasks.losses import Loss
 
 
@@ -26,7 +26,7 @@ from skdl.tasks.losses import Loss
 class Plan:
     """What jobs must share to be trained in one stack."""
 
-    network: DenseNetwork
+    network: Network
     loss: Loss
     optimizer: OptimizerKind
     batch_size: int
@@ -38,7 +38,7 @@ class Plan:
     @property
     def is_stackable(self) -> bool:
         """Whether several jobs of this plan may be trained side by side."""
-        return self.loss.stackable and self.network.activation.stackable
+        return self.loss.stackable and self.network.is_stackable
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,14 @@ from torch import Tensor
 
 from skdl.data.table import Table
 from skdl.engine.device import threads_for
-from skdl.nn.dense import DenseEnsemble, DenseModule
+from skdl.nn.network import Ensemble, NetworkModule
 
-#: Numbers of the widest layer that are computed at a time, so that they stay in the processor's cache.
-CHUNK_NUMBERS = 131_072
 #: Rows are filled up to a multiple of this, because matrix products take other routes, and round otherwise, for a
 #: few rows left over: so the output of a row does not depend on its company.
 ROW_MULTIPLE = 4
 
 
-def network_outputs(module: DenseModule | DenseEnsemble, table: Table, device: str = "cpu") -> NDArray:
+def network_outputs(module: NetworkModule | Ensemble, table: Table, device: str = "cpu") -> NDArray:
     """Outputs ``(n, O)`` of a network in eval mode, or ``(M, n, O)`` of an ensemble, in its own precision.
 
     The network itself stays where it is: on another device than the CPU a copy of it is used.
@@ -28,9 +26,9 @@ def network_outputs(module: DenseModule | DenseEnsemble, table: Table, device: s
     if device != "cpu":
         module, table = copy.deepcopy(module).to(device), table.to(device)
     n_rows = len(table)
-    chunk = max(CHUNK_NUMBERS // module.widest, ROW_MULTIPLE) // ROW_MULTIPLE * ROW_MULTIPLE
+    chunk = max(module.chunk_rows // ROW_MULTIPLE, 1) * ROW_MULTIPLE
     parts = []
-    with threads_for(module.n_weights * min(n_rows, chunk)):
+    with threads_for(module.n_multiplications * min(n_rows, chunk)):
         for start in range(0, n_rows, chunk):
             stop = min(start + chunk, n_rows)
             x, codes = table.slice(start, stop)

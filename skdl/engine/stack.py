@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skdl.engine.batches import Batches, DropoutMasks
+from skdl.engine.batches import Batches
 from skdl.engine.evaluation import Evaluation, loss_settings
 from skdl.engine.optimizers import RULES, Rates, StackedOptimizer
 from skdl.engine.run import Run
-from skdl.nn.dense import DenseStack
+from skdl.nn.network import NetworkStack
 from skdl.tasks.losses import LossSettings
 
 #: Parameters of this size are a divergence that has not reached the loss yet.
@@ -28,7 +28,7 @@ LARGEST = 1e12
 class Part:
     """The first models of a stack: those that have a batch at some step."""
 
-    network: DenseStack
+    network: NetworkStack
     grad_KP: Tensor
     optimizer: StackedOptimizer
     loss_settings: LossSettings
@@ -54,16 +54,13 @@ class Stack:
             run.moments = []
         self.loss_settings = loss_settings(jobs)
         self.batches = Batches([job.train for job in jobs], plan.batch_size, plan.device, plan.dtype)
-        self.dropout = None
-        if plan.network.hidden and any(s.dropout > 0 for s in settings):
-            self.dropout = DropoutMasks(
-                [run.streams.dropout for run in runs],
-                [s.dropout for s in settings],
-                self.batches.lengths,
-                plan.network.hidden,
-                plan.batch_size,
-                plan.dtype,
-            )
+        self.noise = plan.network.noise(
+            [run.streams.noise for run in runs],
+            [s.dropout for s in settings],
+            self.batches.lengths,
+            plan.batch_size,
+            plan.dtype,
+        )
         self.evaluation = Evaluation(jobs) if any(job.validation is not None for job in jobs) else None
         # In one piece from the start: small tensors that outlive a step would cut up the memory of the large ones.
         self.loss_KN = torch.zeros(len(runs), self.batches.n_rows, dtype=plan.dtype, device=plan.device)
@@ -77,7 +74,7 @@ class Stack:
             settings = [run.job.settings for run in self.runs[:k]]
             theta, grad = self.theta_KP[:k], self.grad_KP[:k]
             self._parts[k] = Part(
-                DenseStack(self.plan.network, theta, grad, self.plan.matmul_dtype),
+                self.plan.network.stack(theta, grad, self.plan.matmul_dtype),
                 grad,
                 StackedOptimizer(
                     self.plan.optimizer,

@@ -25,7 +25,7 @@ ACTIVATION_COPIES = 3
 
 def step_bytes(plan: Plan) -> int:
     """Bytes that one model's training step works on."""
-    activations = plan.batch_size * sum(plan.network.widths)
+    activations = plan.batch_size * plan.network.n_activations
     numbers = PARAMETER_COPIES * plan.network.n_numbers + ACTIVATION_COPIES * activations
     return numbers * plan.dtype.itemsize
 
@@ -33,7 +33,7 @@ def step_bytes(plan: Plan) -> int:
 def widest_stack(plan: Plan, n_rows: int, max_models: int | None = None, max_bytes: int | None = None) -> int:
     """How many models of a plan, with so many training rows each, one stack should hold; at least 1."""
     if plan.device == "cpu":
-        if min(plan.batch_size, n_rows) * plan.network.n_weights > LARGE_STEP:
+        if min(plan.batch_size, n_rows) * plan.network.n_multiplications > LARGE_STEP:
             return 1
         room = CACHE_BYTES
     elif plan.device.startswith("cuda"):

@@ -190,19 +190,19 @@ def step_multiplications(jobs: Sequence[Job]) -> int:
     """Multiplications of the forward pass of one training step."""
     plan = jobs[0].plan
     rows = sum(min(plan.batch_size, len(job.train)) for job in jobs)
-    return plan.network.n_weights * rows
+    return plan.network.n_multiplications * rows
 
 
 def train_epoch(stack: Stack) -> None:
     """One pass over the rows of every job of the stack, and what is decided after it."""
     started = time.perf_counter()
-    loss, dropout = stack.plan.loss, stack.dropout
+    loss, noise = stack.plan.loss, stack.noise
     batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs])
     for batch, rates, losses_KB in zip(batches, stack.learning_rates(), stack.losses, strict=True):
         k, n_rows, _ = batch.x_KBD.shape
         part = stack.first(k)
-        masks = None if dropout is None else dropout.masks(batch.start, k, n_rows)
-        output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, masks, batch.rows_KB1)
+        drawn = None if noise is None else noise.draw(batch.start, k, n_rows)
+        output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
         loss_KB, grad_KOB = loss(output, batch.target_KTB, part.loss_settings)
         part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
         part.optimizer.step(part.grad_KP, *rates)

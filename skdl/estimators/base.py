@@ -33,7 +33,7 @@ from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.parameters import TrainingParameters
 from skdl.estimators.validation import FitData, check_fit_data
 from skdl.estimators.weights import with_class_weight
-from skdl.nn.dense import DenseEnsemble, DenseModule, DenseNetwork
+from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.regression import RegressionTask
 
@@ -81,7 +81,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         """An unfitted encoder with ``fit(X, rows, weight)`` and ``transform(X) -> Table``."""
 
     @abstractmethod
-    def _make_network(self, encoder: Any, n_outputs: int) -> DenseNetwork:
+    def _make_network(self, encoder: Any, n_outputs: int) -> Network:
         """The network for what the encoder gives."""
 
     @abstractmethod
@@ -346,15 +346,15 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
         )
 
-    def _module(self, rows: list[torch.Tensor]) -> DenseModule | DenseEnsemble:
+    def _module(self, rows: list[torch.Tensor]) -> NetworkModule | Ensemble:
         """The network with these numbers, or the ensemble of several."""
         network = self._make_network(self._encoder, self.n_outputs_)
-        modules = [DenseModule.from_row(network, theta_P, self._dropout()) for theta_P in rows]
-        return modules[0] if len(modules) == 1 else DenseEnsemble(modules)
+        modules = [network.module(theta_P, self._dropout()) for theta_P in rows]
+        return modules[0] if len(modules) == 1 else Ensemble(modules)
 
-    def _members(self) -> list[DenseModule]:
+    def _members(self) -> list[NetworkModule]:
         network = self.network_
-        return [*network.members] if isinstance(network, DenseEnsemble) else [network]
+        return [*network.members] if isinstance(network, Ensemble) else [network]
 
     def _states(self, n_members: int) -> list[State]:
         """Parameters and optimiser states to go on from."""
@@ -399,7 +399,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         kept = [result.history[max(result.best_epoch - 1, 0)].loss for result in results if result.history]
         self.loss_ = float(np.mean(kept)) if kept else math.nan
         self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
-        self.n_layers_ = len(self._members()[0].linear_layers) + 1
+        self.n_layers_ = self._members()[0].n_layers
         is_validated = jobs[0].validation is not None
         scores = self.history_["validation_score"].tolist()
         self.validation_scores_ = scores if is_validated else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from skdl.estimators.base import NetworkEstimator, ProbabilityMixin, SpreadMixin
 from skdl.estimators.parameters import TRAINING_DOC, TrainingParameters, documented
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
-from skdl.nn.dense import DenseNetwork
+from skdl.nn.dense import DenseModule, DenseNetwork
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
 from skdl.tasks.regression import RegressionTask
@@ -174,7 +174,7 @@ class TableNetworkEstimator(NetworkEstimator):
         return [layer.bias.detach().numpy() for layer in self._linear_layers()]
 
     def _linear_layers(self) -> list[nn.Linear]:
-        members = self._members()
+        members = cast(list[DenseModule], self._members())
         if len(members) > 1:
             raise AttributeError(
                 f"This model has {len(members)} networks, each with weights of its own: see network_.members, "

@@ -139,10 +139,10 @@ class Report(list[StackReport]):
     def __str__(self) -> str:
         lines = [f"{'network':<24}{'device':>8}{'models':>8}{'epochs each':>13}{'seconds':>10}{'model-epochs/s':>16}"]
         for stack in self:
-            widths = "-".join(map(str, stack.plan.network.widths))
+            label, device = stack.plan.network.label, stack.plan.device
             rate = stack.n_epochs / max(stack.seconds, 1e-9)
             lines.append(
-                f"{widths:<24}{stack.plan.device:>8}{stack.n_models:>8}{stack.n_epochs / stack.n_models:>13.1f}"
+                f"{label:<24}{device:>8}{stack.n_models:>8}{stack.n_epochs / stack.n_models:>13.1f}"
                 f"{stack.seconds:>10.2f}{rate:>16.1f}"
             )
         lines.append(

@@ -17,13 +17,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skdl.nn.activations import Activation
+from skdl.nn.dropout import DropoutMasks
+from skdl.nn.network import NetworkModule
 
 aten = torch.ops.aten
 
@@ -31,6 +33,8 @@ NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1
 #: Numbers of a cache line.
 ROW_MULTIPLE = 16
+#: Numbers of the widest layer that a prediction computes at a time, so that they stay in the processor's cache.
+CHUNK_NUMBERS = 131_072
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,49 @@ class DenseNetwork:
             elif name.startswith(("gain", "variance")):
                 values.fill_(1)
         return theta_1P[0].to(dtype)
+
+    @property
+    def label(self) -> str:
+        """Width of every layer."""
+        return "-".join(map(str, self.widths))
+
+    @property
+    def n_activations(self) -> int:
+        """Numbers that the forward pass of one row keeps."""
+        return sum(self.widths)
+
+    @property
+    def n_multiplications(self) -> int:
+        """Multiplications of one row's forward pass."""
+        return self.n_weights
+
+    @property
+    def is_stackable(self) -> bool:
+        """Whether several such networks may be trained side by side."""
+        return self.activation.stackable
+
+    def stack(
+        self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
+    ) -> DenseStack:
+        """The networks with these numbers; ``grad_KP`` is where their gradients go."""
+        return DenseStack(self, theta_KP, grad_KP, matmul_dtype)
+
+    def noise(
+        self,
+        generators: Sequence[torch.Generator],
+        dropout: Sequence[float],
+        lengths: Sequence[int],
+        batch_size: int,
+        dtype: torch.dtype,
+    ) -> DropoutMasks | None:
+        """Dropout masks of the hidden layers."""
+        if not self.hidden or not any(dropout):
+            return None
+        return DropoutMasks(generators, dropout, lengths, self.hidden, batch_size, dtype)
+
+    def module(self, theta_P: Tensor, dropout: float = 0.0) -> DenseModule:
+        """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
+        return DenseModule.from_row(self, theta_P, dropout)
 
     def views(self, theta_KP: Tensor) -> DenseViews:
         """The parameters of all networks by layer, sharing memory with ``theta_KP``."""
@@ -383,7 +430,7 @@ class Linear(nn.Linear):
         pass
 
 
-class DenseModule(nn.Module):
+class DenseModule(NetworkModule):
     """One trained dense network as a plain torch module.
 
     **Shape**: numeric inputs ``(B, D)`` and, where columns are embedded, their levels ``(B, E)`` of integers;
@@ -405,8 +452,9 @@ class DenseModule(nn.Module):
                 layers.append(nn.Dropout(dropout))
         layers.append(Linear(network.widths[-2], network.n_outputs, device="meta"))
         self.layers = nn.Sequential(*layers)
-        self.n_weights = network.n_weights
-        self.widest = max(network.widths[1:])
+        self.n_layers = len(network.widths)
+        self.n_multiplications = network.n_multiplications
+        self.chunk_rows = max(CHUNK_NUMBERS // max(network.widths[1:]), 1)
         #: How each layer computes in :meth:`outputs`.
         self._frozen: list[Callable[[Tensor], Tensor]] | None = None
 
@@ -508,23 +556,3 @@ def _frozen(layer: nn.Module) -> Callable[[Tensor], Tensor]:
         for name, parameter in layer._parameters.items()
     }
     return frozen.forward
-
-
-class DenseEnsemble(nn.Module):
-    """Several networks of one shape.
-
-    **Shape**: inputs as for :class:`DenseModule`; outputs ``(M, B, O)``, those of each of the M networks.
-    """
-
-    def __init__(self, members: Sequence[DenseModule]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.n_weights = sum(member.n_weights for member in members)
-        self.widest = members[0].widest
-
-    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
-        return torch.stack([member(x, codes) for member in self.members])
-
-    def outputs(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
-        """What :meth:`forward` gives, without a graph and past the hooks of layers."""
-        return torch.stack([cast(DenseModule, member).outputs(x, codes) for member in self.members])

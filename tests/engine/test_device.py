@@ -35,7 +35,7 @@ def test_threads_for__then_small_work_has_one_thread_and_the_setting_comes_back(
 def test_streams__then_three_different_ones_that_the_seed_fixes():
     def draws(seed):
         streams = Streams(seed, "cpu")
-        return [torch.rand(4, generator=g).tolist() for g in (streams.init, streams.shuffle, streams.dropout)]
+        return [torch.rand(4, generator=g).tolist() for g in (streams.init, streams.shuffle, streams.noise)]
 
     assert draws(0) == draws(0)
     distinct = {tuple(draw) for seed in range(4) for draw in draws(seed)}

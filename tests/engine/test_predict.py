@@ -4,8 +4,9 @@ import scipy.sparse as sp
 import torch
 
 from skdl.data.table import DenseTable, SparseTable
-from skdl.engine.predict import CHUNK_NUMBERS, network_outputs
-from skdl.nn.dense import DenseEnsemble, DenseModule
+from skdl.engine.predict import network_outputs
+from skdl.nn.dense import CHUNK_NUMBERS, DenseModule
+from skdl.nn.network import Ensemble
 
 #: Rows computed at a time by a network whose widest layer has 50 units.
 CHUNK_ROWS = CHUNK_NUMBERS // 50 // 4 * 4
@@ -56,7 +57,7 @@ def test_outputs__when_ensemble__then_those_of_each_member(make, table):
         DenseModule.from_row(network, network.initial(torch.Generator().manual_seed(seed), torch.float32))
         for seed in range(3)
     ]
-    outputs = network_outputs(DenseEnsemble(members), table)
+    outputs = network_outputs(Ensemble(members), table)
     assert outputs.shape == (3, len(table), 3)
     for output, member in zip(outputs, members, strict=True):
         np.testing.assert_array_equal(output, network_outputs(member, table))

@@ -1,0 +1,138 @@
+"""What the engine asks of a network, whatever it computes.
+
+A :class:`Network` is a plan: hashable, without numbers. Its numbers are rows ``(P,)`` of one tensor, weights first:
+penalties and weight decay act on the leading ``n_weights`` of them. For training it makes a :class:`NetworkStack`,
+and of a trained row a :class:`NetworkModule`. A new kind of network is one class with these methods;
+:mod:`skdl.nn.dense` has its own backward pass and a model axis, :mod:`skdl.nn.autograd` leaves both to torch.
+
+Axes: K models, B batch rows, D numbers of one encoded row, E embedded columns, O outputs, P numbers of one network.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class Noise(Protocol):
+    """The random numbers of training steps, each model's from a generator of its own."""
+
+    def draw(self, start: int, k: int, n_rows: int) -> Any:
+        """What the forward pass of the first ``k`` models wants for the batch that starts at row ``start``."""
+
+
+class NetworkStack(Protocol):
+    """Forward and backward passes through K networks whose numbers lie in ``theta_KP``."""
+
+    def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
+        """Outputs ``(K, O, B)`` as after training."""
+
+    def forward(
+        self, x_KBD: Tensor, codes_KBE: Tensor | None = None, noise: Any = None, rows_KB1: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Outputs ``(K, O, B)`` while training, and what :meth:`backward` needs."""
+
+    def backward(self, grad_KOB: Tensor, tape: Any) -> None:
+        """Write the gradient of every parameter for the gradient of the outputs."""
+
+
+class NetworkModule(nn.Module):
+    """One trained network as a plain torch module."""
+
+    #: Layers, input and output included.
+    n_layers: int
+    #: Multiplications of one row's forward pass.
+    n_multiplications: int
+    #: Rows to compute at a time, so that their numbers stay in the processor's cache.
+    chunk_rows: int
+
+    @abstractmethod
+    def outputs(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        """Outputs ``(B, O)`` of encoded rows, without a graph."""
+
+    @abstractmethod
+    def to_row(self, network: Any) -> Tensor:
+        """The module's numbers as a row of the network.
+
+        Raises
+        ------
+        LookupError
+            If the module's parameters are not those of the network.
+        """
+
+
+class Network(Protocol):
+    """The plan of a network."""
+
+    @property
+    def label(self) -> str:
+        """A few characters by which a reader knows the network."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs O."""
+
+    @property
+    def n_weights(self) -> int:
+        """How many of the leading numbers of a row are weights."""
+
+    @property
+    def n_numbers(self) -> int:
+        """Length P of a row."""
+
+    @property
+    def n_activations(self) -> int:
+        """Numbers that the forward pass of one row keeps."""
+
+    @property
+    def n_multiplications(self) -> int:
+        """Multiplications of one row's forward pass."""
+
+    @property
+    def is_stackable(self) -> bool:
+        """Whether several such networks may be trained side by side."""
+
+    def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """Fresh numbers ``(P,)``."""
+
+    def stack(
+        self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
+    ) -> NetworkStack:
+        """The networks with these numbers; ``grad_KP`` is where their gradients go."""
+
+    def noise(
+        self,
+        generators: Sequence[torch.Generator],
+        dropout: Sequence[float],
+        lengths: Sequence[int],
+        batch_size: int,
+        dtype: torch.dtype,
+    ) -> Noise | None:
+        """The random numbers of training: of models with so many rows each; None where there are none."""
+
+    def module(self, theta_P: Tensor, dropout: float = 0.0) -> NetworkModule:
+        """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
+
+
+class Ensemble(nn.Module):
+    """Several networks of one plan.
+
+    **Shape**: inputs as for one of the networks; outputs ``(M, B, O)``, those of each of the M networks.
+    """
+
+    def __init__(self, members: Sequence[NetworkModule]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.n_multiplications = sum(member.n_multiplications for member in members)
+        self.chunk_rows = members[0].chunk_rows
+
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        return torch.stack([member(x) if codes is None else member(x, codes) for member in self.members])
+
+    def outputs(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        """What :meth:`forward` gives, without a graph and past the hooks of layers."""
+        return torch.stack([cast(NetworkModule, member).outputs(x, codes) for member in self.members])
