@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +20,20 @@ from skdl.nn.network import Ensemble, NetworkModule
 ROW_MULTIPLE = 4
 
 
-def network_outputs(module: NetworkModule | Ensemble, table: Table, device: str = "cpu") -> NDArray:
+Compute = Callable[[Any, Tensor, Tensor | None], Tensor]
+
+
+def _outputs(module: NetworkModule | Ensemble, x: Tensor, codes: Tensor | None) -> Tensor:
+    return module.outputs(x, codes)
+
+
+def network_outputs(
+    module: NetworkModule | Ensemble, table: Table, device: str = "cpu", compute: Compute = _outputs
+) -> NDArray:
     """Outputs ``(n, O)`` of a network in eval mode, or ``(M, n, O)`` of an ensemble, in its own precision.
 
-    The network itself stays where it is: on another device than the CPU a copy of it is used.
+    The network itself stays where it is: on another device than the CPU a copy of it is used. ``compute`` is what to
+    compute of a chunk of rows, if it is not the outputs.
     """
     if device != "cpu":
         module, table = copy.deepcopy(module).to(device), table.to(device)
@@ -32,7 +44,7 @@ def network_outputs(module: NetworkModule | Ensemble, table: Table, device: str 
         for start in range(0, n_rows, chunk):
             stop = min(start + chunk, n_rows)
             x, codes = table.slice(start, stop)
-            output = module.outputs(_filled_up(x), None if codes is None else _filled_up(codes))
+            output = compute(module, _filled_up(x), None if codes is None else _filled_up(codes))
             parts.append(output.cpu().numpy()[..., : stop - start, :])
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 

@@ -204,6 +204,10 @@ def train_epoch(stack: Stack) -> None:
         drawn = None if noise is None else noise.draw(batch.start, k, n_rows)
         output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
         loss_KB, grad_KOB = loss(output, batch.target_KTB, part.loss_settings)
+        if noise is not None and noise.mixing is not None:
+            order_B, share = noise.mixing
+            other_KB, other_grad_KOB = loss(output, batch.target_KTB[..., order_B], part.loss_settings)
+            loss_KB, grad_KOB = loss_KB.lerp(other_KB, share), grad_KOB.lerp(other_grad_KOB, share)
         part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
         part.optimizer.step(part.grad_KP, *rates)
         (losses_KB if k == len(losses_KB) else losses_KB[:k]).copy_(loss_KB)

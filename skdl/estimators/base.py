@@ -88,6 +88,10 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     def _make_task(self) -> ClassificationTask | RegressionTask:
         """An unfitted task for y."""
 
+    #: Passes over so many rows, with or without early stopping, and rows of a step, under "auto".
+    _auto_epochs = staticmethod(auto_epochs)
+    _auto_batch_size = staticmethod(auto_batch_size)
+
     # --- fit -----------------------------------------------------------------------------------------------------
 
     @with_callbacks
@@ -306,7 +310,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self, samples: Samples, *, stops: bool, epochs: int | None = None, schedule: Schedule | None = None
     ) -> Settings:
         if epochs is None:
-            epochs = auto_epochs(len(samples), stops) if isinstance(self.max_epochs, str) else self.max_epochs
+            epochs = self._auto_epochs(len(samples), stops) if isinstance(self.max_epochs, str) else self.max_epochs
         return Settings(
             learning_rate=self.learning_rate,
             schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
@@ -330,7 +334,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         return self.dropout
 
     def _batch_size(self, samples: Samples) -> int:
-        return auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else self.batch_size
+        return self._auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else self.batch_size
 
     def _plan(self, samples: Samples) -> Plan:
         device = resolve_device(self.device)
@@ -479,110 +483,3 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         # Whether the estimator is fitted is asked first.
         outputs = self._outputs(X)
         return self._task.decode(outputs)
-
-
-#: Training rows from which the networks' disagreement on known rows is learned.
-SPREAD_ROWS = 1000
-
-
-class SpreadMixin:
-    """How sure regressors are, from what their networks say of rows they did not train on and where they disagree."""
-
-    _task: Any
-    _outputs: Callable[[Any], NDArray[np.float64]]
-    _network_outputs: Callable[[Any], NDArray[np.float64]]
-    out_of_fold_: Any
-
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict values.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
-        return_std : bool, default=False
-            Whether to give the standard deviation of each prediction's error as well.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Values in the units of y as float64.
-        std : ndarray like y
-            If ``return_std``: the root of the variance among the networks at that sample plus the part of the
-            variance of held-out errors that such disagreement does not explain. In the units of y.
-
-        Raises
-        ------
-        ValueError
-            If ``return_std`` and there were neither held-out rows nor several networks.
-        """
-        if not return_std:
-            return super().predict(X)  # type: ignore[misc]
-        outputs = self._network_outputs(X)
-        if not isinstance(self._task, RegressionTask):
-            raise ValueError("return_std=True is for regression. predict_proba says how sure a classifier is.")
-        is_lone = outputs.ndim == 2
-        if self._unexplained is None and is_lone:
-            raise ValueError(
-                "return_std=True needs several networks or rows that were held out: "
-                "fit with n_members of at least 2, or with early_stopping=True."
-            )
-        mean = self._task.decode(outputs if is_lone else self._task.combine(outputs))
-        variance = np.zeros_like(mean) if is_lone else self._spread(outputs)
-        return mean, np.sqrt(variance if self._unexplained is None else variance + self._unexplained)
-
-    def _spread(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Variance among the predictions of several networks, from their outputs, in the units of y."""
-        return np.var([self._task.decode(output) for output in outputs], axis=0, ddof=1)
-
-    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
-        super()._note_held_out(data, held_out, results)  # type: ignore[misc]
-        self._unexplained: NDArray[np.float64] | None = None
-        if self.out_of_fold_ is None or not isinstance(self._task, RegressionTask):
-            return
-        known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
-        error = (data.y[known] - self.out_of_fold_[known]) ** 2
-        explained: Any = 0.0
-        if sum(bool(result.history) for result in results) > 1:
-            sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
-            explained = self._spread(self._network_outputs(_safe_indexing(data.X, sample))).mean(axis=0)
-        self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
-
-
-class ProbabilityMixin:
-    """Probabilities of classifiers."""
-
-    _outputs: Callable[[Any], NDArray[np.float64]]
-    _task: Any
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        p : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``. For multilabel targets each column is the probability of its label.
-        """
-        outputs = self._outputs(X)
-        return self._task.probabilities(outputs)
-
-    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """Logarithms of the probabilities of the classes.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        log_p : ndarray of shape (n_samples, n_classes)
-            Computed from the logits, so that small probabilities do not become minus infinity.
-        """
-        outputs = self._outputs(X)
-        return self._task.log_probabilities(outputs)

@@ -17,8 +17,21 @@ from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from skdl.data.tabular import SCALINGS, TableEncoder
-from skdl.estimators.base import NetworkEstimator, ProbabilityMixin, SpreadMixin
-from skdl.estimators.parameters import TRAINING_DOC, TrainingParameters, documented
+from skdl.estimators.base import NetworkEstimator
+from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented
+from skdl.estimators.supervised import (
+    CLASSIFICATION_CONSTRAINTS,
+    CLASSIFICATION_DOC,
+    CLASSIFICATION_LOSS_DOC,
+    QUANTILE_DOC,
+    REGRESSION_CONSTRAINTS,
+    REGRESSION_LOSS_DOC,
+    NetworkClassifierMixin,
+    NetworkRegressorMixin,
+    ProbabilityMixin,
+    SpreadMixin,
+    classification_task,
+)
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork
@@ -48,65 +61,7 @@ numeric_embedding : {None, "piecewise_linear"}, default="piecewise_linear"
     faster and plainer network. Sparse matrices are not embedded.
 """
 
-CLASSIFICATION_DOC = """
-label_smoothing : float in [0, 1), default=0
-    Share of each label's probability that is spread over all classes in training, under "cross_entropy".
-class_weight : dict, "balanced" or None, default=None
-    Weights of the classes in the loss.
-"""
-
-QUANTILE_DOC = """
-quantile : float in (0, 1), default=0.5
-    Quantile that ``loss="quantile"`` predicts.
-"""
-
-CLASSIFICATION_LOSS_DOC = """
-loss : {"cross_entropy", "focal"} or callable, default="cross_entropy"
-    "focal" weighs easy samples less (Lin et al. 2017, gamma 2). A callable takes the logits of shape (n, n_classes)
-    and the class indices (n,) as torch tensors and returns the loss of each sample; for multilabel targets it takes
-    one logit a label and targets of 0 and 1.
-"""
-
-REGRESSION_LOSS_DOC = """
-loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or callable, default="squared_error"
-    Losses act on the standardised target; "huber" turns linear at one standard deviation; "poisson" predicts the
-    logarithm of the mean and needs targets of at least 0. A callable takes predictions and standardised targets as
-    torch tensors of shape (n,), or (n, n_outputs) where there are several, and returns the loss of each sample.
-"""
-
-FITTED_DOC = """
-network_ : torch.nn.Module
-    The trained network, in eval mode, on the CPU. It takes encoded inputs.
-n_features_in_ : int
-    Number of columns of X.
-feature_names_in_ : ndarray of shape (`n_features_in_`,)
-    Names of the columns of X, where they are strings.
-n_iter_ : int
-    Epochs of the last fit.
-loss_ : float
-    Mean training loss of the epoch whose parameters were kept, taken while it ran.
-best_loss_ : float or None
-    Smallest training loss of an epoch; None where rows were held out.
-loss_curve_ : list of float
-    Training loss of each epoch.
-validation_scores_ : list of float or None
-    Validation score of each epoch: the negative loss, or ``scoring``. None without validation rows.
-best_validation_score_ : float or None
-    The largest of them.
-out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
-    Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
-    that no network held out. None without early stopping or with ``X_val``.
-history_ : structured ndarray
-    One row an epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
-    ``pandas.DataFrame(history_)`` makes a frame of it.
-n_layers_ : int
-    Number of layers, input and output included.
-n_outputs_ : int
-    Number of outputs of the network.
-out_activation_ : str
-    "logistic", "softmax" or "identity".
-t_ : int
-    Training samples seen.
+TABLE_FITTED_DOC = """
 coefs_, intercepts_ : list of ndarray
     Weights ``(n_in, n_out)`` and biases of each layer, from input to output, of a lone network.
 """
@@ -183,36 +138,15 @@ class TableNetworkEstimator(NetworkEstimator):
         return members[0].linear_layers
 
 
-def classification_task(loss: Any, label_smoothing: float) -> ClassificationTask:
-    """The task of a classifier, whose loss and label smoothing must go together."""
-    if label_smoothing > 0 and loss != "cross_entropy":
-        raise ValueError(
-            f"label_smoothing={label_smoothing} goes with loss='cross_entropy' alone. Got loss={loss!r}; "
-            "set label_smoothing=0."
-        )
-    return ClassificationTask(loss)
-
-
-CLASSIFICATION_CONSTRAINTS = {
-    "loss": [StrOptions(set(CLASSIFICATION_LOSSES)), callable],
-    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-    "class_weight": [None, dict, StrOptions({"balanced"})],
-}
-REGRESSION_CONSTRAINTS = {
-    "loss": [StrOptions(set(REGRESSION_LOSSES)), callable],
-    "quantile": [Interval(Real, 0, 1, closed="neither")],
-}
-
-
 @documented(
     loss=CLASSIFICATION_LOSS_DOC,
     classification=CLASSIFICATION_DOC,
     network=NETWORK_DOC,
     training=TRAINING_DOC,
-    fitted=FITTED_DOC,
+    fitted=FITTED_DOC.rstrip() + TABLE_FITTED_DOC,
 )
 @dataclass(kw_only=True, eq=False, repr=False)
-class MLPClassifier(ClassifierMixin, ProbabilityMixin, TableNetworkEstimator):
+class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
     """Multilayer perceptron for classification of tables.
 
     Binary, multiclass and multilabel targets; numeric, boolean, categorical, text and date columns, with missing
@@ -244,51 +178,18 @@ class MLPClassifier(ClassifierMixin, ProbabilityMixin, TableNetworkEstimator):
     True
     """
 
-    loss: Any = "cross_entropy"
-    label_smoothing: float = 0.0
-    class_weight: Any = None
-
     _parameter_constraints = {**TableNetworkEstimator._parameter_constraints, **CLASSIFICATION_CONSTRAINTS}
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
-    def _make_task(self) -> ClassificationTask:
-        return classification_task(self.loss, self.label_smoothing)
-
-    def partial_fit(
-        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
-    ) -> MLPClassifier:
-        """Train for one epoch on some rows.
-
-        The first call fixes the encoding of the columns. There is no early stopping and no schedule.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training data.
-        y : array-like of shape (n_samples,)
-            Target.
-        classes : array-like of shape (n_classes,), default=None
-            All labels that any call will bring; needed at the first call unless its y holds them all.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the loss.
-
-        Returns
-        -------
-        self : MLPClassifier
-            The fitted estimator.
-        """
-        return self._partial_fit(X, y, sample_weight, classes)
 
 
 @documented(
-    loss=REGRESSION_LOSS_DOC, quantile=QUANTILE_DOC, network=NETWORK_DOC, training=TRAINING_DOC, fitted=FITTED_DOC
+    loss=REGRESSION_LOSS_DOC,
+    quantile=QUANTILE_DOC,
+    network=NETWORK_DOC,
+    training=TRAINING_DOC,
+    fitted=FITTED_DOC.rstrip() + TABLE_FITTED_DOC,
 )
 @dataclass(kw_only=True, eq=False, repr=False)
-class MLPRegressor(RegressorMixin, SpreadMixin, TableNetworkEstimator):
+class MLPRegressor(NetworkRegressorMixin, TableNetworkEstimator):
     """Multilayer perceptron for regression on tables.
 
     One or several targets, standardised for training and given back in their own units; numeric, boolean,
@@ -318,40 +219,7 @@ class MLPRegressor(RegressorMixin, SpreadMixin, TableNetworkEstimator):
     (442,)
     """
 
-    loss: Any = "squared_error"
-    quantile: float = 0.5
-
     _parameter_constraints = {**TableNetworkEstimator._parameter_constraints, **REGRESSION_CONSTRAINTS}
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = self.loss == "poisson"
-        return tags
-
-    def _make_task(self) -> RegressionTask:
-        return RegressionTask(self.loss)
-
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MLPRegressor:
-        """Train for one epoch on some rows.
-
-        The first call fixes the encoding of the columns and of y. There is no early stopping and no schedule.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training data.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the loss.
-
-        Returns
-        -------
-        self : MLPRegressor
-            The fitted estimator.
-        """
-        return self._partial_fit(X, y, sample_weight, None)
 
 
 def _classifies(estimator: MLPEstimator) -> bool:
@@ -363,7 +231,7 @@ def _classifies(estimator: MLPEstimator) -> bool:
     quantile=QUANTILE_DOC,
     network=NETWORK_DOC,
     training=TRAINING_DOC,
-    fitted=FITTED_DOC,
+    fitted=FITTED_DOC.rstrip() + TABLE_FITTED_DOC,
 )
 @dataclass(kw_only=True, eq=False, repr=False)
 class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):

@@ -135,6 +135,52 @@ verbose : int, default=0
     Print a line every ``verbose`` epochs.
 """
 
+FITTED_DOC = """
+network_ : torch.nn.Module
+    The trained network, in eval mode, on the CPU. It takes encoded inputs.
+n_features_in_ : int
+    Number of columns of X.
+feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    Names of the columns of X, where they are strings.
+n_iter_ : int
+    Epochs of the last fit.
+loss_ : float
+    Mean training loss of the epoch whose parameters were kept, taken while it ran.
+best_loss_ : float or None
+    Smallest training loss of an epoch; None where rows were held out.
+loss_curve_ : list of float
+    Training loss of each epoch.
+validation_scores_ : list of float or None
+    Validation score of each epoch: the negative loss, or ``scoring``. None without validation rows.
+best_validation_score_ : float or None
+    The largest of them.
+out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
+    Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
+    that no network held out. None without early stopping or with ``X_val``.
+history_ : structured ndarray
+    One row an epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
+    ``pandas.DataFrame(history_)`` makes a frame of it.
+n_layers_ : int
+    Number of layers, input and output included.
+n_outputs_ : int
+    Number of outputs of the network.
+out_activation_ : str
+    "logistic", "softmax" or "identity".
+t_ : int
+    Training samples seen.
+"""
+
+
+def with_entries(doc: str, **entries: str) -> str:
+    """A section with the entries of some parameters replaced."""
+    for name, entry in entries.items():
+        doc, n_replaced = re.subn(
+            rf"^{name} : .*\n(?:    .*\n)+", entry.lstrip("\n").replace("\\", r"\\"), doc, flags=re.M
+        )
+        assert n_replaced == 1, name
+    return doc
+
+
 Class = TypeVar("Class", bound=type)
 
 

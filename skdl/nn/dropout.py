@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from skdl.nn.augment import Mixing
+
 
 class DropoutMasks:
     """Dropout factors of K jobs: 0 for a dropped unit, ``1 / (1 - rate)`` for a kept one.
@@ -27,6 +29,7 @@ class DropoutMasks:
     dtype : torch.dtype
     """
 
+    mixing: Mixing | None = None
     #: Numbers drawn at once for a job. Each takes 16 bits, so that rates are kept to 1 / 65,536.
     CHUNK = 65_536
     LEVELS = 65_536

@@ -17,9 +17,14 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from skdl.nn.augment import Mixing
+
 
 class Noise(Protocol):
     """The random numbers of training steps, each model's from a generator of its own."""
+
+    #: What the rows of the last batch were mixed with, if they were.
+    mixing: Mixing | None
 
     def draw(self, start: int, k: int, n_rows: int) -> Any:
         """What the forward pass of the first ``k`` models wants for the batch that starts at row ``start``."""
@@ -32,7 +37,7 @@ class NetworkStack(Protocol):
         """Outputs ``(K, O, B)`` as after training."""
 
     def forward(
-        self, x_KBD: Tensor, codes_KBE: Tensor | None = None, noise: Any = None, rows_KB1: Tensor | None = None
+        self, x_KBD: Tensor, codes_KBE: Tensor | None = None, noise: Any = None, rows_KB1: Tensor | None = None, /
     ) -> tuple[Tensor, Any]:
         """Outputs ``(K, O, B)`` while training, and what :meth:`backward` needs."""
 
@@ -69,12 +74,12 @@ class Network(Protocol):
     """The plan of a network."""
 
     @property
-    def label(self) -> str:
-        """A few characters by which a reader knows the network."""
-
-    @property
     def n_outputs(self) -> int:
         """Number of outputs O."""
+
+    @property
+    def label(self) -> str:
+        """A few characters by which a reader knows the network."""
 
     @property
     def n_weights(self) -> int:

@@ -1,0 +1,738 @@
+"""Images to tensors: arrays, lists, image files and flat rows, with their pixels as they are.
+
+Pixels are not scaled here. The encoder learns the mean and the standard deviation of each channel, and the network
+applies them to a batch at a time, so that images of 8 bits stay so until they are on the device.
+
+Axes: n images, h rows of pixels, w pixels a row, c channels, last.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from skdl.data.frames import is_frame
+from skdl.data.table import SAMPLE_ROWS, DenseTable, Table
+from skdl.data.tabular import NUMPY_DTYPES, Weights
+
+#: Lengths of an axis that may hold channels, where nothing says which axis does: gray, RGB, RGBA.
+CHANNEL_COUNTS = (1, 3, 4)
+#: Training images, and numbers in them, from which the statistics of the channels are taken at most.
+STATISTICS_ROWS, STATISTICS_NUMBERS = 5_000, 20_000_000
+#: Numbers of images that are looked at or decoded at a time, so that intermediate values stay small beside the images.
+CHUNK_NUMBERS = 4_000_000
+#: Threads that decode image files at most.
+MAX_THREADS = 8
+#: Tasks that the files of a batch are parted into: some for each thread, since files take their time unevenly.
+TASKS = 4 * MAX_THREADS
+#: Pillow modes of one channel of 8 bits, and those that lose nothing of use by becoming one.
+GRAY_MODES = frozenset({"1", "L", "LA"})
+#: Pillow modes of more than 8 bits a channel.
+DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+
+ImageShape = tuple[int, int, int]
+
+# --- from what users have to one array, or to paths ------------------------------------------------------------------
+
+
+def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
+    """Images as one array, or as the paths of their files.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its parameters say how X is read: ``image_shape`` (None, (h, w) or (h, w, c)), ``channels`` ("auto", "first" or
+        "last"), ``resize`` (None or (h, w)), ``path_column`` (None or str) and ``dtype``.
+    X : array, tensor, sequence of images or of paths, Series, DataFrame
+        - Arrays and tensors ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)``. Under "auto" the channels are the
+          last axis if its length is 1, 3 or 4, else the first one if its length is, else the last one.
+        - Sequences of arrays, tensors or Pillow images, of one size unless ``resize`` is set.
+        - Sequences of paths to image files, or a DataFrame whose column ``path_column`` holds them.
+        - Rows ``(n, h * w * c)`` with ``image_shape``, each an image in C order, channels last unless
+          ``channels="first"``. Rows without ``image_shape`` are signals: images of one row of pixels.
+    reset : bool
+        True in ``fit``: sets ``image_shape_``, and ``n_features_in_`` and ``feature_names_in_`` for rows. False: X must
+        have the same shape as in ``fit``.
+
+    Returns
+    -------
+    ndarray of shape (n, h, w, c) or (n,)
+        Pixels of type uint8, or float32, or float64 where they were so and ``estimator.dtype`` is "float64"; or paths,
+        as objects of type str.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the remedy; for rows in scikit-learn's words.
+    """
+    _refuse_lone(X)
+    cells = _cells(X, estimator.path_column)
+    if cells is not None and not cells:
+        raise ValueError("Found X with 0 image(s) while a minimum of 1 is required. Pass at least one image.")
+    if cells is not None and any(isinstance(cell, str | os.PathLike) for cell in cells):
+        return _check_paths(estimator, cells, reset)
+    if cells is not None and any(_is_image(cell) for cell in cells):
+        images = _stacked(cells, estimator.channels, estimator.resize)
+    else:
+        array = _array(X)
+        if array is None or array.ndim < 3:
+            return _check_rows(estimator, X if array is None or isinstance(X, np.matrix) else array, reset)
+        images = _channels_last(array, _channels_of(estimator, array, reset))
+    images = _resized(_pixels(_not_empty(estimator, images), estimator), estimator.resize)
+    if reset:
+        for name in ("n_features_in_", "feature_names_in_"):
+            estimator.__dict__.pop(name, None)
+    _check_shape(estimator, images.shape[1:], reset)
+    return images
+
+
+def _refuse_lone(X: Any) -> None:
+    """Refuse what is one image or one path, or has no rows yet."""
+    if isinstance(X, str | os.PathLike):
+        raise ValueError(f"X is one path, {os.fspath(X)!r}. Pass a list of the paths of the image files.")
+    if _is_pillow_image(X):
+        raise ValueError("X is one image. Pass a list of images: [image].")
+    if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
+        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
+
+
+def _cells(X: Any, path_column: str | None) -> list[Any] | None:
+    """The elements of a sequence of objects, or of the column of paths; None for numbers in an array or a frame."""
+    if isinstance(X, np.ndarray):
+        return X.tolist() if X.ndim == 1 and X.dtype.kind in "OUT" else None
+    if isinstance(X, list | tuple):
+        return list(X)
+    if is_frame(X):
+        return None if path_column is None else _frame_cells(X, path_column)
+    if nw.dependencies.is_into_series(X):
+        return nw.from_native(X, series_only=True).to_list()
+    return None
+
+
+def _frame_cells(X: Any, path_column: str) -> list[Any]:
+    frame = nw.from_native(X, eager_only=True)
+    if path_column not in frame.columns:
+        raise ValueError(
+            f"path_column={path_column!r} is not a column of X, which has {list(frame.columns)}. Set it to the column "
+            "that holds the paths."
+        )
+    cells = frame.get_column(path_column).to_list()
+    if not all(isinstance(cell, str | os.PathLike) for cell in cells):
+        row = next(i for i, cell in enumerate(cells) if not isinstance(cell, str | os.PathLike))
+        raise ValueError(_no_path(row, cells[row]))
+    return cells
+
+
+def _no_path(row: int, cell: Any) -> str:
+    return f"Row {row} of X is not a path but {cell!r}. Leave the row out, or give the path of its image file."
+
+
+def _is_pillow_image(cell: Any) -> bool:
+    # Where Pillow was never imported, nothing can be an image of its.
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(cell, pillow.Image)
+
+
+def _is_image(cell: Any) -> bool:
+    return _is_pillow_image(cell) or (isinstance(cell, np.ndarray | Tensor) and cell.ndim >= 2)
+
+
+def _numpy(tensor: Tensor) -> NDArray:
+    """A tensor as an array, in the same memory if it is on the CPU and numpy has its type."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _array(X: Any) -> NDArray | None:
+    """X as an array of any number of axes; None where it is not one, or not for numpy to say."""
+    if isinstance(X, Tensor):
+        return _numpy(X)
+    if isinstance(X, np.ndarray):
+        return np.asarray(X)
+    if is_frame(X) or sp.issparse(X):
+        return None
+    try:
+        array = np.asarray(X)
+    except ValueError:
+        return None
+    return array if array.ndim >= 3 else None
+
+
+def _layout(channels: str, shape: Sequence[int]) -> str:
+    """Where the channels of images ``(.., a, b, c)`` stand: "first" or "last"."""
+    if channels != "auto":
+        return channels
+    return "first" if shape[-1] not in CHANNEL_COUNTS and shape[-3] in CHANNEL_COUNTS else "last"
+
+
+def _channels_of(estimator: Any, array: NDArray, reset: bool) -> str:
+    """``channels``, but "last" for images which only so have the shape that they had in ``fit``.
+
+    Scorers are handed the checked images of the fit, which have their channels last.
+    """
+    if not reset and array.ndim == 4 and estimator.channels == "first":
+        h, w, c = estimator.image_shape_
+        if array.shape[1:] == (h, w, c) != (c, h, w):
+            return "last"
+    return estimator.channels
+
+
+def _channels_last(array: NDArray, channels: str) -> NDArray:
+    """A view ``(n, h, w, c)`` of images of three or four axes."""
+    if array.ndim == 3:
+        return array[..., np.newaxis]
+    if array.ndim != 4:
+        raise ValueError(
+            f"X has {array.ndim} axes, {array.shape}. Pass images as (n, h, w), (n, h, w, channels) or "
+            "(n, channels, h, w), or flat rows as (n, h * w * channels) with image_shape=(h, w, channels)."
+        )
+    return np.moveaxis(array, 1, 3) if _layout(channels, array.shape) == "first" else array
+
+
+def _not_empty(estimator: Any, images: NDArray) -> NDArray:
+    if 0 in images.shape:
+        n, h, w, c = images.shape
+        raise ValueError(
+            f"Found {n} image(s) of {h} x {w} pixels and {c} channel(s) while a minimum of 1 of each is required "
+            f"by {type(estimator).__name__}. Pass at least one image."
+        )
+    return images
+
+
+def _pixels(images: NDArray, estimator: Any) -> NDArray:
+    """Finite pixels of a type that is trained on."""
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind == "c":
+        raise ValueError("Complex data not supported: pixels must be real numbers. Pass np.abs(X), for example.")
+    if images.dtype.kind not in "biufO":
+        raise ValueError(f"Pixels must be numbers, and X has the type {images.dtype}. Convert it to uint8 or float32.")
+    is_double = images.dtype == np.float64 and estimator.dtype == "float64"
+    try:
+        with np.errstate(over="ignore"):
+            pixels = images if is_double else images.astype(np.float32, copy=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Pixels must be numbers: {error}. Convert X to uint8 or float32.") from error
+    if images.dtype.kind in "fO":
+        _check_finite(pixels, images)
+    return pixels
+
+
+def _check_finite(pixels: NDArray, images: NDArray) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(pixels.sum(dtype=np.float64)):
+            return
+    for row, image in enumerate(pixels):
+        if np.isfinite(image).all():
+            continue
+        if np.isfinite(images[row].astype(np.float64)).all():
+            raise ValueError(
+                f"Image {row} of X holds pixels that are too large for float32. Divide X by a constant, or set "
+                "dtype='float64'."
+            )
+        what = "NaN" if np.isnan(image).any() else "infinity"
+        raise ValueError(
+            f"Input X contains {what}, first in image {row}. Replace such pixels, by np.nan_to_num(X) for example, or "
+            "leave the image out."
+        )
+
+
+# --- flat rows -------------------------------------------------------------------------------------------------------
+
+
+def _check_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
+    """Rows of numbers, checked by scikit-learn, as images."""
+    try:
+        rows = validate_data(estimator, X, reset=reset, dtype=[np.float32, np.float64, np.uint8])
+    except ValueError as error:
+        if "could not convert string" in str(error):
+            remedy = "To read image files, pass their paths as a list, or set path_column to the column that has them."
+            raise ValueError(f"{error}. {remedy}") from error
+        raise
+    images = _resized(_pixels(_unflattened(estimator, rows), estimator), estimator.resize)
+    _check_shape(estimator, images.shape[1:], reset)
+    return images
+
+
+def _unflattened(estimator: Any, rows: NDArray) -> NDArray:
+    """Rows ``(n, h * w * c)`` as images ``(n, h, w, c)``; as signals ``(n, 1, n_features, 1)`` without a shape."""
+    n, n_features = rows.shape
+    if estimator.image_shape is None:
+        return rows.reshape(n, 1, n_features, 1)
+    h, w, c = _full_shape(estimator.image_shape)
+    if h * w * c != n_features:
+        given = tuple(estimator.image_shape)
+        remedy = "Set it to the (height, width) or (height, width, channels) of the images that the rows are made of."
+        if n_features % (h * w) == 0:
+            remedy = f"With {n_features // (h * w)} channels it is image_shape={(h, w, n_features // (h * w))}."
+        raise ValueError(
+            f"X has {n_features} features, but image_shape={given} makes {' x '.join(map(str, given))} = {h * w * c}. "
+            f"{remedy}"
+        )
+    if estimator.channels == "first":
+        return np.moveaxis(rows.reshape(n, c, h, w), 1, 3)
+    return rows.reshape(n, h, w, c)
+
+
+def _full_shape(image_shape: Sequence[int]) -> ImageShape:
+    sizes = tuple(int(size) for size in image_shape)
+    if len(sizes) not in (2, 3) or min(sizes) < 1:
+        raise ValueError(
+            f"image_shape must be (height, width) or (height, width, channels), each at least 1. Got {image_shape!r}."
+        )
+    return (*sizes, 1) if len(sizes) == 2 else sizes  # type: ignore[return-value]
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def _check_shape(estimator: Any, shape: Sequence[int], reset: bool) -> None:
+    """Remember the shape of an image in ``fit``; compare with it later."""
+    h, w, c = shape
+    if reset:
+        _check_against_parameter(estimator, (h, w, c))
+        estimator.image_shape_ = (h, w, c)
+    elif estimator.image_shape_ != (h, w, c):
+        raise ValueError(
+            f"X has images of {_spelled((h, w, c))}, but {type(estimator).__name__} was fitted on images of "
+            f"{_spelled(estimator.image_shape_)}. {_shape_remedy((h, w, c), estimator.image_shape_)}"
+        )
+
+
+def _spelled(shape: ImageShape) -> str:
+    h, w, c = shape
+    return f"{h} x {w} pixels (height x width) and {c} channel{'s' if c > 1 else ''}"
+
+
+def _shape_remedy(shape: ImageShape, fitted: ImageShape) -> str:
+    if shape[:2] != fitted[:2] and shape[2] == fitted[2]:
+        return (
+            f"Resize them, or fit with resize={fitted[:2]}, which resizes in predict, too. "
+            "A single image is passed as X[np.newaxis]."
+        )
+    if (shape[2], *shape[:2]) == fitted or (shape[1], shape[2], shape[0]) == fitted:
+        return "The axes seem to be exchanged: set channels='first' or channels='last', or transpose X."
+    if shape[:2] == fitted[:2]:
+        return "Convert them to the same channels, for example all to gray or all to RGB."
+    return "Pass images of that shape. A single image is passed as X[np.newaxis]."
+
+
+def _check_against_parameter(estimator: Any, shape: ImageShape) -> None:
+    if estimator.image_shape is None or estimator.resize is not None:
+        return
+    wanted = tuple(estimator.image_shape)
+    if shape[: len(wanted)] != wanted:
+        raise ValueError(
+            f"X has images of {_spelled(shape)}, but image_shape={wanted}. Set image_shape=None: images that are not "
+            "flat rows bring their own shape."
+        )
+
+
+# --- lists of images, and their sizes --------------------------------------------------------------------------------
+
+
+def _stacked(cells: list[Any], channels: str, resize: Sequence[int] | None) -> NDArray:
+    """Single images, of one size unless they are resized, as one array."""
+    images: list[NDArray] = []
+    first: tuple[int, ...] = ()
+    for row, cell in enumerate(cells):
+        image = _single(cell, row, channels)
+        first = first or image.shape
+        if image.shape[2] != first[2]:
+            raise ValueError(
+                f"Image {row} of X has {image.shape[2]} channel(s), and image 0 has {first[2]}. Convert all of them to "
+                "gray or all to RGB."
+            )
+        if image.shape != first and resize is None:
+            raise ValueError(
+                f"Image {row} of X has {image.shape[0]} x {image.shape[1]} pixels (height x width), and image 0 has "
+                f"{first[0]} x {first[1]}. Set resize=(height, width) to bring all images to one size."
+            )
+        images.append(_resized(image[np.newaxis], resize)[0])
+    return np.stack(images)
+
+
+def _single(cell: Any, row: int, channels: str) -> NDArray:
+    """One image ``(h, w, c)``."""
+    if _is_pillow_image(cell):
+        image = np.asarray(cell if cell.mode in DEEP_MODES else cell.convert(_plain_mode(cell.mode)))
+        return image if image.ndim == 3 else image[..., np.newaxis]
+    image = _numpy(cell) if isinstance(cell, Tensor) else np.asarray(cell)
+    if image.ndim not in (2, 3) or image.dtype.kind == "O":
+        raise ValueError(
+            f"Element {row} of X is not an image: {type(cell).__name__} of shape {image.shape}. Each must be an array "
+            "(h, w), (h, w, channels) or (channels, h, w), or a Pillow image."
+        )
+    return _channels_last(image[np.newaxis], channels)[0]
+
+
+def _resized(images: NDArray, resize: Sequence[int] | None) -> NDArray:
+    """Images ``(n, h, w, c)`` brought to another height and width by Pillow's bilinear filter."""
+    if resize is None or images.shape[1:3] == tuple(resize):
+        return images
+    height, width = resize
+    out = np.empty((len(images), height, width, images.shape[3]), images.dtype)
+    for image, resized in zip(images, out, strict=True):
+        _resize_channels(image, resized)
+    return out
+
+
+def _resize_channels(image: NDArray, out: NDArray) -> None:
+    # Channel by channel, for Pillow multiplies colours by a fourth channel, and has no image of two or five.
+    pillow = _pillow()
+    size = (out.shape[1], out.shape[0])
+    for j in range(image.shape[2]):
+        channel = image[..., j] if image.dtype == np.uint8 else image[..., j].astype(np.float32)
+        resized = pillow.fromarray(np.ascontiguousarray(channel)).resize(size, pillow.Resampling.BILINEAR)
+        out[..., j] = np.asarray(resized)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def _pillow() -> Any:
+    """Pillow's Image module, which is optional to install."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("Image files and resize= need Pillow. Install it by: pip install skdl[images]") from error
+    return Image
+
+
+def _plain_mode(mode: str) -> str:
+    """The mode of 8 bits a channel that an image of another one becomes."""
+    return "L" if mode in GRAY_MODES else "RGB"
+
+
+def _check_paths(estimator: Any, cells: list[Any], reset: bool) -> NDArray:
+    """Paths of files that exist, as text."""
+    paths = np.empty(len(cells), dtype=object)
+    for row, cell in enumerate(cells):
+        if not isinstance(cell, str | os.PathLike):
+            raise ValueError(_no_path(row, cell))
+        paths[row] = os.fsdecode(cell)
+        if not os.path.isfile(paths[row]):
+            raise ValueError(
+                f"Row {row} of X is text, {paths[row]!r}, and there is no image file of this name. Pass paths that are "
+                f"absolute or relative to {os.getcwd()!r}."
+            )
+    if reset:
+        for name in ("n_features_in_", "feature_names_in_"):
+            estimator.__dict__.pop(name, None)
+        _check_shape(estimator, files_shape(paths, estimator.resize), reset)
+    return paths
+
+
+def _open(path: str, row: int) -> Any:
+    """An image file, opened but not decoded."""
+    pillow = _pillow()
+    try:
+        return pillow.open(path)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, row, error) from error
+
+
+def _unreadable(path: str, row: int, error: Exception) -> ValueError:
+    return ValueError(f"Image file {path!r} (row {row} of X) cannot be read: {error}. Repair it, or leave the row out.")
+
+
+def files_shape(paths: Sequence[str] | NDArray, resize: Sequence[int] | None = None) -> ImageShape:
+    """Shape (h, w, c) of the images of the files, by the first one, or of its channels and ``resize``.
+
+    Raises
+    ------
+    ValueError
+        If the first file is not an image.
+    """
+    with _open(paths[0], 0) as image:
+        n_channels = 1 if _plain_mode(image.mode) == "L" else 3
+        width, height = image.size
+    if resize is not None:
+        height, width = resize
+    return int(height), int(width), n_channels
+
+
+@cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads of a process that decode files. A forked process, which inherits none, starts its own."""
+    return ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="skdl-images")
+
+
+class ImageFiles:
+    """A table whose rows are image files, decoded when they are drawn.
+
+    Nothing is kept of an image once it has been handed out.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    image_shape : tuple of int, optional
+        Height, width and channels, 1 or 3, of the images; by default those of the first file.
+    resize : tuple of int, optional
+        Height and width that images of other sizes are brought to, those of ``image_shape`` if that is given. Without
+        it such images are refused.
+    device : torch.device or str, default="cpu"
+        Where the pixels are handed out.
+
+    Notes
+    -----
+    Gray files may stand among coloured ones, and are coloured. Palettes and transparency become RGB.
+
+    Raises
+    ------
+    ValueError
+        When rows are drawn, with the file and its row: if a file cannot be read, has another size or more than 8 bits
+        a channel, or is coloured where the others are gray.
+    ImportError
+        If Pillow is not installed.
+    """
+
+    #: A batch is slow to come and should be fetched while the one before it is trained on.
+    reads_ahead = True
+
+    def __init__(
+        self,
+        paths: Sequence[str] | NDArray,
+        image_shape: ImageShape | None = None,
+        resize: Sequence[int] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.paths = paths
+        self.image_shape = files_shape(paths, resize) if image_shape is None else image_shape
+        self.resize = resize
+        self.device = torch.device(device)
+        h, w, c = self.image_shape
+        self.n_columns = h * w * c
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, None]:
+        """Pixels ``(len(rows), h * w * c)`` of type uint8."""
+        numbers = rows.tolist()
+        # Models that train side by side draw the same rows.
+        places = {row: i for i, row in enumerate(dict.fromkeys(numbers))}
+        pixels = self._decoded(list(places))
+        if len(places) < len(numbers):
+            pixels = pixels.index_select(0, torch.tensor([places[row] for row in numbers]))
+        return pixels.to(self.device, non_blocking=True), None
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
+        """Consecutive rows."""
+        rows = range(len(self))[start:stop]
+        return self._decoded(list(rows)).to(self.device, non_blocking=True), None
+
+    def to(self, device: torch.device | str) -> ImageFiles:
+        return ImageFiles(self.paths, self.image_shape, self.resize, device)
+
+    def sample(self) -> Hashable:
+        """A few of the paths, by which most tables that differ can be told apart."""
+        return "files", len(self), self.image_shape, tuple(self.paths[:: max(len(self) // SAMPLE_ROWS, 1)])
+
+    def equals(self, other: object) -> bool:
+        """Whether the files are the same, and are read the same way."""
+        return (
+            isinstance(other, ImageFiles)
+            and self.image_shape == other.image_shape
+            and (self.resize is None) == (other.resize is None)
+            and list(self.paths) == list(other.paths)
+        )
+
+    def _decoded(self, rows: list[int]) -> Tensor:
+        pixels = torch.empty(len(rows), self.n_columns, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        images = pixels.numpy().reshape(len(rows), *self.image_shape)
+        # Several files a task: to hand a small one to a thread takes longer than to decode it.
+        size = -(-len(rows) // TASKS) or 1
+        starts = range(0, len(rows), size)
+        tasks = _threads(os.getpid()).map(lambda i: self._decode_all(rows[i : i + size], images[i : i + size]), starts)
+        # Drawing the results raises the first error.
+        for _ in tasks:
+            pass
+        return pixels
+
+    def _decode_all(self, rows: list[int], out: NDArray[np.uint8]) -> None:
+        for row, image in zip(rows, out, strict=True):
+            self._decode(row, image)
+
+    def _decode(self, row: int, out: NDArray[np.uint8]) -> None:
+        """Decode the file of one row into ``out`` ``(h, w, c)``."""
+        path = self.paths[row]
+        with _open(path, row) as image:
+            self._check_file(image, row)
+            if image.size != (out.shape[1], out.shape[0]):
+                # A large JPEG is decoded at a fraction of its size, which still is twice what is wanted.
+                image.draft(image.mode, (2 * out.shape[1], 2 * out.shape[0]))
+            try:
+                converted = image.convert("L" if out.shape[2] == 1 else "RGB")
+            except MemoryError:
+                raise
+            except Exception as error:
+                raise _unreadable(path, row, error) from error
+        decoded = np.asarray(converted).reshape(converted.size[1], converted.size[0], out.shape[2])
+        out[...] = _resized(decoded[np.newaxis], out.shape[:2])[0]
+
+    def _check_file(self, image: Any, row: int) -> None:
+        h, w, c = self.image_shape
+        where = f"Image file {self.paths[row]!r} (row {row} of X)"
+        if image.mode in DEEP_MODES:
+            raise ValueError(
+                f"{where} has more than 8 bits a channel (Pillow's mode {image.mode!r}), which files are reduced to. "
+                "Read it into an array and pass the images as arrays, which keep their values."
+            )
+        if c == 1 and image.mode not in GRAY_MODES:
+            raise ValueError(
+                f"{where} is coloured (Pillow's mode {image.mode!r}), but the first image in fit was gray. Convert the "
+                "files to gray, or all to RGB."
+            )
+        if self.resize is None and image.size != (w, h):
+            raise ValueError(
+                f"{where} has {image.size[1]} x {image.size[0]} pixels (height x width), but the first image in fit "
+                f"had {h} x {w}. Set resize=({h}, {w}), or another size, to bring all images to one."
+            )
+
+
+# --- the encoder -----------------------------------------------------------------------------------------------------
+
+
+class ImageEncoder:
+    """Checked images to tables of pixels, and the statistics by which a network standardises them.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        Of pixels that are not of 8 bits.
+    resize : tuple of int, optional
+        Height and width that image files are brought to.
+
+    Attributes
+    ----------
+    image_shape : tuple of int
+        Height, width and channels.
+    mean, scale : tuple of float
+        Mean and standard deviation of each channel, in units of the raw pixels. The scale of a constant channel is 1.
+    n_outputs : int
+        Numbers of an image, h * w * c.
+    """
+
+    #: Images have no columns that are left to an embedding.
+    embeddings: tuple[tuple[int, int], ...] = ()
+
+    def __init__(self, dtype: torch.dtype, resize: Sequence[int] | None = None) -> None:
+        self.dtype = dtype
+        self.resize = resize
+
+    def fit(
+        self,
+        X: NDArray,
+        y: NDArray | None,
+        rows: NDArray[np.intp],
+        weight: Weights = None,
+        *,
+        classification: bool = False,
+    ) -> ImageEncoder:
+        """Learn the statistics of the channels from the given rows of what :func:`check_images` gives.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, h, w, c) or (n,)
+        y : ignored
+        rows : ndarray of shape (n_training,)
+            At most 5,000 of them are looked at, evenly spaced; fewer, where images are large.
+        weight : ndarray of shape (n_training,), optional
+        classification : ignored
+        """
+        h, w, c = files_shape(X, self.resize) if X.ndim == 1 else X.shape[1:]
+        self.image_shape: ImageShape = (h, w, c)
+        self.n_outputs = h * w * c
+        n_rows = min(len(rows), STATISTICS_ROWS, max(STATISTICS_NUMBERS // self.n_outputs, 1))
+        chosen = np.linspace(0, len(rows) - 1, n_rows).round().astype(np.intp)
+        self._fit_channels(X, rows[chosen], np.ones(n_rows) if weight is None else weight[chosen])
+        return self
+
+    def _fit_channels(self, X: NDArray, rows: NDArray[np.intp], weight: NDArray[np.float64]) -> None:
+        files = ImageFiles(X, self.image_shape, self.resize) if X.ndim == 1 else None
+        n_channels = self.image_shape[2]
+        size = max(CHUNK_NUMBERS // self.n_outputs, 1)
+        moments = _Moments(n_channels)
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            images = X[chunk] if files is None else files.take(torch.from_numpy(chunk))[0].numpy()
+            moments.add(images.reshape(len(chunk), -1, n_channels), weight[start : start + size])
+        scale = moments.deviation()
+        if not np.isfinite(scale).all():
+            raise ValueError("The pixels of X are so large that their squares overflow. Divide X by a constant.")
+        usable = scale >= torch.finfo(self.dtype).tiny
+        self.mean = tuple(moments.mean.tolist())
+        self.scale = tuple(np.where(usable, scale, 1.0).tolist())
+
+    def transform(self, X: NDArray) -> Table:
+        """A table of the images, in the memory of X where it has the type and the order that is wanted."""
+        if X.ndim == 1:
+            return ImageFiles(X, self.image_shape, self.resize)
+        flat = X.reshape(len(X), -1)
+        if flat.dtype != np.uint8:
+            flat = flat.astype(NUMPY_DTYPES[self.dtype], copy=False)
+        return DenseTable(_tensor(flat))
+
+
+class _Moments:
+    """Weighted mean and variance of each channel, chunk by chunk (Chan et al. 1983)."""
+
+    def __init__(self, n_channels: int) -> None:
+        self.weight = 0.0
+        self.mean = np.zeros(n_channels)
+        self.variance = np.zeros(n_channels)
+        self.largest = np.zeros(n_channels)
+
+    def add(self, pixels: NDArray, weight: NDArray[np.float64]) -> None:
+        """Take in pixels ``(n, h * w, c)`` of images of the given weights ``(n,)``."""
+        x = pixels.astype(np.float64)
+        np.maximum(self.largest, np.abs(x).max(axis=(0, 1)), out=self.largest)
+        added = weight.sum()
+        share = weight / added
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = share @ x.mean(axis=1)
+            x -= mean
+            squares = share @ np.square(x, out=x).mean(axis=1)
+            step = mean - self.mean
+            self.weight += added
+            # The share of these images in all so far.
+            part = added / self.weight
+            self.mean += part * step
+            self.variance += part * (squares - self.variance + (1 - part) * step**2)
+
+    def deviation(self) -> NDArray[np.float64]:
+        """Standard deviations; 0 where they are nothing but the rounding of a constant."""
+        deviation = np.sqrt(self.variance)
+        return np.where(deviation <= 100 * np.finfo(np.float64).eps * self.largest, 0.0, deviation)
+
+
+class _Writable:
+    """The memory of an array that may only be read, as if it could be written."""
+
+    def __init__(self, array: NDArray) -> None:
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+        self.array = array
+
+
+def _tensor(array: NDArray) -> Tensor:
+    """A tensor in the memory of an array, if torch can read it there."""
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    # torch warns of memory that it may not write. Nobody writes to a table, and a copy of mapped files would not fit.
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))

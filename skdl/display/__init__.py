@@ -1,0 +1,5 @@
+"""Figures of fitted estimators, drawn by matplotlib in the manner of scikit-learn's displays."""
+
+from skdl.display.saliency import SaliencyDisplay
+
+__all__ = ["SaliencyDisplay"]

@@ -1,0 +1,479 @@
+"""Convolutional networks for images: ``CNNClassifier`` and ``CNNRegressor``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from skdl.data.images import ImageEncoder, check_images
+from skdl.engine.device import resolve_device
+from skdl.engine.predict import network_outputs
+from skdl.estimators.base import NetworkEstimator
+from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, with_entries
+from skdl.estimators.supervised import (
+    CLASSIFICATION_CONSTRAINTS,
+    CLASSIFICATION_DOC,
+    CLASSIFICATION_LOSS_DOC,
+    QUANTILE_DOC,
+    REGRESSION_CONSTRAINTS,
+    REGRESSION_LOSS_DOC,
+    NetworkClassifierMixin,
+    NetworkRegressorMixin,
+)
+from skdl.estimators.validation import FitData
+from skdl.nn.activations import ACTIVATIONS, get_activation
+from skdl.nn.augment import Augmentation
+from skdl.nn.backbone import BackboneNetwork
+from skdl.nn.conv import ConvNetwork, ImageModule, auto_channels, most_halvings
+from skdl.nn.explain import EXPLANATIONS
+
+#: What "auto" does to images.
+AUTO_AUGMENTATION = Augmentation(shift=0.1, rotation=10, zoom=0.1)
+#: "auto" epochs at so many images, falling with the cube root of their number, within bounds.
+EPOCHS, EPOCHS_ROWS, FEWEST_EPOCHS, MOST_EPOCHS = 40, 2000, 12, 100
+
+_SHARE = [Interval(Real, 0, 1, closed="left")]
+AUGMENTATION_CONSTRAINTS = {
+    "shift": _SHARE,
+    "rotation": [Interval(Real, 0, 180, closed="both")],
+    "zoom": _SHARE,
+    "flip": ["boolean"],
+    "cutout": _SHARE,
+    "mixup": [Interval(Real, 0, 1, closed="both")],
+}
+
+IMAGE_DOC = """
+image_shape : tuple of int or None, default=None
+    (height, width) or (height, width, channels) of images that come as flat rows. None: rows are signals of one
+    channel, and images bring their own shape.
+channels : {"auto", "first", "last"}, default="auto"
+    Where the channels of images ``(n, h, w, c)`` or ``(n, c, h, w)`` stand. "auto" is the last axis if its length is
+    1, 3 or 4, else the first one if its length is, else the last.
+resize : tuple of int or None, default=None
+    (height, width) that all images are brought to.
+path_column : str or None, default=None
+    Column of a DataFrame that holds the paths of image files.
+"""
+
+CONV_DOC = """
+conv_channels : tuple of int or "auto", default="auto"
+    Channels of each block of convolution, pooling, normalisation and activation. All blocks but the last halve the
+    image. "auto" takes as many blocks as bring the shorter side below 8, at least two, with 32, 64, 128, ... channels
+    up to 256.
+kernel_size : int, default=3
+    Height and width of the convolutions.
+pooling : {"max", "average"}, default="max"
+    How blocks halve the image.
+hidden_layer_sizes : tuple of int, default=()
+    Units of the dense layers after the last block, whose feature maps are averaged to 2 x 2 first.
+activation : str or callable, default="relu"
+    As in :class:`MLPClassifier`.
+normalization : {"batch", "layer", None}, default="batch"
+    Normalisation in front of each activation of a block. "layer" is over all pixels and channels of an image.
+residual : bool, default=False
+    Whether each block ends with two more convolutions around which its input is carried (He et al. 2016).
+dropout : float in [0, 1), default=0
+    Share of the inputs of dense layers that a training step leaves out.
+backbone : torch.nn.Module or None, default=None
+    A network that was trained before, in place of the blocks: a module of images ``(n, channels, h, w)`` that gives
+    features ``(n, F)`` or ``(n, F, h, w)``, or the ``network_`` of another fitted CNN, whose dense layers are replaced.
+    It is copied, never changed.
+freeze : "all", int or None, default=None
+    How many of the backbone's first layers keep their weights.
+augment : "auto", dict, callable or None, default="auto"
+    What training does to images, afresh in each step. A dict sets some of "shift" (largest shift, as a share of each
+    axis), "rotation" (in degrees), "zoom" (largest change of size), "flip" (True: half of the images are mirrored
+    left to right), "cutout" (side of a blanked square, as a share of each axis; DeVries and Taylor 2017) and "mixup"
+    (largest share of another image and its label that is mixed in; Zhang et al. 2018). "auto" is
+    {AUTO}.
+    A callable takes standardised images ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns such images.
+    Signals are not augmented under "auto".
+test_time_augmentation : int, default=0
+    Over how many shifted, turned or mirrored views of each image predictions are averaged, beside the image itself.
+""".replace("{AUTO}", str(AUTO_AUGMENTATION.settings()))
+
+CNN_TRAINING_DOC = with_entries(
+    TRAINING_DOC,
+    batch_size="""
+batch_size : int or "auto", default="auto"
+    Images of a training step. "auto" takes 64, or 32 for fewer than 600 training images.
+""",
+    max_epochs="""
+max_epochs : int or "auto", default="auto"
+    Passes over the training images, or the most of them under early stopping. "auto" takes 40 at 2,000 images, and
+    otherwise as many as go with one over the cube root of their number, between 12 and 100.
+""",
+    early_stopping="""
+early_stopping : bool or "auto", default=False
+    Whether to hold out ``validation_fraction`` of the images (none if ``fit`` is given ``X_val``), stop when their
+    score no longer improves, and keep the parameters of the best epoch. "auto" does so whenever ``fit`` is given
+    ``X_val``.
+""",
+    n_members="""
+n_members : int or "auto", default="auto"
+    Networks to train and average. "auto" is 1.
+""",
+)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEstimator):
+    """A convolutional network on images."""
+
+    image_shape: Any = None
+    channels: str = "auto"
+    resize: Any = None
+    path_column: str | None = None
+    conv_channels: Any = "auto"
+    kernel_size: int = 3
+    pooling: str = "max"
+    hidden_layer_sizes: Any = ()
+    activation: Any = "relu"
+    normalization: str | None = "batch"
+    residual: bool = False
+    dropout: float = 0.0
+    backbone: Any = None
+    freeze: Any = None
+    augment: Any = "auto"
+    test_time_augmentation: int = 0
+    early_stopping: bool | str = False
+
+    _network_constraints = {
+        "image_shape": [None, "array-like"],
+        "channels": [StrOptions({"auto", "first", "last"})],
+        "resize": [None, "array-like"],
+        "path_column": [None, str],
+        "conv_channels": [StrOptions({"auto"}), "array-like", Interval(Integral, 1, None, closed="left")],
+        "kernel_size": [Interval(Integral, 1, None, closed="left")],
+        "pooling": [StrOptions({"max", "average"})],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), callable],
+        "normalization": [None, StrOptions({"batch", "layer"})],
+        "residual": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "backbone": [None, torch.nn.Module],
+        "freeze": [None, StrOptions({"all"}), Interval(Integral, 0, None, closed="left")],
+        "augment": [None, StrOptions({"auto"}), dict, callable],
+        "test_time_augmentation": [Interval(Integral, 0, None, closed="left")],
+    }
+    _parameter_constraints = {**TrainingParameters._training_constraints, **_network_constraints}
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        # Embeddings have the precision of the network.
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    # --- fit -----------------------------------------------------------------------------------------------------
+
+    def _check_X(self, X: Any, *, reset: bool) -> Any:
+        return check_images(self, X, reset=reset)
+
+    def _make_encoder(self, dtype: torch.dtype) -> ImageEncoder:
+        return ImageEncoder(dtype, self.resize)
+
+    def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
+        super()._prepare(data, train_rows, classes)
+        self.augmentation_ = self._augmentation()
+
+    def _augmentation(self) -> Augmentation:
+        if self.augment is None:
+            return Augmentation()
+        if isinstance(self.augment, Mapping):
+            constraints = AUGMENTATION_CONSTRAINTS
+            unknown = sorted(set(self.augment) - set(constraints))
+            if unknown:
+                raise ValueError(f"augment has unknown keys {unknown}. Use some of {sorted(constraints)}.")
+            validate_parameter_constraints(constraints, dict(self.augment), caller_name="augment")
+            return Augmentation(**self.augment)
+        if callable(self.augment):
+            return Augmentation(function=self.augment)
+        return Augmentation() if self.image_shape_[0] == 1 else AUTO_AUGMENTATION
+
+    def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
+        return has_validation if self.early_stopping == "auto" else bool(self.early_stopping)
+
+    def _n_members(self, stops: bool) -> int:
+        return 1 if isinstance(self.n_members, str) else self.n_members
+
+    def _auto_epochs(self, n_rows: int, stops: bool) -> int:
+        return int(np.clip(round(EPOCHS * (EPOCHS_ROWS / n_rows) ** (1 / 3)), FEWEST_EPOCHS, MOST_EPOCHS))
+
+    def _auto_batch_size(self, n_rows: int) -> int:
+        return 64 if n_rows >= 600 else 32
+
+    def _dropout(self) -> float:
+        return self.dropout
+
+    def _make_network(self, encoder: ImageEncoder, n_outputs: int) -> ConvNetwork | BackboneNetwork:
+        hidden = _sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        shared: dict[str, Any] = {
+            "image_shape": self.image_shape_,
+            "n_outputs": n_outputs,
+            "hidden": hidden,
+            "activation": get_activation(self.activation),
+            "mean": encoder.mean,
+            "scale": encoder.scale,
+            "augmentation": self.augmentation_,
+        }
+        if self.backbone is not None:
+            return BackboneNetwork(backbone=self.backbone, freeze=self.freeze, **shared)
+        return ConvNetwork(
+            channels=self._channels(),
+            kernel_size=self.kernel_size,
+            pooling=self.pooling,
+            normalization=self.normalization,
+            residual=self.residual,
+            **shared,
+        )
+
+    def _channels(self) -> tuple[int, ...]:
+        height, width, _ = self.image_shape_
+        if isinstance(self.conv_channels, str):
+            return auto_channels(height, width)
+        channels = _sizes("conv_channels", self.conv_channels)
+        most = most_halvings(height, width)
+        if not 1 <= len(channels) <= most + 1:
+            raise ValueError(
+                f"conv_channels={self.conv_channels} makes {len(channels)} blocks, each but the last of which halves "
+                f"the image. Images of {height} x {width} pixels take 1 to {most + 1} blocks: use so many, larger "
+                "images (resize), or conv_channels='auto'."
+            )
+        return channels
+
+    # --- predict -------------------------------------------------------------------------------------------------
+
+    def _network_outputs(self, X: Any) -> NDArray[np.float64]:
+        outputs = super()._network_outputs(X)
+        if not self.test_time_augmentation:
+            return outputs
+        table, device = self._encoder.transform(self._check_X(X, reset=False)), resolve_device(self.device)
+        views = [
+            [network_outputs(member, table, device, partial(_view, view=view)) for member in self._members()]
+            for view in range(self.test_time_augmentation)
+        ]
+        n_members, n_images = len(self._members()), len(table)
+        of_views = np.concatenate([outputs.reshape(1, n_members, n_images, -1), np.array(views)])
+        combined = np.stack([self._task.combine(of_views[:, m]) for m in range(of_views.shape[1])])
+        return combined if outputs.ndim == 3 else combined[0]
+
+    def transform(self, X: Any) -> NDArray:
+        """Embed images: what the output layer sees of them.
+
+        Parameters
+        ----------
+        X : array-like of images, paths or flat rows
+            As in ``fit``.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_embedding)
+            Of each network, one after the other, if there are several; float32, or float64 under ``dtype="float64"``.
+        """
+        check_is_fitted(self, "network_")
+        table, device = self._encoder.transform(self._check_X(X, reset=False)), resolve_device(self.device)
+        return np.hstack([network_outputs(member, table, device, _embeddings) for member in self._members()])
+
+    @property
+    def _n_features_out(self) -> int:
+        return sum(cast(ImageModule, member).output.in_features for member in self._members())
+
+    def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "gradcam") -> NDArray:
+        """Say which pixels an output rests on.
+
+        Parameters
+        ----------
+        X : array-like of images, paths or flat rows
+            As in ``fit``.
+        y : array-like of shape (n_samples,), default=None
+            Labels whose outputs are explained, by default the predicted ones; for regression the number of the target,
+            by default the first.
+        method : {"gradcam", "integrated_gradients", "occlusion"}, default="gradcam"
+            Feature maps weighted by how much they raise the output (Selvaraju et al. 2017), gradients along the way
+            from the mean image (Sundararajan et al. 2017), or the fall of the output under a gray patch (Zeiler and
+            Fergus 2014).
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, height, width)
+            Larger where a pixel speaks for the output; in units of the logit, or of the standardised target.
+        """
+        check_is_fitted(self, "network_")
+        if method not in EXPLANATIONS:
+            raise ValueError(f"method={method!r} is not known. Use one of {sorted(EXPLANATIONS)}.")
+        checked = self._check_X(X, reset=False)
+        table, device = self._encoder.transform(checked), resolve_device(self.device)
+        target = torch.as_tensor(self._explained_outputs(checked, y))
+        if len(target) != len(table):
+            raise ValueError(f"y has {len(target)} entries for {len(table)} images. Give one for each.")
+        maps = np.zeros((len(table), *self.image_shape_[:2]))
+        for member in self._members():
+            module = _Explained(cast(ImageModule, member).to(device), self._has_one_logit())
+            for start in range(0, len(table), EXPLAINED_IMAGES):
+                stop = min(start + EXPLAINED_IMAGES, len(table))
+                pixels, _ = table.slice(start, stop)
+                x = module.network.standardized(pixels.to(device))
+                part = EXPLANATIONS[method](module, x, target[start:stop].to(device))
+                maps[start:stop] += part.detach().cpu().numpy() / len(self._members())
+            member.cpu()
+        return maps
+
+    def _has_one_logit(self) -> bool:
+        return bool(getattr(self._task, "is_binary", False))
+
+    def _explained_outputs(self, checked: Any, y: ArrayLike | None) -> NDArray[np.int64]:
+        """The number of the output that is explained, for each image."""
+        classes = getattr(self, "classes_", None)
+        if classes is None or getattr(self._task, "is_multilabel", False):
+            numbers = np.zeros(len(checked), dtype=np.int64) if y is None else np.asarray(y, dtype=np.int64)
+            if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.n_outputs_):
+                raise ValueError(f"y must hold numbers of outputs, 0 to {self.n_outputs_ - 1}.")
+            return numbers
+        labels = np.asarray(self.predict(checked) if y is None else y)
+        places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+        if (classes[places] != labels).any():
+            raise ValueError(f"y contains labels that the model does not know. It knows {classes.tolist()}.")
+        return places
+
+
+#: Images that are explained at a time.
+EXPLAINED_IMAGES = 256
+
+
+class _Explained:
+    """A network with one output a class, also where it has one logit for two."""
+
+    def __init__(self, network: ImageModule, has_one_logit: bool) -> None:
+        self.network, self.has_one_logit = network, has_one_logit
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.network.features(x)
+
+    def head(self, features: Tensor) -> Tensor:
+        output = self.network.head(features)
+        return torch.cat([-output, output], dim=1) if self.has_one_logit else output
+
+
+def _view(module: ImageModule, x: Tensor, codes: Tensor | None, view: int) -> Tensor:
+    return module.view_outputs(x, view)
+
+
+def _embeddings(module: ImageModule, x: Tensor, codes: Tensor | None) -> Tensor:
+    return module.embeddings(x)
+
+
+def _sizes(name: str, value: Any) -> tuple[int, ...]:
+    sizes = np.atleast_1d(np.asarray(value))
+    if sizes.size and (sizes.ndim != 1 or sizes.dtype.kind not in "iu" or sizes.min() < 1):
+        raise ValueError(f"{name} must be integers of at least 1, one a layer. Got {value!r}.")
+    return tuple(sizes.astype(int).tolist())
+
+
+@documented(
+    loss=CLASSIFICATION_LOSS_DOC,
+    classification=CLASSIFICATION_DOC,
+    image=IMAGE_DOC,
+    network=CONV_DOC,
+    training=CNN_TRAINING_DOC,
+    fitted=FITTED_DOC,
+)
+@dataclass(kw_only=True, eq=False, repr=False)
+class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
+    """Convolutional network for classification of images.
+
+    X may be an array of images ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)``, a list of arrays or Pillow images,
+    a list of paths to image files, or flat rows with ``image_shape``. Pixels may be of 8 bits or floating; they are
+    standardised by the training images. Flat rows without ``image_shape`` are signals.
+
+    Parameters
+    ----------
+    {loss}
+    {classification}
+    {image}
+    {network}
+    {training}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    image_shape_ : tuple of int
+        (height, width, channels) of the images.
+    {fitted}
+
+    See Also
+    --------
+    CNNRegressor : The same for numeric targets.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdl import CNNClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = CNNClassifier(image_shape=(8, 8), max_epochs=5, random_state=0).fit(X, y)
+    >>> clf.score(X, y) > 0.95
+    True
+    >>> clf.transform(X).shape
+    (1797, 256)
+    """
+
+    _parameter_constraints = {**ImageNetworkEstimator._parameter_constraints, **CLASSIFICATION_CONSTRAINTS}
+
+
+@documented(
+    loss=REGRESSION_LOSS_DOC,
+    quantile=QUANTILE_DOC,
+    image=IMAGE_DOC,
+    network=CONV_DOC,
+    training=CNN_TRAINING_DOC,
+    fitted=FITTED_DOC,
+)
+@dataclass(kw_only=True, eq=False, repr=False)
+class CNNRegressor(NetworkRegressorMixin, ImageNetworkEstimator):
+    """Convolutional network for regression on images.
+
+    One or several targets, standardised for training and given back in their own units. X is as in
+    :class:`CNNClassifier`.
+
+    Parameters
+    ----------
+    {loss}
+    {quantile}
+    {image}
+    {network}
+    {training}
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int
+        (height, width, channels) of the images.
+    {fitted}
+
+    See Also
+    --------
+    CNNClassifier : The same for labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdl import CNNRegressor
+    >>> images = np.random.default_rng(0).normal(size=(60, 8, 8))
+    >>> CNNRegressor(max_epochs=2, random_state=0).fit(images, images.mean((1, 2))).predict(images).shape
+    (60,)
+    """
+
+    _parameter_constraints = {**ImageNetworkEstimator._parameter_constraints, **REGRESSION_CONSTRAINTS}

@@ -1,0 +1,254 @@
+"""The target side of estimators: what all classifiers share, and all regressors, whatever X is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import Tags, _safe_indexing
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skdl.engine.job import Result
+from skdl.estimators.validation import FitData
+from skdl.tasks.classification import ClassificationTask
+from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
+from skdl.tasks.regression import RegressionTask
+
+CLASSIFICATION_DOC = """
+label_smoothing : float in [0, 1), default=0
+    Share of each label's probability that is spread over all classes in training, under "cross_entropy".
+class_weight : dict, "balanced" or None, default=None
+    Weights of the classes in the loss.
+"""
+
+QUANTILE_DOC = """
+quantile : float in (0, 1), default=0.5
+    Quantile that ``loss="quantile"`` predicts.
+"""
+
+CLASSIFICATION_LOSS_DOC = """
+loss : {"cross_entropy", "focal"} or callable, default="cross_entropy"
+    "focal" weighs easy samples less (Lin et al. 2017, gamma 2). A callable takes the logits of shape (n, n_classes)
+    and the class indices (n,) as torch tensors and returns the loss of each sample; for multilabel targets it takes
+    one logit a label and targets of 0 and 1.
+"""
+
+REGRESSION_LOSS_DOC = """
+loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or callable, default="squared_error"
+    Losses act on the standardised target; "huber" turns linear at one standard deviation; "poisson" predicts the
+    logarithm of the mean and needs targets of at least 0. A callable takes predictions and standardised targets as
+    torch tensors of shape (n,), or (n, n_outputs) where there are several, and returns the loss of each sample.
+"""
+
+
+def classification_task(loss: Any, label_smoothing: float) -> ClassificationTask:
+    """The task of a classifier, whose loss and label smoothing must go together."""
+    if label_smoothing > 0 and loss != "cross_entropy":
+        raise ValueError(
+            f"label_smoothing={label_smoothing} goes with loss='cross_entropy' alone. Got loss={loss!r}; "
+            "set label_smoothing=0."
+        )
+    return ClassificationTask(loss)
+
+
+CLASSIFICATION_CONSTRAINTS = {
+    "loss": [StrOptions(set(CLASSIFICATION_LOSSES)), callable],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    "class_weight": [None, dict, StrOptions({"balanced"})],
+}
+REGRESSION_CONSTRAINTS = {
+    "loss": [StrOptions(set(REGRESSION_LOSSES)), callable],
+    "quantile": [Interval(Real, 0, 1, closed="neither")],
+}
+
+
+#: Training rows from which the networks' disagreement on known rows is learned.
+SPREAD_ROWS = 1000
+
+
+class SpreadMixin:
+    """How sure regressors are, from what their networks say of rows they did not train on and where they disagree."""
+
+    _task: Any
+    _outputs: Callable[[Any], NDArray[np.float64]]
+    _network_outputs: Callable[[Any], NDArray[np.float64]]
+    out_of_fold_: Any
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict values.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Samples.
+        return_std : bool, default=False
+            Whether to give the standard deviation of each prediction's error as well.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Values in the units of y as float64.
+        std : ndarray like y
+            If ``return_std``: the root of the variance among the networks at that sample plus the part of the
+            variance of held-out errors that such disagreement does not explain. In the units of y.
+
+        Raises
+        ------
+        ValueError
+            If ``return_std`` and there were neither held-out rows nor several networks.
+        """
+        if not return_std:
+            return super().predict(X)  # type: ignore[misc]
+        outputs = self._network_outputs(X)
+        if not isinstance(self._task, RegressionTask):
+            raise ValueError("return_std=True is for regression. predict_proba says how sure a classifier is.")
+        is_lone = outputs.ndim == 2
+        if self._unexplained is None and is_lone:
+            raise ValueError(
+                "return_std=True needs several networks or rows that were held out: "
+                "fit with n_members of at least 2, or with early_stopping=True."
+            )
+        mean = self._task.decode(outputs if is_lone else self._task.combine(outputs))
+        variance = np.zeros_like(mean) if is_lone else self._spread(outputs)
+        return mean, np.sqrt(variance if self._unexplained is None else variance + self._unexplained)
+
+    def _spread(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Variance among the predictions of several networks, from their outputs, in the units of y."""
+        return np.var([self._task.decode(output) for output in outputs], axis=0, ddof=1)
+
+    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+        super()._note_held_out(data, held_out, results)  # type: ignore[misc]
+        self._unexplained: NDArray[np.float64] | None = None
+        if self.out_of_fold_ is None or not isinstance(self._task, RegressionTask):
+            return
+        known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
+        error = (data.y[known] - self.out_of_fold_[known]) ** 2
+        explained: Any = 0.0
+        if sum(bool(result.history) for result in results) > 1:
+            sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
+            explained = self._spread(self._network_outputs(_safe_indexing(data.X, sample))).mean(axis=0)
+        self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
+
+
+class ProbabilityMixin:
+    """Probabilities of classifiers."""
+
+    _outputs: Callable[[Any], NDArray[np.float64]]
+    _task: Any
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``. For multilabel targets each column is the probability of its label.
+        """
+        outputs = self._outputs(X)
+        return self._task.probabilities(outputs)
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+            Computed from the logits, so that small probabilities do not become minus infinity.
+        """
+        outputs = self._outputs(X)
+        return self._task.log_probabilities(outputs)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
+    """What classifiers of every family share."""
+
+    loss: Any = "cross_entropy"
+    label_smoothing: float = 0.0
+    class_weight: Any = None
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _make_task(self) -> ClassificationTask:
+        return classification_task(self.loss, self.label_smoothing)
+
+    def partial_fit(
+        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Any:
+        """Train for one epoch on some rows.
+
+        The first call fixes the encoding of the columns. There is no early stopping and no schedule.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,)
+            Target.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that any call will bring; needed at the first call unless its y holds them all.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the loss.
+
+        Returns
+        -------
+        self : estimator
+            The fitted estimator.
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class NetworkRegressorMixin(RegressorMixin, SpreadMixin):
+    """What regressors of every family share."""
+
+    loss: Any = "squared_error"
+    quantile: float = 0.5
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags
+
+    def _make_task(self) -> RegressionTask:
+        return RegressionTask(self.loss)
+
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+        """Train for one epoch on some rows.
+
+        The first call fixes the encoding of the columns and of y. There is no early stopping and no schedule.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the loss.
+
+        Returns
+        -------
+        self : estimator
+            The fitted estimator.
+        """
+        return self._partial_fit(X, y, sample_weight, None)

@@ -1,0 +1,173 @@
+"""Fine-tuning: a new head on a network that was trained before.
+
+Axes: B images, H rows of pixels, W pixels a row, C channels, F feature maps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from skdl.nn.activations import Activation
+from skdl.nn.augment import Augmentation
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, Dropout
+from skdl.nn.conv import CHUNK_NUMBERS, ImageModule, ImageShape, draw_layer
+from skdl.nn.network import Ensemble
+
+
+@dataclass(frozen=True)
+class BackboneNetwork(AutogradNetwork):
+    """The plan of a network with a given feature extractor.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (height, width, channels).
+    n_outputs : int
+    backbone : torch.nn.Module
+        Of images ``(B, C, H, W)``, gives features ``(B, F)`` or ``(B, F, h, w)``; or an :class:`ImageModule`, whose
+        feature extractor and standardisation are taken. Networks with equal plans share it, and it is never changed.
+    freeze : "all", int or None
+        How many of its first layers keep their weights.
+    hidden : tuple of int
+        Units of the dense layers of the head.
+    activation : Activation
+        Of the head.
+    mean, scale : tuple of float
+        Of each channel's pixels.
+    augmentation : Augmentation
+    """
+
+    image_shape: ImageShape
+    n_outputs: int
+    backbone: nn.Module
+    freeze: str | int | None
+    hidden: tuple[int, ...]
+    activation: Activation
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    augmentation: Augmentation
+
+    @property
+    def label(self) -> str:
+        """Name of the backbone, units of the dense layers."""
+        return "-".join(map(str, (type(self.backbone).__name__, *self.hidden, self.n_outputs)))
+
+    @property
+    def n_activations(self) -> int:
+        """Numbers that the forward pass of one row keeps, about."""
+        return self.template.n_multiplications // 9
+
+    def build(self) -> BackboneModule:
+        """The module, with the backbone's values."""
+        return BackboneModule(self)
+
+    def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
+        """Fresh values for the head alone."""
+        assert isinstance(module, BackboneModule)
+        for part in (*module.hidden.modules(), module.output):
+            draw_layer(part, generator, is_last=part is module.output)
+
+
+class BackboneModule(ImageModule):
+    """The network of a :class:`BackboneNetwork`."""
+
+    def __init__(self, network: BackboneNetwork) -> None:
+        backbone, mean, scale = network.backbone, network.mean, network.scale
+        if isinstance(backbone, Ensemble):
+            backbone = backbone.members[0]
+        if isinstance(backbone, ImageModule):
+            # Its features are of images as it was trained on.
+            if len(backbone.mean) == network.image_shape[2]:
+                mean, scale = backbone.mean, backbone.scale
+            backbone = backbone.extractor
+        super().__init__(network.image_shape, mean, scale, network.augmentation)
+        self.extractor = copy.deepcopy(backbone).cpu().float()
+        _draw_dropout_from_generator(self.extractor)
+        layers = list(_layers(self.extractor))
+        self.frozen = _frozen_parts(self.extractor, layers, network.freeze)
+        for parameter in self.extractor.parameters():
+            parameter.requires_grad_(True)
+        for part in self.frozen:
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        shape, self.n_multiplications, largest = self._probed(network)
+        with torch.device("meta"):
+            self.add_head(shape, network.hidden, network.activation, network.n_outputs)
+        self.hidden.to_empty(device="cpu")
+        self.output.to_empty(device="cpu")
+        self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
+        self.n_layers = len(layers) + len(network.hidden) + 2
+
+    def _probed(self, network: BackboneNetwork) -> tuple[tuple[int, int, int], int, int]:
+        """Shape of an image's feature maps, multiplications an image, and numbers of the largest feature map."""
+        multiplications, largest = 0, 1
+
+        def look(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal multiplications, largest
+            multiplications += cast(Tensor, part.weight)[0].numel() * output[0].numel()
+            largest = max(largest, output[0].numel())
+
+        hooks = [part.register_forward_hook(look) for part in _layers(self.extractor)]
+        height, width, channels = self.image_shape
+        self.eval()
+        try:
+            with torch.no_grad():
+                features = self.features(torch.zeros(1, channels, height, width))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"backbone={type(network.backbone).__name__} does not take images of {height} x {width} pixels and "
+                f"{channels} channel(s): {error}. Use a module of images (n, channels, height, width), or resize."
+            ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return (features.shape[1], features.shape[2], features.shape[3]), multiplications, largest
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """The last feature map ``(B, F, h, w)`` of standardised images ``(B, C, H, W)``."""
+        features = self.extractor(x_BCHW)
+        if not isinstance(features, Tensor) or features.ndim not in (2, 4):
+            got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(
+                f"backbone must give one tensor of features, (n, features) or (n, features, height, width). Got {got}."
+            )
+        return features if features.ndim == 4 else features[:, :, None, None]
+
+    def train(self, mode: bool = True) -> BackboneModule:
+        super().train(mode)
+        # Frozen normalisations keep their statistics, too.
+        for part in self.frozen:
+            part.train(False)
+        return self
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The parts with a weight of at least two axes: convolutions, dense layers and the like."""
+    for part in module.modules():
+        weight = part._parameters.get("weight")
+        if weight is not None and weight.ndim > 1:
+            yield part
+
+
+def _frozen_parts(module: nn.Module, layers: list[nn.Module], freeze: str | int | None) -> list[nn.Module]:
+    """The parts that keep their numbers: all up to the first layer that does not."""
+    if freeze is None:
+        return []
+    parts = [part for part in module.modules() if not any(part.children())]
+    if freeze == "all" or int(freeze) >= len(layers):
+        return parts
+    return parts[: parts.index(layers[int(freeze)])]
+
+
+def _draw_dropout_from_generator(module: nn.Module) -> None:
+    """Put dropout in place that does not move torch's global random state."""
+    for owner in list(module.modules()):
+        for name, part in owner.named_children():
+            if type(part) is nn.Dropout:
+                setattr(owner, name, Dropout(part.p))

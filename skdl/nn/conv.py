@@ -1,0 +1,280 @@
+"""Convolutional networks for images.
+
+Axes: B images, H rows of pixels, W pixels a row, C channels, F channels of the last feature map, O outputs. Images
+come as rows of ``H * W * C`` raw pixels and are standardised here, a batch at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skdl.nn.activations import Activation
+from skdl.nn.augment import Augmentation
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws, Dropout
+
+#: Numbers of the largest feature map that are computed at a time.
+CHUNK_NUMBERS = 1_000_000
+#: Binary logarithm of the shortest side that "auto" networks leave, but for images that small themselves.
+SHORTEST_SIDE_LOG2 = 2
+#: Channels of the first block of "auto" networks, doubling from block to block, and the most.
+FIRST_CHANNELS, MOST_CHANNELS = 32, 256
+
+#: Height and width that the last feature map is averaged to: where something is seen still matters a little.
+POOLED_SIDE = 2
+
+ImageShape = tuple[int, int, int]
+
+
+def most_halvings(height: int, width: int) -> int:
+    """How often an image can be halved until a side is one pixel; signals, of height 1, along their width alone."""
+    return int(math.log2(width if height == 1 else min(height, width)))
+
+
+def auto_channels(height: int, width: int) -> tuple[int, ...]:
+    """Channels of each block: one block more than it takes to bring the shorter side below 8, at least two."""
+    n_halvings = min(max(most_halvings(height, width) - SHORTEST_SIDE_LOG2, 1), most_halvings(height, width))
+    return tuple(min(FIRST_CHANNELS * 2**i, MOST_CHANNELS) for i in range(n_halvings + 1))
+
+
+@dataclass(frozen=True)
+class ConvNetwork(AutogradNetwork):
+    """The plan of a convolutional network.
+
+    Blocks of convolution, pooling, normalisation and activation, means over the quarters of each
+    channel, then dense layers.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (height, width, channels). Images of height 1 are signals: everything happens along their width.
+    n_outputs : int
+    channels : tuple of int
+        Channels of each block. All but the last block halve the image.
+    kernel_size : int
+    pooling : {"max", "average"}
+    hidden : tuple of int
+        Units of the dense layers after the last block.
+    activation : Activation
+    normalization : {None, "batch", "layer"}
+    residual : bool
+        Whether each block ends with two more convolutions around which its input is carried (He et al. 2016).
+    mean, scale : tuple of float
+        Of each channel's pixels: images are standardised by them.
+    augmentation : Augmentation
+    """
+
+    image_shape: ImageShape
+    n_outputs: int
+    channels: tuple[int, ...]
+    kernel_size: int
+    pooling: str
+    hidden: tuple[int, ...]
+    activation: Activation
+    normalization: str | None
+    residual: bool
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    augmentation: Augmentation
+
+    @property
+    def label(self) -> str:
+        """Channels of the blocks and units of the dense layers."""
+        return "-".join(map(str, ("conv", *self.channels, *self.hidden, self.n_outputs)))
+
+    @property
+    def n_activations(self) -> int:
+        """Numbers that the forward pass of one row keeps."""
+        template = self.template
+        assert isinstance(template, ConvModule)
+        return template.n_activations
+
+    def build(self) -> ConvModule:
+        """The module, its parameters of no matter which values."""
+        # Drawing torch's own initial values would move its global random state.
+        with torch.device("meta"):
+            module = ConvModule(self)
+        module = module.to_empty(device="cpu")
+        for buffer in module.buffers():
+            buffer.zero_()
+        return module
+
+    def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
+        """He's initial weights (He et al. 2015), smaller ones in the output layer."""
+        assert isinstance(module, ConvModule)
+        for part in module.modules():
+            draw_layer(part, generator, is_last=part is module.output)
+
+
+def draw_layer(part: nn.Module, generator: torch.Generator, *, is_last: bool) -> None:
+    """Fresh values of one layer; other parts stay as they are."""
+    if isinstance(part, nn.Conv2d | nn.Linear):
+        gain = 1 if is_last else 2
+        part.weight.normal_(0, math.sqrt(gain / part.weight[0].numel()), generator=generator)
+        if part.bias is not None:
+            part.bias.zero_()
+    elif isinstance(part, nn.BatchNorm2d | nn.GroupNorm):
+        part.weight.fill_(1)
+        part.bias.zero_()
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_var.fill_(1)  # type: ignore[union-attr]
+
+
+class ResidualPair(nn.Module):
+    """Two convolutions whose input is added to their output."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class ImageModule(AutogradModule):
+    """A network for images: a feature extractor, and a head of dense layers on means of its feature maps.
+
+    **Shape**: raw pixels ``(B, H, W, C)`` or ``(B, H * W * C)``, of 8 bits or floating; outputs ``(B, O)``.
+    """
+
+    #: Images ``(B, C, H, W)`` to feature maps ``(B, F, h, w)``.
+    extractor: nn.Module
+
+    def __init__(
+        self, image_shape: ImageShape, mean: Sequence[float], scale: Sequence[float], augmentation: Augmentation
+    ) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.mean, self.scale = tuple(mean), tuple(scale)
+        self.augmentation = augmentation
+
+    def add_head(
+        self, shape: tuple[int, int, int], hidden: Sequence[int], activation: Activation, n_outputs: int
+    ) -> None:
+        """Dense layers on feature maps ``(F, h, w)`` of this shape."""
+        n_channels, height, width = shape
+        self.pooled = (min(POOLED_SIDE, height), min(POOLED_SIDE, width))
+        n_in = n_channels * math.prod(self.pooled)
+        layers: list[nn.Module] = [Dropout()]
+        for n_units in hidden:
+            layers += [nn.Linear(n_in, n_units), activation.module(), Dropout()]
+            n_in = n_units
+        self.hidden = nn.Sequential(*layers)
+        self.output = nn.Linear(n_in, n_outputs)
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """The last feature map ``(B, F, h, w)`` of standardised images ``(B, C, H, W)``."""
+        return self.extractor(x_BCHW)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """What the output layer sees, ``(B, E)``."""
+        return self.hidden(F.adaptive_avg_pool2d(features, self.pooled).flatten(1))
+
+    def head(self, features: Tensor) -> Tensor:
+        """Outputs ``(B, O)`` of a feature map."""
+        return self.output(self.embed(features))
+
+    def standardized(self, pixels: Tensor) -> Tensor:
+        """Standardised images ``(B, C, H, W)`` of raw pixels, channels last in memory."""
+        weight = self.output.weight
+        x = pixels.reshape(-1, *self.image_shape).to(weight.dtype)
+        if len(set(self.mean)) == 1 and len(set(self.scale)) == 1:
+            x = (x - self.mean[0]).mul_(1 / self.scale[0])
+        else:
+            mean, scale = (torch.tensor(v, dtype=x.dtype, device=x.device) for v in (self.mean, self.scale))
+            x = (x - mean).div_(scale)
+        return x.permute(0, 3, 1, 2)
+
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        return self.head(self.features(self.standardized(x)))
+
+    def embeddings(self, x: Tensor) -> Tensor:
+        """What the output layer sees, ``(B, E)``, without a graph."""
+        with torch.inference_mode():
+            return self.embed(self.features(self.standardized(x)))
+
+    def view_outputs(self, x: Tensor, view: int) -> Tensor:
+        """Outputs ``(B, O)`` of images that are all moved alike, in a way that the number of the view decides."""
+        with torch.inference_mode():
+            images = self.standardized(x)
+            generator = torch.Generator(images.device).manual_seed(view)
+            return self.head(self.features(self.augmentation.move(images, generator, alike=True)))
+
+    def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
+        """Outputs ``(B, O)`` of augmented images."""
+        augmentation, generator = self.augmentation, draws.generator
+        images = augmentation.cut(augmentation.move(self.standardized(x), generator), generator)
+        if augmentation.function is not None:
+            images = _changed(augmentation.function, images, generator)
+        images, draws.mixing = augmentation.mix(images, generator)
+        return self.head(self.features(images))
+
+
+def _changed(
+    function: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, generator: torch.Generator
+) -> Tensor:
+    changed = function(images, generator)
+    if not isinstance(changed, Tensor) or changed.shape != images.shape:
+        got = f"a tensor of shape {tuple(changed.shape)}" if isinstance(changed, Tensor) else repr(changed)
+        raise ValueError(
+            f"A callable augment must return images of the shape it was given, {tuple(images.shape)}. "
+            f"Got {got} instead."
+        )
+    return changed
+
+
+class ConvModule(ImageModule):
+    """The convolutional network of a :class:`ConvNetwork`."""
+
+    def __init__(self, network: ConvNetwork) -> None:
+        super().__init__(network.image_shape, network.mean, network.scale, network.augmentation)
+        height, width, n_in = network.image_shape
+        self.is_signal = height == 1
+        self.n_activations = self.n_multiplications = largest = 0
+        blocks: list[nn.Module] = []
+        for i, n_out in enumerate(network.channels):
+            layers: list[nn.Module] = [self._convolution(network, n_in, n_out, height, width)]
+            largest = max(largest, height * width * n_out)
+            if i < len(network.channels) - 1:
+                # Pooling first leaves a quarter of the numbers to what follows.
+                layers.append(self._pool(network))
+                height, width = (height if self.is_signal else height // 2), width // 2
+            layers += self._norm_activation(network, n_out)
+            if network.residual:
+                layers.append(ResidualPair([*self._pair(network, n_out, height, width)]))
+            blocks.append(nn.Sequential(*layers))
+            n_in = n_out
+        self.extractor = nn.Sequential(*blocks)
+        self.add_head((n_in, height, width), network.hidden, network.activation, network.n_outputs)
+        self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
+        self.n_layers = len(network.channels) * (3 if network.residual else 1) + len(network.hidden) + 2
+
+    def _pair(self, network: ConvNetwork, n_channels: int, height: int, width: int) -> Iterator[nn.Module]:
+        for _ in range(2):
+            yield self._convolution(network, n_channels, n_channels, height, width)
+            yield from self._norm_activation(network, n_channels)
+
+    def _convolution(self, network: ConvNetwork, n_in: int, n_out: int, height: int, width: int) -> nn.Conv2d:
+        k = network.kernel_size
+        size = (1, k) if self.is_signal else (k, k)
+        self.n_multiplications += height * width * n_in * n_out * math.prod(size)
+        self.n_activations += 3 * height * width * n_out
+        # A bias would be taken out again by the normalisation.
+        return nn.Conv2d(n_in, n_out, size, padding="same", bias=network.normalization is None)
+
+    def _pool(self, network: ConvNetwork) -> nn.Module:
+        size = (1, 2) if self.is_signal else (2, 2)
+        return nn.MaxPool2d(size) if network.pooling == "max" else nn.AvgPool2d(size)
+
+    def _norm_activation(self, network: ConvNetwork, n_channels: int) -> list[nn.Module]:
+        norms: dict[str | None, list[nn.Module]] = {
+            None: [],
+            "batch": [BatchNorm2d(n_channels)],
+            "layer": [nn.GroupNorm(1, n_channels)],
+        }
+        return [*norms[network.normalization], network.activation.module()]
