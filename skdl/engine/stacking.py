@@ -25,7 +25,7 @@ ACTIVATION_COPIES = 3
 
 def step_bytes(plan: Plan) -> int:
     """Bytes that one model's training step works on."""
-    activations = plan.batch_size * sum(plan.network.widths)
+    activations = plan.batch_size * plan.network.n_activations
     numbers = PARAMETER_COPIES * plan.network.n_numbers + ACTIVATION_COPIES * activations
     return numbers * plan.dtype.itemsize
 

@@ -22,6 +22,7 @@ from skdl.estimators.parameters import TRAINING_DOC, TrainingParameters, documen
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseNetwork
+from skdl.nn.periodic import PeriodicEmbedding
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
 from skdl.tasks.regression import RegressionTask
@@ -129,7 +130,7 @@ class TableNetworkEstimator(NetworkEstimator):
         "normalization": [None, StrOptions({"batch", "layer"})],
         "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "numeric_scaling": [None, StrOptions(set(SCALINGS))],
-        "numeric_embedding": [None, StrOptions({"piecewise_linear"})],
+        "numeric_embedding": [None, StrOptions({"piecewise_linear", "periodic"})],
     }
     _parameter_constraints = {**TrainingParameters._training_constraints, **_network_constraints}
 
@@ -161,6 +162,7 @@ class TableNetworkEstimator(NetworkEstimator):
             activation=get_activation(self.activation),
             normalization=self.normalization,
             embeddings=encoder.embeddings,
+            periodic=PeriodicEmbedding(encoder.n_periodic) if encoder.n_periodic else None,
         )
 
     @property
