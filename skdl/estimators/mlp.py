@@ -42,11 +42,13 @@ numeric_scaling : {"robust", "standard", None}, default="robust"
     Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
     range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, over the standard
     deviation. None: as they are. Sparse matrices are divided by each column's largest value instead.
-numeric_embedding : {None, "piecewise_linear"}, default="piecewise_linear"
+numeric_embedding : {None, "piecewise_linear", "periodic"}, default="piecewise_linear"
     What a numeric column becomes beside its scaled self. "piecewise_linear" cuts its range into bins, at quantiles
     and where a small decision tree of the column alone would split it, and gives one number a bin (Gorishniy et al.
-    2022): 384 bins in all, at least 8 and at most 64 a column, none with more than 256 numeric columns. None is the
-    faster and plainer network. Sparse matrices are not embedded.
+    2022): 384 bins in all, at least 8 and at most 64 a column. "periodic" takes cosines of 16 frequencies and mixes
+    them to 3 numbers a column; frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022,
+    Holzmueller et al. 2024). None is the faster and plainer network. With more than 256 numeric columns, and for
+    sparse matrices, there is none.
 """
 
 CLASSIFICATION_DOC = """
