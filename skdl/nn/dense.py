@@ -5,8 +5,8 @@ their gradients stand in front of the rows, ``(K, O, B)``: products and sums wit
 times faster.
 
 The numbers of all K networks lie in one tensor ``theta_KP``, so that an optimiser step, a penalty or a copy of the
-best weights is one call. A row of it is laid out as ``[weights | biases, gains, shifts | running statistics]``: the
-penalised numbers first, the numbers that are not trained last.
+best weights is one call. A row of it is laid out as ``[weights | biases, frequencies, phases, gains, shifts | running
+statistics]``: the penalised numbers first, the numbers that are not trained last.
 """
 
 from __future__ import annotations
