@@ -29,14 +29,14 @@ class PeriodicEmbedding:
         Cosines of each column, F.
     width : int, default=3
         Numbers that each column becomes, W.
-    scale : float, default=0.5
+    scale : float, default=1.0
         Standard deviation of the first frequencies, in periods a unit of the input.
     """
 
     n_columns: int
     n_frequencies: int = 16
     width: int = 3
-    scale: float = 0.5
+    scale: float = 1.0
 
     @property
     def n_outputs(self) -> int:
