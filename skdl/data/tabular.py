@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from skdl.data.frames import Column, Kind, frame_columns, is_frame
-from skdl.data.piecewise import PiecewiseLinearEncoder
+from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
 from skdl.data.table import DenseTable, SparseTable, Table
 
 #: Categorical columns with more levels than this are embedded.
@@ -233,8 +233,9 @@ class TableEncoder:
     ----------
     numeric_scaling : {"robust", "standard", None}
         See :class:`NumericEncoder`.
-    numeric_embedding : {None, "piecewise_linear"}
-        See :class:`PiecewiseLinearEncoder`; its columns stand beside the scaled ones.
+    numeric_embedding : {None, "piecewise_linear", "periodic"}
+        "piecewise_linear": see :class:`PiecewiseLinearEncoder`; its columns stand beside the scaled ones. "periodic"
+        is left to the network: see ``n_periodic``.
     dtype : torch.dtype
         Of the encoded numbers.
 
@@ -244,6 +245,8 @@ class TableEncoder:
         Width of the encoded numbers.
     embeddings : tuple of (int, int)
         Levels and width of each column that is left to an embedding.
+    n_periodic : int
+        How many of the leading encoded columns are left to a periodic embedding.
     """
 
     def __init__(
@@ -263,6 +266,7 @@ class TableEncoder:
         self.layout: _Layout | None = None
         self.categorical: list[CategoricalEncoder] = []
         self.embeddings: tuple[tuple[int, int], ...] = ()
+        self.n_periodic = 0
         if sp.issparse(X):
             return self._fit_sparse(X[rows])
         self.is_sparse = False
@@ -290,6 +294,8 @@ class TableEncoder:
         self.piecewise = None
         if self.numeric_embedding == "piecewise_linear":
             self.piecewise = PiecewiseLinearEncoder().fit(column, n_columns, y, weight, classification)
+        elif self.numeric_embedding == "periodic" and n_columns <= MOST_COLUMNS:
+            self.n_periodic = n_columns
 
     @property
     def _n_numbers(self) -> int:

@@ -156,6 +156,9 @@ class StackedOptimizer:
     momentum, l1, l2, weight_decay, gradient_clip : sequences of float
         One number a model. Loss gets ``l1 * sum|w| + l2 / 2 * sum w^2``; the l1 part by a proximal step, so that
         weights become exactly zero.
+    rate_factors_P : Tensor, optional
+        What the learning rate of each number of a row is multiplied by, in weight decay and the proximal step too; by
+        default 1. A number with a factor of 0 stays as it is.
     """
 
     def __init__(
@@ -170,6 +173,7 @@ class StackedOptimizer:
         l2: Sequence[float],
         weight_decay: Sequence[float],
         gradient_clip: Sequence[float | None],
+        rate_factors_P: Tensor | None = None,
     ) -> None:
         self.theta_KP = theta_KP
         self.n_weights = n_weights
@@ -178,6 +182,12 @@ class StackedOptimizer:
         self.l1 = _vector(l1, theta_KP) if any(l1) else None
         self.l2 = _vector(l2, theta_KP) if any(l2) else None
         self.weight_decay = _vector(weight_decay, theta_KP) if any(weight_decay) else None
+        self.rate_factors_P = None if rate_factors_P is None else rate_factors_P.to(theta_KP)
+        if self.rate_factors_P is not None and (self.rate_factors_P[:n_weights] != 1).any():
+            self.l1, self.weight_decay = (
+                None if penalty is None else penalty * self.rate_factors_P[:n_weights]
+                for penalty in (self.l1, self.weight_decay)
+            )
         clips = [np.inf if clip is None else clip for clip in gradient_clip]
         self.gradient_clip = _vector(clips, theta_KP) if np.isfinite(clips).any() else None
 
@@ -191,6 +201,9 @@ class StackedOptimizer:
         if self.weight_decay is not None:
             self.weights.mul_(1 - learning_rates * self.weight_decay)
         direction = self.rule.direction(grad_KP)
+        if self.rate_factors_P is not None:
+            # A new tensor: the direction may be the rule's own memory.
+            direction = direction * self.rate_factors_P
         if isinstance(rates, float):
             self.theta_KP.add_(direction, alpha=rates)
         else:

@@ -86,6 +86,7 @@ class Stack:
                     l2=[s.l2 for s in settings],
                     weight_decay=[s.weight_decay for s in settings],
                     gradient_clip=[s.gradient_clip for s in settings],
+                    rate_factors_P=self.plan.network.rate_factors_P,
                 ),
                 {name: vector[:k] for name, vector in self.loss_settings.items()},
             )

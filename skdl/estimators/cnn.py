@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -91,6 +92,8 @@ backbone : torch.nn.Module or None, default=None
     It is copied, never changed.
 freeze : "all", int or None, default=None
     How many of the backbone's first layers keep their weights.
+head_lr_factor : float, default=1
+    What the learning rate is multiplied by for the dense layers on a ``backbone``.
 augment : "auto", dict, callable or None, default="auto"
     What training does to images, afresh in each step. A dict sets some of "shift" (largest shift, as a share of each
     axis), "rotation" (in degrees), "zoom" (largest change of size), "flip" (True: half of the images are mirrored
@@ -145,6 +148,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
     dropout: float = 0.0
     backbone: Any = None
     freeze: Any = None
+    head_lr_factor: float = 1.0
     augment: Any = "auto"
     test_time_augmentation: int = 0
     early_stopping: bool | str = False
@@ -164,6 +168,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "backbone": [None, torch.nn.Module],
         "freeze": [None, StrOptions({"all"}), Interval(Integral, 0, None, closed="left")],
+        "head_lr_factor": [Interval(Real, 0, None, closed="neither")],
         "augment": [None, StrOptions({"auto"}), dict, callable],
         "test_time_augmentation": [Interval(Integral, 0, None, closed="left")],
     }
@@ -228,7 +233,9 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             "augmentation": self.augmentation_,
         }
         if self.backbone is not None:
-            return BackboneNetwork(backbone=self.backbone, freeze=self.freeze, **shared)
+            return BackboneNetwork(
+                backbone=self.backbone, freeze=self.freeze, head_rate_factor=self.head_lr_factor, **shared
+            )
         return ConvNetwork(
             channels=self._channels(),
             kernel_size=self.kernel_size,

@@ -35,6 +35,7 @@ from skdl.estimators.supervised import (
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork
+from skdl.nn.periodic import PeriodicEmbedding
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
 from skdl.tasks.regression import RegressionTask
@@ -54,11 +55,13 @@ numeric_scaling : {"robust", "standard", None}, default="robust"
     Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
     range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, over the standard
     deviation. None: as they are. Sparse matrices are divided by each column's largest value instead.
-numeric_embedding : {None, "piecewise_linear"}, default="piecewise_linear"
+numeric_embedding : {None, "piecewise_linear", "periodic"}, default="piecewise_linear"
     What a numeric column becomes beside its scaled self. "piecewise_linear" cuts its range into bins, at quantiles
     and where a small decision tree of the column alone would split it, and gives one number a bin (Gorishniy et al.
-    2022): 384 bins in all, at least 8 and at most 64 a column, none with more than 256 numeric columns. None is the
-    faster and plainer network. Sparse matrices are not embedded.
+    2022): 384 bins in all, at least 8 and at most 64 a column. "periodic" takes cosines of 16 frequencies and mixes
+    them to 3 numbers a column; frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022,
+    Holzmueller et al. 2024). None is the faster and plainer network. With more than 256 numeric columns, and for
+    sparse matrices, there is none.
 """
 
 TABLE_FITTED_DOC = """
@@ -84,7 +87,7 @@ class TableNetworkEstimator(NetworkEstimator):
         "normalization": [None, StrOptions({"batch", "layer"})],
         "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "numeric_scaling": [None, StrOptions(set(SCALINGS))],
-        "numeric_embedding": [None, StrOptions({"piecewise_linear"})],
+        "numeric_embedding": [None, StrOptions({"piecewise_linear", "periodic"})],
     }
     _parameter_constraints = {**TrainingParameters._training_constraints, **_network_constraints}
 
@@ -116,6 +119,7 @@ class TableNetworkEstimator(NetworkEstimator):
             activation=get_activation(self.activation),
             normalization=self.normalization,
             embeddings=encoder.embeddings,
+            periodic=PeriodicEmbedding(encoder.n_periodic) if encoder.n_periodic else None,
         )
 
     @property

@@ -176,6 +176,21 @@ class AutogradNetwork(ABC):
         """Length P of a row."""
         return -(-max(place.stop for place in self.places.values()) // ROW_MULTIPLE) * ROW_MULTIPLE
 
+    def rate_factor(self, name: str) -> float:
+        """What the learning rate of a parameter is multiplied by."""
+        return 1.0
+
+    @property
+    def rate_factors_P(self) -> Tensor | None:
+        """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1."""
+        factors = {name: self.rate_factor(name) for name in self.places}
+        if all(factor == 1 for factor in factors.values()):
+            return None
+        factors_P = torch.ones(self.n_numbers)
+        for name, place in self.places.items():
+            factors_P[place.start : place.stop] = factors[name]
+        return factors_P
+
     @property
     def n_multiplications(self) -> int:
         """Multiplications of one row's forward pass."""

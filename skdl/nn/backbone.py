@@ -34,6 +34,8 @@ class BackboneNetwork(AutogradNetwork):
         feature extractor and standardisation are taken. Networks with equal plans share it, and it is never changed.
     freeze : "all", int or None
         How many of its first layers keep their weights.
+    head_rate_factor : float
+        What the learning rate of the head is multiplied by.
     hidden : tuple of int
         Units of the dense layers of the head.
     activation : Activation
@@ -47,6 +49,7 @@ class BackboneNetwork(AutogradNetwork):
     n_outputs: int
     backbone: nn.Module
     freeze: str | int | None
+    head_rate_factor: float
     hidden: tuple[int, ...]
     activation: Activation
     mean: tuple[float, ...]
@@ -62,6 +65,10 @@ class BackboneNetwork(AutogradNetwork):
     def n_activations(self) -> int:
         """Numbers that the forward pass of one row keeps, about."""
         return self.template.n_multiplications // 9
+
+    def rate_factor(self, name: str) -> float:
+        """What the learning rate of a parameter is multiplied by."""
+        return 1.0 if name.startswith("extractor.") else self.head_rate_factor
 
     def build(self) -> BackboneModule:
         """The module, with the backbone's values."""

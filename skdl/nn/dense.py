@@ -5,8 +5,8 @@ their gradients stand in front of the rows, ``(K, O, B)``: products and sums wit
 times faster.
 
 The numbers of all K networks lie in one tensor ``theta_KP``, so that an optimiser step, a penalty or a copy of the
-best weights is one call. A row of it is laid out as ``[weights | biases, gains, shifts | running statistics]``: the
-penalised numbers first, the numbers that are not trained last.
+best weights is one call. A row of it is laid out as ``[weights | biases, frequencies, phases, gains, shifts | running
+statistics]``: the penalised numbers first, the numbers that are not trained last.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skdl.nn import periodic
 from skdl.nn.activations import Activation
 from skdl.nn.dropout import DropoutMasks
 from skdl.nn.network import NetworkModule
+from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicTape, PeriodicViews
 
 aten = torch.ops.aten
 
@@ -72,6 +74,11 @@ class DenseNetwork:
     embeddings : tuple of (int, int)
         ``(number of levels, width)`` of each embedded column. Level 0 stands for "unknown" and stays at zero
         unless training rows hold it.
+    periodic : PeriodicEmbedding, optional
+        Of the leading numeric inputs. It stands behind the inputs and the embedded columns.
+    learning_rate_factors : tuple of (str, float)
+        ``(kind, factor)``: what the learning rate of all slots of a kind is multiplied by, such as
+        ``(("bias", 0.1),)``. A kind is a slot's name without its number; the others have a factor of 1.
     """
 
     n_inputs: int
@@ -80,11 +87,13 @@ class DenseNetwork:
     activation: Activation
     normalization: str | None = None
     embeddings: tuple[tuple[int, int], ...] = ()
+    periodic: PeriodicEmbedding | None = None
+    learning_rate_factors: tuple[tuple[str, float], ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Width of the input of the first layer and of the output of every layer."""
-        embedded = sum(width for _, width in self.embeddings)
+        embedded = sum(width for _, width in self.embeddings) + (self.periodic.n_outputs if self.periodic else 0)
         return (self.n_inputs + embedded, *self.hidden, self.n_outputs)
 
     @cached_property
@@ -92,10 +101,14 @@ class DenseNetwork:
         """Every parameter's place, by its name in :class:`DenseModule`'s terms, in the order of the row."""
         pairs = list(pairwise(self.widths))
         shapes: dict[str, tuple[int, ...]] = {f"embedding{i}": shape for i, shape in enumerate(self.embeddings)}
+        if self.periodic is not None:
+            shapes |= self.periodic.weight_shapes
         shapes |= {f"weight{i}": pair for i, pair in enumerate(pairs)}
         # The last weight stands as (outputs, inputs), because outputs stand in front of rows.
         shapes[f"weight{len(self.hidden)}"] = pairs[-1][::-1]
         shapes |= {f"bias{i}": (width,) for i, (_, width) in enumerate(pairs)}
+        if self.periodic is not None:
+            shapes |= self.periodic.wave_shapes
         if self.normalization is not None:
             shapes |= {f"{kind}{i}": (h,) for kind in ("gain", "shift") for i, h in enumerate(self.hidden)}
         if self.normalization == "batch":
@@ -120,6 +133,32 @@ class DenseNetwork:
         return -(-list(self.slots.values())[-1].stop // ROW_MULTIPLE) * ROW_MULTIPLE
 
     @property
+    def n_activations(self) -> int:
+        """How many numbers a pass computes for one sample, its input included."""
+        return sum(self.widths) + (self.periodic.n_cosines if self.periodic else 0)
+
+    @cached_property
+    def rate_factors_P(self) -> Tensor | None:
+        """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1.
+
+        Raises
+        ------
+        ValueError
+            If a factor is for a kind of slot that the network does not have.
+        """
+        factors = dict(self.learning_rate_factors)
+        kinds = {name: name.rstrip("0123456789") for name in self.slots}
+        unknown = sorted(set(factors) - set(kinds.values()))
+        if unknown:
+            raise ValueError(f"The network has no slots of the kinds {unknown}, only {sorted(set(kinds.values()))}.")
+        if all(factor == 1 for factor in factors.values()):
+            return None
+        factors_1P = torch.ones(1, self.n_numbers, dtype=torch.float64)
+        for name, slot in self.slots.items():
+            slot.view(factors_1P).fill_(factors.get(kinds[name], 1.0))
+        return factors_1P[0]
+
+    @property
     def n_dropout_units(self) -> int:
         """How many units of one sample a dropout mask covers."""
         return sum(self.hidden)
@@ -138,17 +177,14 @@ class DenseNetwork:
                 values[:, 1:].normal_(0, 1 / math.sqrt(slot.shape[1]), generator=generator)
             elif name.startswith(("gain", "variance")):
                 values.fill_(1)
+            elif self.periodic is not None and name in self.periodic.shapes:
+                self.periodic.draw(name, values, generator)
         return theta_1P[0].to(dtype)
 
     @property
     def label(self) -> str:
         """Width of every layer."""
         return "-".join(map(str, self.widths))
-
-    @property
-    def n_activations(self) -> int:
-        """Numbers that the forward pass of one row keeps."""
-        return sum(self.widths)
 
     @property
     def n_multiplications(self) -> int:
@@ -205,6 +241,7 @@ class DenseViews:
         self.shifts = [by_name[f"shift{i}"].unsqueeze(1) for i in hidden if f"shift{i}" in by_name]
         self.means = [by_name[f"mean{i}"].unsqueeze(1) for i in hidden if f"mean{i}" in by_name]
         self.variances = [by_name[f"variance{i}"].unsqueeze(1) for i in hidden if f"variance{i}" in by_name]
+        self.periodic = PeriodicViews(by_name) if network.periodic else None
 
 
 @dataclass(slots=True)
@@ -227,6 +264,7 @@ class Tape:
     last_inputs: Tensor
     codes: Tensor | None
     rows: Tensor | None
+    periodic: PeriodicTape | None = None
 
 
 class DenseStack:
@@ -257,7 +295,7 @@ class DenseStack:
 
     def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
         """Outputs ``(K, O, B)`` as after training: running statistics, no dropout."""
-        h = self._embed(x_KBD, codes_KBE)
+        h, _ = self._embed(x_KBD, codes_KBE)
         for i in range(len(self.network.hidden)):
             z = self._linear(i, h)
             if self.network.normalization == "batch":
@@ -287,8 +325,8 @@ class DenseStack:
         rows_KB1 : Tensor, optional
             1 for a row, 0 for padding; None where there is no padding. Batch statistics leave padding out.
         """
-        h = self._embed(x_KBD, codes_KBE)
-        tape = Tape([], h, codes_KBE, rows_KB1)
+        h, waves = self._embed(x_KBD, codes_KBE)
+        tape = Tape([], h, codes_KBE, rows_KB1, waves)
         for i in range(len(self.network.hidden)):
             z = self._linear(i, h)
             layer = LayerTape(h, z, z)
@@ -306,12 +344,17 @@ class DenseStack:
         tape.last_inputs = h
         return self._output(h), tape
 
-    def _embed(self, x_KBD: Tensor, codes_KBE: Tensor | None) -> Tensor:
-        if codes_KBE is None:
-            return x_KBD
-        models = torch.arange(len(x_KBD), device=x_KBD.device).unsqueeze(1)
-        embedded = [table[models, codes_KBE[..., e]] for e, table in enumerate(self.theta.embeddings)]
-        return torch.cat([x_KBD, *embedded], dim=-1)
+    def _embed(self, x_KBD: Tensor, codes_KBE: Tensor | None) -> tuple[Tensor, PeriodicTape | None]:
+        if codes_KBE is None and self.theta.periodic is None:
+            return x_KBD, None
+        parts, waves = [x_KBD], None
+        if codes_KBE is not None:
+            models = torch.arange(len(x_KBD), device=x_KBD.device).unsqueeze(1)
+            parts += [table[models, codes_KBE[..., e]] for e, table in enumerate(self.theta.embeddings)]
+        if self.theta.periodic is not None:
+            embedded, waves = periodic.forward(self.theta.periodic, x_KBD)
+            parts.append(embedded)
+        return torch.cat(parts, dim=-1), waves
 
     def _linear(self, i: int, h_KBH: Tensor) -> Tensor:
         weight, bias = self.theta.weights[i], self.theta.row_biases[i]
@@ -359,7 +402,8 @@ class DenseStack:
         n_hidden = len(self.network.hidden)
         self._product_into(self.grad.weights[-1], grad_KOB, tape.last_inputs)
         torch.sum(grad_KOB, 2, out=self.grad.biases[-1])
-        if n_hidden > 0 or tape.codes is not None:
+        is_embedded = tape.codes is not None or tape.periodic is not None
+        if n_hidden > 0 or is_embedded:
             g = self._product(grad_KOB.transpose(1, 2), self.theta.weights[-1])
         for i in range(n_hidden - 1, -1, -1):
             layer = tape.layers[i]
@@ -371,10 +415,10 @@ class DenseStack:
             if layer.normalized is not None:
                 g = self._norm_backward(i, g, layer, tape.rows)
             self._linear_backward(i, layer.inputs, g)
-        if tape.codes is not None:
+        if is_embedded:
             if n_hidden > 0:
                 g = self._product(g, self.theta.transposed[0])
-            self._embed_backward(g[..., self.network.n_inputs :], tape.codes)
+            self._embed_backward(g[..., self.network.n_inputs :], tape)
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
         if self.matmul_dtype is None:
@@ -413,14 +457,18 @@ class DenseStack:
             centred = centred * rows_KB1
         return centred * (gain * layer.scale)
 
-    def _embed_backward(self, g_embedded: Tensor, codes_KBE: Tensor) -> None:
+    def _embed_backward(self, g_embedded: Tensor, tape: Tape) -> None:
         assert self.grad is not None
         start = 0
-        for e, grad in enumerate(self.grad.embeddings):
-            width = grad.shape[-1]
-            index = codes_KBE[..., e : e + 1].expand(-1, -1, width)
-            grad.zero_().scatter_add_(1, index, g_embedded[..., start : start + width])
-            start += width
+        if tape.codes is not None:
+            for e, grad in enumerate(self.grad.embeddings):
+                width = grad.shape[-1]
+                index = tape.codes[..., e : e + 1].expand(-1, -1, width)
+                grad.zero_().scatter_add_(1, index, g_embedded[..., start : start + width])
+                start += width
+        if tape.periodic is not None:
+            assert self.theta.periodic is not None and self.grad.periodic is not None
+            periodic.backward(self.theta.periodic, self.grad.periodic, g_embedded[..., start:], tape.periodic)
 
 
 class Linear(nn.Linear):
@@ -440,6 +488,7 @@ class DenseModule(NetworkModule):
     def __init__(self, network: DenseNetwork, dropout: float = 0.0) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList(nn.Embedding(*shape, device="meta") for shape in network.embeddings)
+        self.periodic = PeriodicModule(network.periodic) if network.periodic else None
         layers: list[nn.Module] = []
         for n_in, n_out in zip(network.widths[:-2], network.hidden, strict=True):
             layers.append(Linear(n_in, n_out, device="meta"))
@@ -454,7 +503,8 @@ class DenseModule(NetworkModule):
         self.layers = nn.Sequential(*layers)
         self.n_layers = len(network.widths)
         self.n_multiplications = network.n_multiplications
-        self.chunk_rows = max(CHUNK_NUMBERS // max(network.widths[1:]), 1)
+        widest = max(network.widths[1:] + ((network.periodic.n_cosines,) if network.periodic else ()))
+        self.chunk_rows = max(CHUNK_NUMBERS // widest, 1)
         #: How each layer computes in :meth:`outputs`.
         self._frozen: list[Callable[[Tensor], Tensor]] | None = None
 
@@ -482,9 +532,14 @@ class DenseModule(NetworkModule):
         return self.__dict__ | {"_frozen": None}
 
     def _embedded(self, x: Tensor, codes: Tensor | None) -> Tensor:
-        if codes is None:
+        if codes is None and self.periodic is None:
             return x
-        return torch.cat([x, *(table(codes[:, e]) for e, table in enumerate(self.embeddings))], dim=1)
+        parts = [x]
+        if codes is not None:
+            parts += [table(codes[:, e]) for e, table in enumerate(self.embeddings)]
+        if self.periodic is not None:
+            parts.append(self.periodic(x))
+        return torch.cat(parts, dim=1)
 
     @property
     def linear_layers(self) -> list[nn.Linear]:
@@ -496,6 +551,8 @@ class DenseModule(NetworkModule):
         places: dict[str, tuple[Any, str]] = {
             f"embedding{i}": (table, "weight") for i, table in enumerate(self.embeddings)
         }
+        if self.periodic is not None:
+            places |= {name: (self.periodic, name) for name, _ in self.periodic.named_parameters()}
         for i, linear in enumerate(self.linear_layers):
             places |= {f"weight{i}": (linear, "weight"), f"bias{i}": (linear, "bias")}
         norms = [layer for layer in self.layers if isinstance(layer, nn.BatchNorm1d | nn.LayerNorm)]

@@ -98,6 +98,10 @@ class Network(Protocol):
         """Multiplications of one row's forward pass."""
 
     @property
+    def rate_factors_P(self) -> Tensor | None:
+        """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1."""
+
+    @property
     def is_stackable(self) -> bool:
         """Whether several such networks may be trained side by side."""
 

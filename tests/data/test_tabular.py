@@ -158,6 +158,30 @@ def test_bins_of_extreme_numbers_stay_finite(encode, scale):
     assert np.isfinite(encode(X, new, embedding="piecewise_linear")[0]).all()
 
 
+# --- columns that are left to a periodic embedding -------------------------------------------------------------------
+
+
+def test_periodic_columns_are_those_of_numbers_and_dates_as_they_are_scaled(encode):
+    frame = pd.DataFrame(
+        {
+            "t": list("abc") * 20,
+            "x": np.r_[np.nan, np.arange(59.0)],
+            "d": DAY + pd.to_timedelta(np.arange(60), unit="D"),
+        }
+    )
+    assert_array_equal(encode(frame, embedding="periodic")[0], encode(frame)[0])
+    # One number, and six that a date becomes; not that the number is missing, nor a level.
+    rows = np.arange(60)
+    assert TableEncoder(None, "periodic").fit(frame, rows, rows).n_periodic == 7
+    assert TableEncoder(None, "piecewise_linear").fit(frame, rows, rows).n_periodic == 0
+
+
+@pytest.mark.parametrize("X", [np.zeros((40, 257)), sp.csr_array(np.eye(40))], ids=["too many columns", "sparse"])
+def test_columns_that_are_not_left_to_a_periodic_embedding(X):
+    rows = np.arange(40)
+    assert TableEncoder(None, "periodic").fit(X, rows, rows).n_periodic == 0
+
+
 # --- levels ----------------------------------------------------------------------------------------------------------
 
 

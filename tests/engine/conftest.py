@@ -27,10 +27,21 @@ def make_plan(
     batch_size=16,
     dtype=torch.float32,
     n_inputs=N_INPUTS,
+    periodic=None,
+    learning_rate_factors=(),
 ):
     loss = loss or CrossEntropy()
     n_outputs = N_CLASSES if isinstance(loss, CrossEntropy) else 1
-    network = DenseNetwork(n_inputs, n_outputs, hidden, get_activation(activation), normalization, embeddings)
+    network = DenseNetwork(
+        n_inputs,
+        n_outputs,
+        hidden,
+        get_activation(activation),
+        normalization,
+        embeddings,
+        periodic,
+        learning_rate_factors,
+    )
     return Plan(network, loss, OptimizerKind(optimizer, nesterov), batch_size, dtype=dtype)
 
 

@@ -137,6 +137,52 @@ def test_step__when_gradient_is_zero__then_running_statistics_stay(name):
     assert torch.equal(theta[:, 5:], before[:, 5:])
 
 
+# --- factors on the learning rate --------------------------------------------------------------------------------
+
+FACTORS = torch.tensor([0.0, 0.5, 1.0, 2.0, 0.0, 6.0, 1.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
+def test_rate_factors__then_each_number_goes_by_a_rate_of_its_own(name):
+    theta, grads = random(K, P), steep_grads()
+    settings = {"weight_decay": [0.1, 0.0, 0.3], "l1": [0.0, 0.1, 0.1], "l2": [0.1, 0.1, 0.0], "n_weights": 4}
+    got = run(OptimizerKind(name), theta.clone(), grads, rate_factors_P=FACTORS, **settings)
+    for p, factor in enumerate(FACTORS.tolist()):
+        alone = theta.clone()
+        optimizer = make_optimizer(OptimizerKind(name), alone, **settings)
+        for number, grad in enumerate(grads, start=1):
+            step(optimizer, OptimizerKind(name), grad.clone(), number, [factor * rate for rate in RATES])
+        torch.testing.assert_close(got[:, p], alone[:, p], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
+def test_rate_factors__when_0__then_penalties_change_nothing_either(name):
+    theta, grads = random(K, P), steep_grads()
+    penalties = {"weight_decay": [0.1] * K, "l1": [0.1] * K, "l2": [0.1] * K}
+    got = run(OptimizerKind(name), theta.clone(), grads, rate_factors_P=FACTORS, **penalties)
+    assert torch.equal(got[:, FACTORS == 0], theta[:, FACTORS == 0])
+    assert (got[:, FACTORS > 0] != theta[:, FACTORS > 0]).all()
+
+
+def test_rate_factors__when_2_under_sgd_without_momentum__then_moves_twice_as_far():
+    theta, grads = random(K, P), steep_grads()
+    once = run(OptimizerKind("sgd"), theta.clone(), grads, momentum=[0.0] * K) - theta
+    twice = run(OptimizerKind("sgd"), theta.clone(), grads, momentum=[0.0] * K, rate_factors_P=FACTORS) - theta
+    torch.testing.assert_close(twice, FACTORS * once, rtol=1e-12, atol=1e-14)
+
+
+def test_rate_factors__when_the_model_is_alone__then_as_in_company():
+    theta, grads = random(K, P), steep_grads()
+    together = run(OptimizerKind("adamw"), theta.clone(), grads, rate_factors_P=FACTORS, weight_decay=[0.1] * K)
+    lone = theta[:1].clone()
+    kind = OptimizerKind("adamw")
+    optimizer = make_optimizer(kind, lone, rate_factors_P=FACTORS, weight_decay=[0.1])
+    for number, grad in enumerate(grads, start=1):
+        rate = RATES[0]
+        optimizer.step(grad[:1].clone(), rate, float(rate * RULES["adamw"].rate_factors(number, 1)[0]))
+    torch.testing.assert_close(lone, together[:1], rtol=1e-12, atol=1e-14)
+
+
 # --- l1 ----------------------------------------------------------------------------------------------------------
 
 SOFT_TARGETS = torch.tensor([2.0, -2.0, 0.5, 0.29, -0.29, 0.05, 0.0], dtype=torch.float64)

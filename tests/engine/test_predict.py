@@ -7,14 +7,16 @@ from skdl.data.table import DenseTable, SparseTable
 from skdl.engine.predict import network_outputs
 from skdl.nn.dense import CHUNK_NUMBERS, DenseModule
 from skdl.nn.network import Ensemble
+from skdl.nn.periodic import PeriodicEmbedding
 
 #: Rows computed at a time by a network whose widest layer has 50 units.
 CHUNK_ROWS = CHUNK_NUMBERS // 50 // 4 * 4
 
 
-@pytest.fixture(scope="module")
-def network(make):
-    return make.plan(normalization="batch", embeddings=((4, 2),), hidden=(50, 20)).network
+@pytest.fixture(scope="module", params=[None, PeriodicEmbedding(3)], ids=["plain", "periodic"])
+def network(make, request):
+    # The widest layer is the hidden one, or the 48 cosines that are not wider.
+    return make.plan(normalization="batch", embeddings=((4, 2),), hidden=(50, 20), periodic=request.param).network
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from skdl.engine.job import Monitor, Samples
 from skdl.engine.schedules import Schedule
 from skdl.engine.train import CancelledError, train
 from skdl.nn.dense import DenseModule
+from skdl.nn.periodic import PeriodicEmbedding
 from skdl.tasks import losses
 
 SINGLE, DOUBLE = torch.float32, torch.float64
@@ -103,6 +104,11 @@ def test_stacked__when_seventeen_jobs_differ_in_everything__then_each_equals_its
     make, optimizer, normalization, dtype, tolerance
 ):
     check_stacked_equals_lone(make, 17, optimizer, normalization, dtype, tolerance)
+
+
+def test_stacked__when_there_are_waves_and_rates_of_their_own__then_each_equals_its_lone_run(make):
+    waves = {"periodic": PeriodicEmbedding(3, 5), "learning_rate_factors": (("frequency", 6.0), ("bias", 0.1))}
+    check_stacked_equals_lone(make, 5, waves, None, DOUBLE, 1e-10)
 
 
 def check_stacked_equals_lone(make, n_jobs, optimizer, normalization, dtype, tolerance):
@@ -377,6 +383,16 @@ def test_table__when_sparse__then_as_dense(make):
     tables = [DenseTable(values), SparseTable(sp.csr_array(values.numpy()), SINGLE)]
     results = train([make.job(plan, samples=make.samples(plan, table), max_epochs=5) for table in tables])
     assert_equal_results(*results, 1e-6)
+
+
+def test_rate_factors__when_0__then_the_slots_stay_where_they_start(make):
+    plan = make.plan(normalization="layer", learning_rate_factors=(("bias", 0.0), ("gain", 0.0)))
+    (result,) = train([make.job(plan, max_epochs=5, l1=1e-3, weight_decay=0.1)])
+    theta = result.state.theta_P[None]
+    for name, slot in plan.network.slots.items():
+        first = 0.0 if name.startswith(("bias", "shift")) else 1.0
+        stays = bool((slot.view(theta) == first).all())
+        assert stays == name.startswith(("bias", "gain")), name
 
 
 def test_table__when_columns_are_embedded_only__then_trains(make):

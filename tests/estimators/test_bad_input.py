@@ -49,10 +49,11 @@ def outcome(model, X, y, new=None, **fit_params):
 
 
 Y = np.arange(N) % 2
+EMBEDDINGS = st.sampled_from([None, "piecewise_linear", "periodic"])
 
 
 @FEW
-@given(hnp.arrays(np.float64, (N, 2), elements=ANY_FLOAT), SCALINGS, st.sampled_from([None, "piecewise_linear"]))
+@given(hnp.arrays(np.float64, (N, 2), elements=ANY_FLOAT), SCALINGS, EMBEDDINGS)
 def test_any_float_is_fitted_unless_it_is_infinite(X, scaling, embedding):
     model = MLPClassifier(**SMALL, numeric_scaling=scaling, numeric_embedding=embedding)
     expected = "refused" if np.isinf(X).any() else "fitted"

@@ -73,6 +73,22 @@ def test_fitted_attributes_of_a_regressor(valued):
     assert not hasattr(model, "classes_")
 
 
+def test_coefs_of_periodic_columns_stand_behind_the_others(labelled):
+    X, y = labelled
+    model = MLPClassifier(**SMALL | {"numeric_embedding": "periodic"}).fit(X, y)
+    width = model.network_.periodic.projection.shape[1]
+    assert [w.shape for w in model.coefs_] == [(6 + 6 * width, 8), (8, 5), (5, 3)]
+
+
+def test_waves_are_learned_with_a_periodic_embedding_alone():
+    X = np.random.RandomState(0).uniform(-1, 1, size=(400, 2))
+    y = np.sin(8 * X[:, 0]) + np.cos(6 * X[:, 1])
+    # No hidden layer: what is not a straight line is the embedding's doing.
+    settings = SMALL | {"hidden_layer_sizes": (), "max_epochs": 100, "learning_rate": 0.03}
+    assert MLPRegressor(**settings).fit(X, y).score(X, y) < 0.3
+    assert MLPRegressor(**settings | {"numeric_embedding": "periodic"}).fit(X, y).score(X, y) > 0.95
+
+
 def test_coefs_and_network_compute_the_predictions(labelled):
     X, y = labelled
     model = MLPClassifier(**PLAIN, numeric_scaling=None, activation="tanh").fit(X, y)
@@ -398,10 +414,11 @@ def test_unknown_score_is_refused_whether_or_not_rows_are_held_out(labelled):
 # --- going on --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("embedding", [None, "periodic"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
-def test_warm_start_goes_on_where_the_last_fit_ended(valued, optimizer):
+def test_warm_start_goes_on_where_the_last_fit_ended(valued, optimizer, embedding):
     X, y = valued
-    settings = PLAIN | {"batch_size": 100, "optimizer": optimizer}
+    settings = PLAIN | {"batch_size": 100, "optimizer": optimizer, "numeric_embedding": embedding}
     model = MLPRegressor(**settings | {"warm_start": True, "max_epochs": 3}).fit(X, y).fit(X, y)
     # With the whole table in a step the order of rows does not matter, so two halves make a whole.
     assert_allclose(model.predict(X), MLPRegressor(**settings).fit(X, y).predict(X), rtol=1e-9)
@@ -473,10 +490,11 @@ def test_warm_start_refuses_unknown_labels(labelled):
         model.fit(X, y + 1)
 
 
+@pytest.mark.parametrize("embedding", [None, "periodic"])
 @pytest.mark.parametrize("n_members", [1, 2])
-def test_partial_fit_is_an_epoch_of_a_constant_fit(valued, n_members):
+def test_partial_fit_is_an_epoch_of_a_constant_fit(valued, n_members, embedding):
     X, y = valued
-    settings = PLAIN | {"batch_size": 100, "n_members": n_members}
+    settings = PLAIN | {"batch_size": 100, "n_members": n_members, "numeric_embedding": embedding}
     first = MLPRegressor(**settings).partial_fit(X, y)
     parts = clone(first).partial_fit(X, y)
     for _ in range(5):

@@ -105,9 +105,10 @@ def test_unknown_levels_are_all_one(table, classifier):
         assert_allclose(p, p[[0, 0, 0]], rtol=1e-6)
 
 
-def test_rows_one_by_one_are_predicted_as_together(table, classifier):
+@pytest.mark.parametrize("embedding", ["piecewise_linear", "periodic"])
+def test_rows_one_by_one_are_predicted_as_together(table, classifier, embedding):
     frame, y = table
-    p = classifier.fit(frame, y).predict_proba(frame)
+    p = classifier.set_params(numeric_embedding=embedding).fit(frame, y).predict_proba(frame)
     alone = np.concatenate([classifier.predict_proba(frame.iloc[[i]]) for i in range(60)])
     assert_allclose(alone, p, rtol=1e-5)
 

@@ -316,7 +316,7 @@ def test_together__when_column_transformer_on_a_frame__then_as_without(check, ne
 
 
 @pytest.mark.parametrize("convert", [lambda frame: frame, pl.from_pandas], ids=["pandas", "polars"])
-@pytest.mark.parametrize("embedding", [None, "piecewise_linear"])
+@pytest.mark.parametrize("embedding", [None, "piecewise_linear", "periodic"])
 def test_together__when_raw_frame__then_as_without(check, net, data, frame, convert, embedding):
     grid = {"learning_rate": [0.01, 0.1], "numeric_embedding": [embedding]}
 

@@ -12,14 +12,17 @@ from torch.nn import functional as F
 
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork, DenseStack
+from skdl.nn.periodic import PeriodicEmbedding
 
 ALL_ACTIVATIONS = [*ACTIVATIONS, torch.sin, nn.Hardswish]
 NORMALIZATIONS = [None, "batch", "layer"]
 LEVELS = ((4, 2), (3, 1))
+#: Of two of the three numeric inputs.
+PERIODIC = PeriodicEmbedding(2, n_frequencies=5, width=3, scale=0.5)
 
 
-def make_network(activation="tanh", normalization=None, hidden=(5, 4), embeddings=()):
-    return DenseNetwork(3, 2, hidden, get_activation(activation), normalization, embeddings)
+def make_network(activation="tanh", normalization=None, hidden=(5, 4), embeddings=(), periodic=None):
+    return DenseNetwork(3, 2, hidden, get_activation(activation), normalization, embeddings, periodic)
 
 
 def random_theta(network, n_models, dtype=torch.float64, seed=0):
@@ -62,6 +65,9 @@ def reference(network, theta_P, x, codes=None, masks=None):
     h = x
     if codes is not None:
         h = torch.cat([x, *(F.embedding(codes[:, e], p[f"embedding{e}"]) for e in range(codes.shape[1]))], 1)
+    for c in range(network.periodic.n_columns if network.periodic else 0):
+        waves = torch.cos(2 * math.pi * x[:, c : c + 1] * p["frequency"][c] + p["phase"][c])
+        h = torch.cat([h, waves @ p["projection"][c].T], 1)
     for i, width in enumerate(network.hidden):
         z = F.linear(h, p[f"weight{i}"].T, p[f"bias{i}"])
         if network.normalization == "batch":
@@ -119,24 +125,27 @@ def test_stack__when_one_model__then_equals_autograd(activation, normalization):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(
-    ("embeddings", "kinds"),
+    ("embeddings", "periodic", "kinds"),
     [
-        ((), {}),
-        ((), {"dropout": True}),
-        (LEVELS, {}),
-        ((), {"padding": True}),
-        (LEVELS, {"dropout": True, "padding": True}),
+        ((), None, {}),
+        ((), None, {"dropout": True}),
+        (LEVELS, None, {}),
+        ((), PERIODIC, {}),
+        ((), None, {"padding": True}),
+        (LEVELS, PERIODIC, {"dropout": True, "padding": True}),
     ],
-    ids=["plain", "dropout", "embeddings", "padding", "all"],
+    ids=["plain", "dropout", "embeddings", "periodic", "padding", "all"],
 )
-def test_stack__when_three_models__then_each_equals_autograd(activation, normalization, embeddings, kinds):
-    check_against_reference(make_network(activation, normalization, embeddings=embeddings), 3, **kinds)
+def test_stack__when_three_models__then_each_equals_autograd(activation, normalization, embeddings, periodic, kinds):
+    network = make_network(activation, normalization, embeddings=embeddings, periodic=periodic)
+    check_against_reference(network, 3, **kinds)
 
 
+@pytest.mark.parametrize("periodic", [None, PERIODIC], ids=["", "periodic"])
 @pytest.mark.parametrize("embeddings", [(), LEVELS], ids=["numeric", "embedded"])
 @pytest.mark.parametrize("hidden", [(), (1,), (6, 5, 4, 3)], ids=str)
-def test_stack__when_depth_varies__then_equals_autograd(hidden, embeddings):
-    check_against_reference(make_network("gelu", "layer" if hidden else None, hidden, embeddings), 3)
+def test_stack__when_depth_varies__then_equals_autograd(hidden, embeddings, periodic):
+    check_against_reference(make_network("gelu", "layer" if hidden else None, hidden, embeddings, periodic), 3)
 
 
 def test_stack__when_columns_are_embedded_only__then_equals_autograd():
@@ -172,7 +181,7 @@ class StackFunction(torch.autograd.Function):
 @pytest.mark.parametrize("activation", ALL_ACTIVATIONS)
 def test_stack__when_differentiated_numerically__then_gradient_agrees(activation, normalization):
     n_models = 2 if get_activation(activation).stackable else 1
-    network = make_network(activation, normalization, (3, 2), ((3, 1),))
+    network = make_network(activation, normalization, (3, 2), ((3, 1),), PERIODIC)
     inputs = make_inputs(network, n_models, dropout=True, padding=n_models > 1, n_rows=5)
     theta = random_theta(network, n_models).requires_grad_()
 
@@ -185,7 +194,7 @@ def test_stack__when_differentiated_numerically__then_gradient_agrees(activation
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_stack__when_padding_is_garbage__then_nothing_changes(normalization):
-    network = make_network("silu", normalization, embeddings=LEVELS)
+    network = make_network("silu", normalization, embeddings=LEVELS, periodic=PERIODIC)
     inputs = make_inputs(network, 3, padding=True)
     outcomes = []
     for fill in (0.0, 1e6):
@@ -202,7 +211,7 @@ def test_stack__when_padding_is_garbage__then_nothing_changes(normalization):
 
 
 def test_stack__when_neighbour_is_not_finite__then_others_are_bit_equal():
-    network = make_network("relu", "batch", embeddings=LEVELS)
+    network = make_network("relu", "batch", embeddings=LEVELS, periodic=PERIODIC)
     inputs = make_inputs(network, 3, dropout=True)
     outcomes = []
     for value in (0.5, math.nan):
@@ -218,7 +227,7 @@ def test_stack__when_neighbour_is_not_finite__then_others_are_bit_equal():
 
 
 def test_stack__when_products_are_bfloat16__then_close_to_float32():
-    network = make_network("relu", "layer", (32, 32), LEVELS)
+    network = make_network("relu", "layer", (32, 32), LEVELS, PERIODIC)
     theta = random_theta(network, 2, torch.float32)
     inputs = make_inputs(network, 2, dtype=torch.float32, n_rows=64)
     outcomes = []
@@ -272,11 +281,12 @@ def test_running_statistics__when_batch_has_one_row__then_variance_does_not_shri
 # --- layout and first numbers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("periodic", [None, PERIODIC], ids=["", "periodic"])
 @pytest.mark.parametrize("embeddings", [(), LEVELS], ids=["numeric", "embedded"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("hidden", [(), (5, 4)], ids=str)
-def test_slots__then_they_cover_the_row_once(hidden, normalization, embeddings):
-    network = make_network("relu", normalization, hidden, embeddings)
+def test_slots__then_they_cover_the_row_once(hidden, normalization, embeddings, periodic):
+    network = make_network("relu", normalization, hidden, embeddings, periodic)
     theta = torch.zeros(2, network.n_numbers)
     for slot in network.slots.values():
         slot.view(theta).add_(1)
@@ -285,7 +295,7 @@ def test_slots__then_they_cover_the_row_once(hidden, normalization, embeddings):
     assert not theta[:, n_used:].any() and network.n_numbers - n_used < 16
     is_weight = torch.zeros(1, network.n_numbers)
     for name, slot in network.slots.items():
-        if name.startswith(("weight", "embedding")):
+        if name.startswith(("weight", "embedding", "projection")):
             slot.view(is_weight).fill_(1)
     assert is_weight[0, : network.n_weights].all() and not is_weight[0, network.n_weights :].any()
 
@@ -307,13 +317,48 @@ def test_initial__when_wide__then_variances_follow_the_rule(activation):
     assert not values["embedding0"][0].any()
 
 
+def test_initial__when_periodic__then_frequencies_have_the_scale_and_phases_go_round():
+    network = replace(make_network(), n_inputs=500, periodic=PeriodicEmbedding(500, scale=0.25))
+    theta = network.initial(torch.Generator().manual_seed(0), torch.float64)[None]
+    values = {name: slot.view(theta)[0] for name, slot in network.slots.items()}
+    assert values["frequency"].std().item() == pytest.approx(0.25, rel=0.03)
+    assert values["phase"].std().item() == pytest.approx(2 * math.pi / math.sqrt(12), rel=0.03)
+    # 16 frequencies: uniform in (-1/4, 1/4).
+    assert values["projection"].abs().max().item() == pytest.approx(0.25, rel=0.01)
+    assert values["projection"].std().item() == pytest.approx(0.5 / math.sqrt(12), rel=0.03)
+
+
 def test_initial__when_same_seed__then_same_numbers_in_every_precision():
-    network = make_network("relu", "batch", embeddings=LEVELS)
+    network = make_network("relu", "batch", embeddings=LEVELS, periodic=PERIODIC)
     double = network.initial(torch.Generator().manual_seed(3), torch.float64)
     single = network.initial(torch.Generator().manual_seed(3), torch.float32)
     other = network.initial(torch.Generator().manual_seed(4), torch.float64)
     assert torch.equal(double.float(), single)
     assert not torch.equal(double, other)
+
+
+# --- factors on the learning rate --------------------------------------------------------------------------------
+
+
+def test_rate_factors__when_none_differs_from_1__then_none():
+    assert make_network().rate_factors_P is None
+    assert replace(make_network(), learning_rate_factors=(("bias", 1.0), ("weight", 1.0))).rate_factors_P is None
+
+
+def test_rate_factors__when_given_for_kinds__then_on_their_slots_alone():
+    factors = (("bias", 0.1), ("frequency", 6.0))
+    network = make_network("relu", "batch", embeddings=LEVELS, periodic=PERIODIC)
+    network = replace(network, learning_rate_factors=factors)
+    got = network.rate_factors_P[None]
+    for name, slot in network.slots.items():
+        expected = 0.1 if name.startswith("bias") else 6.0 if name == "frequency" else 1.0
+        assert (slot.view(got) == expected).all(), name
+
+
+def test_rate_factors__when_network_has_no_such_slots__then_error_names_them():
+    network = replace(make_network(), learning_rate_factors=(("frequency", 6.0),))
+    with pytest.raises(ValueError, match=r"\['frequency'\].*\['bias', 'weight'\]"):
+        _ = network.rate_factors_P
 
 
 # --- the module --------------------------------------------------------------------------------------------------
@@ -323,7 +368,7 @@ def test_initial__when_same_seed__then_same_numbers_in_every_precision():
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("activation", ALL_ACTIVATIONS)
 def test_module__when_made_of_a_row__then_predicts_as_the_stack(activation, normalization, dtype):
-    network = make_network(activation, normalization, embeddings=LEVELS)
+    network = make_network(activation, normalization, embeddings=LEVELS, periodic=PERIODIC)
     n_models = 3 if network.activation.stackable else 1
     theta = random_theta(network, n_models, dtype)
     inputs = make_inputs(network, n_models, dtype=dtype)
@@ -333,14 +378,21 @@ def test_module__when_made_of_a_row__then_predicts_as_the_stack(activation, norm
         torch.testing.assert_close(module(inputs.x[k], inputs.codes[k]).detach(), output[k].t())
 
 
+@pytest.mark.parametrize("periodic", [None, PERIODIC], ids=["", "periodic"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("hidden", [(), (5, 4)], ids=str)
-def test_module__when_turned_back_into_a_row__then_nothing_is_lost(hidden, normalization):
-    network = make_network("relu", normalization, hidden, LEVELS)
+def test_module__when_turned_back_into_a_row__then_nothing_is_lost(hidden, normalization, periodic):
+    network = make_network("relu", normalization, hidden, LEVELS, periodic)
     row = random_theta(network, 1)[0]
     module = DenseModule.from_row(network, row, dropout=0.1)
     assert torch.equal(module.to_row(network), row)
     assert torch.equal(pickle.loads(pickle.dumps(module)).to_row(network), row)
+
+
+def test_module__when_the_network_has_waves_and_the_module_has_none__then_lookup_error():
+    module = DenseModule.from_row(make_network(), random_theta(make_network(), 1)[0])
+    with pytest.raises(LookupError):
+        module.to_row(make_network(periodic=PERIODIC))
 
 
 def test_module__when_row_changes_afterwards__then_module_does_not():
@@ -355,15 +407,16 @@ def test_module__when_row_changes_afterwards__then_module_does_not():
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("embeddings", [(), LEVELS], ids=["numeric", "embedded"])
 def test_module__when_made__then_global_random_state_stays(normalization, embeddings):
-    network = make_network("relu", normalization, embeddings=embeddings)
+    network = make_network("relu", normalization, embeddings=embeddings, periodic=PERIODIC)
     row = random_theta(network, 1)[0]
     before = torch.get_rng_state()
     DenseModule.from_row(network, row)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_module__when_trained_by_autograd__then_steps_as_the_stack_does():
-    network = make_network("gelu", "batch")
+@pytest.mark.parametrize("periodic", [None, PERIODIC], ids=["", "periodic"])
+def test_module__when_trained_by_autograd__then_steps_as_the_stack_does(periodic):
+    network = make_network("gelu", "batch", periodic=periodic)
     theta = random_theta(network, 1)
     module = DenseModule.from_row(network, theta[0]).train()
     inputs = make_inputs(network, 1)
