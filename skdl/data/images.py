@@ -501,7 +501,6 @@ class ImageFiles:
         If Pillow is not installed.
     """
 
-    #: A batch is slow to come and should be fetched while the one before it is trained on.
     reads_ahead = True
 
     def __init__(

@@ -21,6 +21,8 @@ class Table(Protocol):
     """
 
     n_columns: int
+    #: Whether rows are slow to come and should be fetched while those before them are trained on.
+    reads_ahead: bool
 
     def __len__(self) -> int: ...
 
@@ -33,6 +35,8 @@ class Table(Protocol):
 
 class DenseTable:
     """A table in memory: numbers ``(n, D)``, and levels ``(n, E)`` of embedded columns."""
+
+    reads_ahead = False
 
     def __init__(self, values: Tensor, codes: Tensor | None = None) -> None:
         self.values = values
@@ -72,6 +76,8 @@ class DenseTable:
 
 class SparseTable:
     """A scipy CSR matrix, made dense one minibatch at a time."""
+
+    reads_ahead = False
 
     def __init__(self, matrix: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
         self.matrix = matrix

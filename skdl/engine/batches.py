@@ -10,7 +10,8 @@ the first ones: shorter jobs sit out the last steps, and inside a batch they are
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +36,19 @@ class Batch(NamedTuple):
     target_KTB: Tensor
     weight_K1B: Tensor
     rows_KB1: Tensor | None
+
+
+Element = TypeVar("Element")
+
+
+def one_ahead(elements: Iterator[Element]) -> Iterator[Element]:
+    """The same elements, each made in another thread while the one before it is used."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(next, elements, end)
+        while (element := pending.result()) is not end:
+            pending = pool.submit(next, elements, end)
+            yield cast(Element, element)
 
 
 def padded(tensors: Sequence[Tensor], length: int) -> Tensor:
@@ -88,6 +102,7 @@ class Batches:
         self.device = device
         self.tables = tables_on(device, [s.table for s in samples])
         self.n_columns = self.tables[0].n_columns
+        self.reads_ahead = any(table.reads_ahead for table in self.tables)
         self.runs = self._runs()
         self.rows_KN = self._rows(samples)
         targets = padded([s.target if s.target.ndim == 2 else s.target.unsqueeze(1) for s in samples], self.n_rows)
@@ -164,17 +179,12 @@ class Batches:
 
     def _batches(self, rows_KN: Tensor | None, target_KTN: Tensor, weights: Sequence[Tensor]) -> Iterator[Batch]:
         targets = target_KTN.split(self.batch_size, 2)
+        gathered = self._gathered(rows_KN)
+        if self.reads_ahead:
+            gathered = one_ahead(gathered)
         step = 0
-        while step < self.steps[0]:
-            # Several batches of the same jobs are fetched at once.
-            k = self.widths[step]
-            n_steps = max(GATHERED_NUMBERS // (k * self.batch_size * max(self.n_columns, 1)), 1)
-            last = min(step + n_steps, self.steps[k - 1])
-            first_row, stop_row = step * self.batch_size, min(last * self.batch_size, self.n_rows)
-            if rows_KN is None:
-                x, codes = self._slice(first_row, stop_row, k)
-            else:
-                x, codes = self._take(rows_KN[:k, first_row:stop_row])
+        for x, codes in gathered:
+            k = len(x)
             xs = x.split(self.batch_size, 1)
             codes_of = [None] * len(xs) if codes is None else codes.split(self.batch_size, 1)
             for x_KBD, codes_KBE in zip(xs, codes_of, strict=True):
@@ -187,6 +197,20 @@ class Batches:
                     target_KTB, weight_K1B = target_KTB[:k], weight_K1B[:k]
                 yield Batch(start, x_KBD, codes_KBE, target_KTB, weight_K1B, rows_KB1)
                 step += 1
+
+    def _gathered(self, rows_KN: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The inputs of several batches of the same jobs at a time."""
+        step = 0
+        while step < self.steps[0]:
+            k = self.widths[step]
+            n_steps = max(GATHERED_NUMBERS // (k * self.batch_size * max(self.n_columns, 1)), 1)
+            last = min(step + n_steps, self.steps[k - 1])
+            first_row, stop_row = step * self.batch_size, min(last * self.batch_size, self.n_rows)
+            if rows_KN is None:
+                yield self._slice(first_row, stop_row, k)
+            else:
+                yield self._take(rows_KN[:k, first_row:stop_row])
+            step = last
 
     def _take(self, rows_KB: Tensor) -> tuple[Tensor, Tensor | None]:
         k, b = rows_KB.shape

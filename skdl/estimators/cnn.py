@@ -36,7 +36,7 @@ from skdl.estimators.validation import FitData
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.augment import Augmentation
 from skdl.nn.backbone import BackboneNetwork
-from skdl.nn.conv import ConvNetwork, ImageModule, auto_channels, most_halvings
+from skdl.nn.conv import ConvNetwork, ImageModule, auto_channels
 from skdl.nn.explain import EXPLANATIONS
 
 #: What "auto" does to images.
@@ -69,9 +69,9 @@ path_column : str or None, default=None
 
 CONV_DOC = """
 conv_channels : tuple of int or "auto", default="auto"
-    Channels of each block of convolution, pooling, normalisation and activation. All blocks but the last halve the
-    image. "auto" takes as many blocks as bring the shorter side below 8, at least two, with 32, 64, 128, ... channels
-    up to 256.
+    Channels of each block of convolution, pooling, normalisation and activation. A block halves the image as long as
+    its shorter side is at least 4 pixels. "auto" takes as many blocks as halve the image, at least two, with 32, 64,
+    128, ... channels up to 256.
 kernel_size : int, default=3
     Height and width of the convolutions.
 pooling : {"max", "average"}, default="max"
@@ -250,13 +250,8 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         if isinstance(self.conv_channels, str):
             return auto_channels(height, width)
         channels = _sizes("conv_channels", self.conv_channels)
-        most = most_halvings(height, width)
-        if not 1 <= len(channels) <= most + 1:
-            raise ValueError(
-                f"conv_channels={self.conv_channels} makes {len(channels)} blocks, each but the last of which halves "
-                f"the image. Images of {height} x {width} pixels take 1 to {most + 1} blocks: use so many, larger "
-                "images (resize), or conv_channels='auto'."
-            )
+        if not channels:
+            raise ValueError("conv_channels must name at least one block. Use conv_channels='auto', or an MLP.")
         return channels
 
     # --- predict -------------------------------------------------------------------------------------------------

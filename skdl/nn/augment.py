@@ -59,14 +59,36 @@ class Augmentation:
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def move(self, x_BCHW: Tensor, generator: torch.Generator, *, alike: bool = False) -> Tensor:
-        """Shift, turn, zoom and flip each image on its own, or all alike, bilinearly."""
-        if not (self.shift or self.rotation or self.zoom or self.flip):
-            return x_BCHW
-        _, _, height, width = x_BCHW.shape
-        n_images = 1 if alike else len(x_BCHW)
+        """Shift, turn, zoom and flip each image on its own, or all alike."""
+        if self.rotation or self.zoom:
+            return self._resample(x_BCHW, generator, 1 if alike else len(x_BCHW))
+        if self.shift or self.flip:
+            return self._rearrange(x_BCHW, generator, 1 if alike else len(x_BCHW))
+        return x_BCHW
+
+    def _rearrange(self, x_BCHW: Tensor, generator: torch.Generator, n: int) -> Tensor:
+        """Shift by whole pixels and flip: nothing has to be interpolated."""
+        height, width = x_BCHW.shape[2:]
+        device = x_BCHW.device
+        rows, columns = (
+            (torch.arange(size, device=device) + self._integers(n, round(self.shift * size), generator)).clamp_(
+                0, size - 1
+            )
+            for size in (height, width)
+        )
+        if self.flip:
+            columns = torch.where(self._uniform(n, x_BCHW, generator)[:, None] < 0.5, columns, columns.flip(1))
+        images = torch.arange(len(x_BCHW), device=device)[:, None, None]
+        # Channels are last in memory, so that whole pixels are copied.
+        x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+        return x_BHWC[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def _resample(self, x_BCHW: Tensor, generator: torch.Generator, n: int) -> Tensor:
+        """Shift, turn, zoom and flip, bilinearly."""
+        height, width = x_BCHW.shape[2:]
 
         def evenly(most: float) -> Tensor:
-            return self._uniform(n_images, x_BCHW, generator).mul_(2).sub_(1).mul_(most)
+            return self._uniform(n, x_BCHW, generator).mul_(2).sub_(1).mul_(most)
 
         angle = evenly(math.radians(self.rotation))
         # Coordinates run from -1 to 1 along both axes, whatever their lengths.
@@ -74,11 +96,10 @@ class Augmentation:
         cosine, sine = angle.cos() * (1 + factor), angle.sin() * (1 + factor)
         mirror = torch.ones_like(angle)
         if self.flip:
-            mirror = torch.where(self._uniform(n_images, x_BCHW, generator) < 0.5, -1.0, 1.0).to(angle)
-        rows = torch.stack(
-            [cosine * mirror, -sine / stretch, right, sine * stretch * mirror, cosine, down], dim=1
-        ).view(-1, 2, 3)
-        grid = F.affine_grid(rows.expand(len(x_BCHW), -1, -1), list(x_BCHW.shape), align_corners=False)
+            mirror = torch.where(self._uniform(n, x_BCHW, generator) < 0.5, -mirror, mirror)
+        rows = torch.stack([cosine * mirror, -sine / stretch, right, sine * stretch * mirror, cosine, down], dim=1)
+        theta = rows.view(-1, 2, 3).expand(len(x_BCHW), -1, -1)
+        grid = F.affine_grid(theta, list(x_BCHW.shape), align_corners=False)
         moved = F.grid_sample(x_BCHW, grid, padding_mode="border", align_corners=False)
         return moved.contiguous(memory_format=torch.channels_last)
 
@@ -91,7 +112,7 @@ class Augmentation:
         for size in (height, width):
             length = max(round(self.cutout * size), 1)
             # The square may stick out, so that the border is cut as often as the middle.
-            first = self._integers(n_images, 1 - length, size - 1, generator)
+            first = (self._uniform(n_images, x_BCHW, generator) * (size + length - 1)).long()[:, None] - (length - 1)
             place = torch.arange(size, device=x_BCHW.device)
             inside.append((place >= first) & (place < first + length))
         is_cut = inside[0][:, :, None] & inside[1][:, None, :]
@@ -112,6 +133,6 @@ class Augmentation:
         return torch.rand(n, generator=generator, device=generator.device, dtype=like.dtype)
 
     @staticmethod
-    def _integers(n: int, lowest: int, highest: int, generator: torch.Generator) -> Tensor:
-        """An integer for each image, ``(n, 1)``."""
-        return torch.randint(lowest, highest + 1, (n, 1), generator=generator, device=generator.device)
+    def _integers(n: int, most: int, generator: torch.Generator) -> Tensor:
+        """An integer from -most to most for each image, ``(n, 1)``."""
+        return torch.randint(-most, most + 1, (n, 1), generator=generator, device=generator.device)

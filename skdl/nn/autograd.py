@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -279,6 +280,8 @@ class AutogradStack:
         self.grad_KP = grad_KP
         self.matmul_dtype = matmul_dtype
         self.module = network.bound(theta_P, None if grad_KP is None else grad_KP[0])
+        self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        self._grads = [cast(Tensor, parameter.grad) for parameter in self._trained]
         self._dropouts = [part for part in self.module.modules() if isinstance(part, Dropout)]
 
     def _precision(self, x: Tensor) -> AbstractContextManager[None]:
@@ -304,7 +307,8 @@ class AutogradStack:
     ) -> tuple[Tensor, Tensor]:
         """Outputs ``(1, O, B)`` while training, and their graph."""
         assert noise is not None
-        self.module.train()
+        if not self.module.training:
+            self.module.train()
         for part in self._dropouts:
             part.generator = noise.generator
             part.p = part.p if part.has_own_rate else noise.dropout
@@ -315,8 +319,8 @@ class AutogradStack:
     def backward(self, grad_KOB: Tensor, tape: Tensor) -> None:
         """Write the gradient of every parameter for the gradient of the outputs."""
         assert self.grad_KP is not None
-        self.grad_KP.zero_()
-        tape.backward(grad_KOB[0].t())
+        grads = torch.autograd.grad(tape, self._trained, grad_KOB[0].t(), materialize_grads=True)
+        torch._foreach_copy_(self._grads, grads)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -20,8 +20,8 @@ from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws
 
 #: Numbers of the largest feature map that are computed at a time.
 CHUNK_NUMBERS = 1_000_000
-#: Binary logarithm of the shortest side that "auto" networks leave, but for images that small themselves.
-SHORTEST_SIDE_LOG2 = 2
+#: Shortest side that a block still halves.
+SMALLEST_HALVED = 4
 #: Channels of the first block of "auto" networks, doubling from block to block, and the most.
 FIRST_CHANNELS, MOST_CHANNELS = 32, 256
 
@@ -31,15 +31,17 @@ POOLED_SIDE = 2
 ImageShape = tuple[int, int, int]
 
 
-def most_halvings(height: int, width: int) -> int:
-    """How often an image can be halved until a side is one pixel; signals, of height 1, along their width alone."""
-    return int(math.log2(width if height == 1 else min(height, width)))
+def is_halved(height: int, width: int) -> bool:
+    """Whether a block halves an image of this size; signals, of height 1, are halved along their width."""
+    return (width if height == 1 else min(height, width)) >= SMALLEST_HALVED
 
 
 def auto_channels(height: int, width: int) -> tuple[int, ...]:
-    """Channels of each block: one block more than it takes to bring the shorter side below 8, at least two."""
-    n_halvings = min(max(most_halvings(height, width) - SHORTEST_SIDE_LOG2, 1), most_halvings(height, width))
-    return tuple(min(FIRST_CHANNELS * 2**i, MOST_CHANNELS) for i in range(n_halvings + 1))
+    """Channels of each block: as many blocks as halve the image, at least two."""
+    n_blocks = 0
+    while is_halved(height, width):
+        height, width, n_blocks = max(height // 2, 1), width // 2, n_blocks + 1
+    return tuple(min(FIRST_CHANNELS * 2**i, MOST_CHANNELS) for i in range(max(n_blocks, 2)))
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class ConvNetwork(AutogradNetwork):
         (height, width, channels). Images of height 1 are signals: everything happens along their width.
     n_outputs : int
     channels : tuple of int
-        Channels of each block. All but the last block halve the image.
+        Channels of each block. A block halves the image as long as its shorter side is at least 4.
     kernel_size : int
     pooling : {"max", "average"}
     hidden : tuple of int
@@ -237,10 +239,10 @@ class ConvModule(ImageModule):
         self.is_signal = height == 1
         self.n_activations = self.n_multiplications = largest = 0
         blocks: list[nn.Module] = []
-        for i, n_out in enumerate(network.channels):
+        for n_out in network.channels:
             layers: list[nn.Module] = [self._convolution(network, n_in, n_out, height, width)]
             largest = max(largest, height * width * n_out)
-            if i < len(network.channels) - 1:
+            if is_halved(height, width):
                 # Pooling first leaves a quarter of the numbers to what follows.
                 layers.append(self._pool(network))
                 height, width = (height if self.is_signal else height // 2), width // 2
@@ -277,4 +279,8 @@ class ConvModule(ImageModule):
             "batch": [BatchNorm2d(n_channels)],
             "layer": [nn.GroupNorm(1, n_channels)],
         }
-        return [*norms[network.normalization], network.activation.module()]
+        activation = network.activation.module()
+        if isinstance(activation, nn.ReLU) and network.normalization is not None:
+            # Nobody needs what the normalisation gave: one copy less.
+            activation.inplace = True
+        return [*norms[network.normalization], activation]
