@@ -13,6 +13,7 @@ import sys
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from numbers import Integral
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -77,6 +78,35 @@ def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
     ValueError, TypeError
         With the remedy; for rows in scikit-learn's words.
     """
+    if isinstance(X, CheckedImages) and not reset:
+        return X
+    check_sizes("image_shape", estimator.image_shape, (2, 3))
+    check_sizes("resize", estimator.resize, (2,))
+    return _checked(estimator, X, reset).view(CheckedImages)
+
+
+class CheckedImages(np.ndarray):
+    """What :func:`check_images` gave. Handed in again, by a scorer say, it is what it is."""
+
+
+def check_sizes(name: str, value: Any, lengths: tuple[int, ...]) -> None:
+    """Refuse what is neither None nor a tuple of so many integers of at least 1.
+
+    Raises
+    ------
+    ValueError
+        With the parameter's name.
+    """
+    if value is None:
+        return
+    axes = ("height", "width", "channels")
+    wanted = " or ".join(f"({', '.join(axes[:length])})" for length in lengths)
+    integers = all(isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1 for size in value)
+    if len(value) not in lengths or not integers:
+        raise ValueError(f"{name} must be {wanted}, integers of at least 1. Got {value!r}.")
+
+
+def _checked(estimator: Any, X: Any, reset: bool) -> NDArray:
     _refuse_lone(X)
     cells = _cells(X, estimator.path_column)
     if cells is not None and not cells:
@@ -89,7 +119,7 @@ def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
         array = _array(X)
         if array is None or array.ndim < 3:
             return _check_rows(estimator, X if array is None or isinstance(X, np.matrix) else array, reset)
-        images = _channels_last(array, _channels_of(estimator, array, reset))
+        images = _channels_last(array, estimator.channels)
     images = _resized(_pixels(_not_empty(estimator, images), estimator), estimator.resize)
     if reset:
         for name in ("n_features_in_", "feature_names_in_"):
@@ -175,18 +205,6 @@ def _layout(channels: str, shape: Sequence[int]) -> str:
     if channels != "auto":
         return channels
     return "first" if shape[-1] not in CHANNEL_COUNTS and shape[-3] in CHANNEL_COUNTS else "last"
-
-
-def _channels_of(estimator: Any, array: NDArray, reset: bool) -> str:
-    """``channels``, but "last" for images which only so have the shape that they had in ``fit``.
-
-    Scorers are handed the checked images of the fit, which have their channels last.
-    """
-    if not reset and array.ndim == 4 and estimator.channels == "first":
-        h, w, c = estimator.image_shape_
-        if array.shape[1:] == (h, w, c) != (c, h, w):
-            return "last"
-    return estimator.channels
 
 
 def _channels_last(array: NDArray, channels: str) -> NDArray:
@@ -276,7 +294,7 @@ def _unflattened(estimator: Any, rows: NDArray) -> NDArray:
         given = tuple(estimator.image_shape)
         remedy = "Set it to the (height, width) or (height, width, channels) of the images that the rows are made of."
         if n_features % (h * w) == 0:
-            remedy = f"With {n_features // (h * w)} channels it is image_shape={(h, w, n_features // (h * w))}."
+            remedy = f"For so many features it is image_shape={(h, w, n_features // (h * w))}."
         raise ValueError(
             f"X has {n_features} features, but image_shape={given} makes {' x '.join(map(str, given))} = {h * w * c}. "
             f"{remedy}"
@@ -287,12 +305,8 @@ def _unflattened(estimator: Any, rows: NDArray) -> NDArray:
 
 
 def _full_shape(image_shape: Sequence[int]) -> ImageShape:
-    sizes = tuple(int(size) for size in image_shape)
-    if len(sizes) not in (2, 3) or min(sizes) < 1:
-        raise ValueError(
-            f"image_shape must be (height, width) or (height, width, channels), each at least 1. Got {image_shape!r}."
-        )
-    return (*sizes, 1) if len(sizes) == 2 else sizes  # type: ignore[return-value]
+    shape = tuple(int(size) for size in image_shape)
+    return (*shape, 1) if len(shape) == 2 else shape  # type: ignore[return-value]
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------

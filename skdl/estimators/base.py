@@ -320,7 +320,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             weight_decay=self.weight_decay,
             dropout=self._dropout(),
             gradient_clip=self.gradient_clip,
-            label_smoothing=getattr(self, "label_smoothing", 0.0),
+            label_smoothing=self._label_smoothing(),
             quantile=getattr(self, "quantile", None),
             max_epochs=epochs,
             n_iter_no_change=self.n_iter_no_change if stops else None,
@@ -332,6 +332,9 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         if isinstance(self.dropout, str):
             return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
         return self.dropout
+
+    def _label_smoothing(self) -> float:
+        return getattr(self, "label_smoothing", 0.0)
 
     def _batch_size(self, samples: Samples) -> int:
         return self._auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else self.batch_size
@@ -354,7 +357,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         """The network with these numbers, or the ensemble of several."""
         network = self._make_network(self._encoder, self.n_outputs_)
         modules = [network.module(theta_P, self._dropout()) for theta_P in rows]
-        return modules[0] if len(modules) == 1 else Ensemble(modules)
+        return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
 
     def _members(self) -> list[NetworkModule]:
         network = self.network_

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, cast
@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils import Tags, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from torch.nn import functional as F
 
 from skdl.data.images import ImageEncoder, check_images
 from skdl.engine.device import resolve_device
@@ -38,11 +40,17 @@ from skdl.nn.augment import Augmentation
 from skdl.nn.backbone import BackboneNetwork
 from skdl.nn.conv import ConvNetwork, ImageModule, auto_channels
 from skdl.nn.explain import EXPLANATIONS
+from skdl.tasks.classification import ClassificationTask
 
-#: What "auto" does to images.
-AUTO_AUGMENTATION = Augmentation(shift=0.1, rotation=10, zoom=0.1)
-#: "auto" epochs at so many images, falling with the cube root of their number, within bounds.
-EPOCHS, EPOCHS_ROWS, FEWEST_EPOCHS, MOST_EPOCHS = 40, 2000, 12, 100
+#: What "auto" does to images, beside mirroring.
+MOVES = Augmentation(shift=0.05, rotation=5, zoom=0.05)
+#: How many images, averaged to at most how many pixels along an axis, say whether they may be mirrored, and the share
+#: of a nearest neighbour's accuracy that has to be left.
+TRIED_IMAGES, TRIED_SIDE, KEPT_SHARE = 2000, 16, 0.97
+#: "auto" label smoothing: networks of this size come to know few images by heart.
+AUTO_LABEL_SMOOTHING = 0.1
+#: "auto" epochs at so many images, falling with the root of their number, within bounds.
+EPOCHS, EPOCHS_ROWS, FEWEST_EPOCHS, MOST_EPOCHS = 40, 2000, 10, 100
 
 _SHARE = [Interval(Real, 0, 1, closed="left")]
 AUGMENTATION_CONSTRAINTS = {
@@ -82,7 +90,7 @@ activation : str or callable, default="relu"
     As in :class:`MLPClassifier`.
 normalization : {"batch", "layer", None}, default="batch"
     Normalisation in front of each activation of a block. "layer" is over all pixels and channels of an image.
-residual : bool, default=False
+residual : bool, default=True
     Whether each block ends with two more convolutions around which its input is carried (He et al. 2016).
 dropout : float in [0, 1), default=0
     Share of the inputs of dense layers that a training step leaves out.
@@ -99,12 +107,22 @@ augment : "auto", dict, callable or None, default="auto"
     axis), "rotation" (in degrees), "zoom" (largest change of size), "flip" (True: half of the images are mirrored
     left to right), "cutout" (side of a blanked square, as a share of each axis; DeVries and Taylor 2017) and "mixup"
     (largest share of another image and its label that is mixed in; Zhang et al. 2018). "auto" is
-    {AUTO}.
+    {AUTO}, and flip where the nearest neighbour
+    of a mirrored image is of its class as often as that of the image itself, or nearly; never for regression.
     A callable takes standardised images ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns such images.
     Signals are not augmented under "auto".
 test_time_augmentation : int, default=0
     Over how many shifted, turned or mirrored views of each image predictions are averaged, beside the image itself.
-""".replace("{AUTO}", str(AUTO_AUGMENTATION.settings()))
+""".replace("{AUTO}", str(MOVES.settings()))
+
+CNN_CLASSIFICATION_DOC = with_entries(
+    CLASSIFICATION_DOC,
+    label_smoothing="""
+label_smoothing : float in [0, 1) or "auto", default="auto"
+    Share of each label's probability that is spread over all classes in training, under "cross_entropy". "auto" is 0.1
+    under that loss.
+""",
+)
 
 CNN_TRAINING_DOC = with_entries(
     TRAINING_DOC,
@@ -115,7 +133,7 @@ batch_size : int or "auto", default="auto"
     max_epochs="""
 max_epochs : int or "auto", default="auto"
     Passes over the training images, or the most of them under early stopping. "auto" takes 40 at 2,000 images, and
-    otherwise as many as go with one over the cube root of their number, between 12 and 100.
+    otherwise as many as go with one over the root of their number, between 10 and 100.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default=False
@@ -144,7 +162,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
     hidden_layer_sizes: Any = ()
     activation: Any = "relu"
     normalization: str | None = "batch"
-    residual: bool = False
+    residual: bool = True
     dropout: float = 0.0
     backbone: Any = None
     freeze: Any = None
@@ -190,9 +208,10 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         super()._prepare(data, train_rows, classes)
-        self.augmentation_ = self._augmentation()
+        if not (hasattr(self, "augmentation_") and self._goes_on() and self.augment == "auto"):
+            self.augmentation_ = self._augmentation(data, train_rows)
 
-    def _augmentation(self) -> Augmentation:
+    def _augmentation(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
         if self.augment is None:
             return Augmentation()
         if isinstance(self.augment, Mapping):
@@ -204,7 +223,27 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             return Augmentation(**self.augment)
         if callable(self.augment):
             return Augmentation(function=self.augment)
-        return Augmentation() if self.image_shape_[0] == 1 else AUTO_AUGMENTATION
+        if self.image_shape_[0] == 1:
+            return Augmentation()
+        return replace(MOVES, flip=self._may_be_mirrored(data, rows))
+
+    def _may_be_mirrored(self, data: FitData, rows: NDArray[np.intp]) -> bool:
+        """Whether mirrored images are still nearest to images of their own class."""
+        if not isinstance(self._task, ClassificationTask) or self._task.is_multilabel:
+            return False
+        some = torch.as_tensor(rows[:: max(len(rows) // TRIED_IMAGES, 1)])
+        pixels, _ = self._encoder.transform(data.X).take(some)
+        images = pixels.view(-1, *self.image_shape_).permute(0, 3, 1, 2).float()
+        images = F.adaptive_avg_pool2d(images, tuple(min(side, TRIED_SIDE) for side in images.shape[2:]))
+        y = data.y[some.numpy()]
+        known, new = slice(0, None, 2), slice(1, None, 2)
+        if len(y[new]) == 0:
+            return False
+        nearest = KNeighborsClassifier(1).fit(images[known].flatten(1).numpy(), y[known])
+        plain, mirrored = (
+            float(np.mean(nearest.predict(x.flatten(1).numpy()) == y[new])) for x in (images[new], images[new].flip(3))
+        )
+        return mirrored >= KEPT_SHARE * plain
 
     def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
         return has_validation if self.early_stopping == "auto" else bool(self.early_stopping)
@@ -213,7 +252,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         return 1 if isinstance(self.n_members, str) else self.n_members
 
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:
-        return int(np.clip(round(EPOCHS * (EPOCHS_ROWS / n_rows) ** (1 / 3)), FEWEST_EPOCHS, MOST_EPOCHS))
+        return int(np.clip(round(EPOCHS * (EPOCHS_ROWS / n_rows) ** 0.5), FEWEST_EPOCHS, MOST_EPOCHS))
 
     def _auto_batch_size(self, n_rows: int) -> int:
         return 64 if n_rows >= 600 else 32
@@ -338,11 +377,11 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         """The number of the output that is explained, for each image."""
         classes = getattr(self, "classes_", None)
         if classes is None or getattr(self._task, "is_multilabel", False):
-            numbers = np.zeros(len(checked), dtype=np.int64) if y is None else np.asarray(y, dtype=np.int64)
-            if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.n_outputs_):
+            numbers = np.zeros(len(checked), dtype=np.int64) if y is None else column_or_1d(y)
+            if not np.isin(numbers, np.arange(self.n_outputs_)).all():
                 raise ValueError(f"y must hold numbers of outputs, 0 to {self.n_outputs_ - 1}.")
-            return numbers
-        labels = np.asarray(self.predict(checked) if y is None else y)
+            return numbers.astype(np.int64)
+        labels = column_or_1d(self.predict(checked) if y is None else y)
         places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
         if (classes[places] != labels).any():
             raise ValueError(f"y contains labels that the model does not know. It knows {classes.tolist()}.")
@@ -387,7 +426,7 @@ def _sizes(name: str, value: Any) -> tuple[int, ...]:
 
 @documented(
     loss=CLASSIFICATION_LOSS_DOC,
-    classification=CLASSIFICATION_DOC,
+    classification=CNN_CLASSIFICATION_DOC,
     image=IMAGE_DOC,
     network=CONV_DOC,
     training=CNN_TRAINING_DOC,
@@ -433,7 +472,18 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
     (1797, 256)
     """
 
-    _parameter_constraints = {**ImageNetworkEstimator._parameter_constraints, **CLASSIFICATION_CONSTRAINTS}
+    label_smoothing: float | str = "auto"
+
+    _parameter_constraints = {
+        **ImageNetworkEstimator._parameter_constraints,
+        **CLASSIFICATION_CONSTRAINTS,
+        "label_smoothing": [StrOptions({"auto"}), *CLASSIFICATION_CONSTRAINTS["label_smoothing"]],
+    }
+
+    def _label_smoothing(self) -> float:
+        if isinstance(self.label_smoothing, str):
+            return AUTO_LABEL_SMOOTHING if self.loss == "cross_entropy" else 0.0
+        return self.label_smoothing
 
 
 @documented(

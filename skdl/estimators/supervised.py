@@ -179,8 +179,11 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
     """What classifiers of every family share."""
 
     loss: Any = "cross_entropy"
-    label_smoothing: float = 0.0
+    label_smoothing: Any = 0.0
     class_weight: Any = None
+
+    def _label_smoothing(self) -> float:
+        return self.label_smoothing
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -188,7 +191,7 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
         return tags
 
     def _make_task(self) -> ClassificationTask:
-        return classification_task(self.loss, self.label_smoothing)
+        return classification_task(self.loss, self._label_smoothing())
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None

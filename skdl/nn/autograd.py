@@ -64,11 +64,10 @@ class Draws:
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose masks come from a generator that it is given, at the rate of the training unless it has its own."""
+    """Dropout at the rate of the training, whose masks come from the generator that it is given."""
 
-    def __init__(self, p: float | None = None) -> None:
-        super().__init__(p or 0.0)
-        self.has_own_rate = p is not None
+    def __init__(self) -> None:
+        super().__init__(0.0)
         self.generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,10 +149,12 @@ class AutogradNetwork(ABC):
         """Weights, other trained parameters, and numbers that are not trained."""
         trained = {name: parameter for name, parameter in self.template.named_parameters() if parameter.requires_grad}
         weights = [name for name, parameter in trained.items() if parameter.ndim > 1]
+        # A parameter that the module has under two names is one.
+        named = {*dict(self.template.named_parameters()), *dict(self.template.named_buffers())}
         fixed = [
             name
-            for name, value in self.template.state_dict(keep_vars=True).items()
-            if name not in trained and value.is_floating_point()
+            for name, value in self.template.state_dict().items()
+            if name in named and name not in trained and value.is_floating_point()
         ]
         return weights, [name for name in trained if name not in weights], fixed
 
@@ -226,26 +227,30 @@ class AutogradNetwork(ABC):
         """A module whose parameters and buffers share memory with a row, and its gradients with another."""
         module = copy.deepcopy(self.template)
         module.to(row_P.device)
-        for owner, name, full_name in _owners(module):
-            if full_name not in self.places:
-                continue
-            place = self.places[full_name]
-            view = place.view(row_P.detach())
+        of_old: dict[nn.Parameter, nn.Parameter] = {}
+        for owner, name, full_name in list(_owners(module)):
             if name in owner._buffers:
-                owner._buffers[name] = view
+                if full_name in self.places:
+                    owner._buffers[name] = self.places[full_name].view(row_P.detach())
                 continue
-            is_trained = owner._parameters[name].requires_grad  # type: ignore[union-attr]
-            parameter = nn.Parameter(view, requires_grad=is_trained and grad_P is not None)
-            if parameter.requires_grad:
-                parameter.grad = place.view(grad_P)  # type: ignore[arg-type]
-            owner._parameters[name] = parameter
+            old = owner._parameters[name]
+            if old is None:
+                continue
+            if full_name in self.places:
+                place = self.places[full_name]
+                parameter = nn.Parameter(place.view(row_P.detach()), old.requires_grad and grad_P is not None)
+                if parameter.requires_grad:
+                    parameter.grad = place.view(cast(Tensor, grad_P))
+                of_old[old] = parameter
+            # Another name of a parameter comes after its first one.
+            owner._parameters[name] = of_old[old]
         return module
 
     def module(self, theta_P: Tensor, dropout: float = 0.0) -> AutogradModule:
         """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
         module = self.bound(theta_P.detach().cpu().clone())
         for part in module.modules():
-            if isinstance(part, Dropout) and not part.has_own_rate:
+            if isinstance(part, Dropout):
                 part.p = dropout
         return module.eval().requires_grad_(True)
 
@@ -310,8 +315,7 @@ class AutogradStack:
         if not self.module.training:
             self.module.train()
         for part in self._dropouts:
-            part.generator = noise.generator
-            part.p = part.p if part.has_own_rate else noise.dropout
+            part.generator, part.p = noise.generator, noise.dropout
         with torch.enable_grad(), self._precision(x_KBD):
             output = self.module.training_outputs(x_KBD[0], noise).to(self._dtype)
         return output.detach().t().contiguous().unsqueeze(0), output

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, Dropout
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws
 from skdl.nn.conv import CHUNK_NUMBERS, ImageModule, ImageShape, draw_layer
 from skdl.nn.network import Ensemble
 
@@ -95,7 +95,6 @@ class BackboneModule(ImageModule):
             backbone = backbone.extractor
         super().__init__(network.image_shape, mean, scale, network.augmentation)
         self.extractor = copy.deepcopy(backbone).cpu().float()
-        _draw_dropout_from_generator(self.extractor)
         layers = list(_layers(self.extractor))
         self.frozen = _frozen_parts(self.extractor, layers, network.freeze)
         for parameter in self.extractor.parameters():
@@ -146,6 +145,15 @@ class BackboneModule(ImageModule):
             )
         return features if features.ndim == 4 else features[:, :, None, None]
 
+    def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
+        """Outputs ``(B, O)`` of augmented images."""
+        # Layers of the backbone that draw random numbers know torch's global state alone, which is given back.
+        seed = int(torch.randint(2**62, (), generator=draws.generator, device=draws.generator.device))
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            torch.manual_seed(seed)
+            # A batch of one image has no variance, and torch's batch normalisation refuses it: its twin helps out.
+            return super().training_outputs(x if len(x) > 1 else x.expand(2, -1), draws)[: len(x)]
+
     def train(self, mode: bool = True) -> BackboneModule:
         super().train(mode)
         # Frozen normalisations keep their statistics, too.
@@ -170,11 +178,3 @@ def _frozen_parts(module: nn.Module, layers: list[nn.Module], freeze: str | int 
     if freeze == "all" or int(freeze) >= len(layers):
         return parts
     return parts[: parts.index(layers[int(freeze)])]
-
-
-def _draw_dropout_from_generator(module: nn.Module) -> None:
-    """Put dropout in place that does not move torch's global random state."""
-    for owner in list(module.modules()):
-        for name, part in owner.named_children():
-            if type(part) is nn.Dropout:
-                setattr(owner, name, Dropout(part.p))

@@ -240,7 +240,7 @@ class ConvModule(ImageModule):
         self.n_activations = self.n_multiplications = largest = 0
         blocks: list[nn.Module] = []
         for n_out in network.channels:
-            layers: list[nn.Module] = [self._convolution(network, n_in, n_out, height, width)]
+            layers: list[nn.Module] = [*self._convolution(network, n_in, n_out, height, width)]
             largest = max(largest, height * width * n_out)
             if is_halved(height, width):
                 # Pooling first leaves a quarter of the numbers to what follows.
@@ -258,16 +258,22 @@ class ConvModule(ImageModule):
 
     def _pair(self, network: ConvNetwork, n_channels: int, height: int, width: int) -> Iterator[nn.Module]:
         for _ in range(2):
-            yield self._convolution(network, n_channels, n_channels, height, width)
+            yield from self._convolution(network, n_channels, n_channels, height, width)
             yield from self._norm_activation(network, n_channels)
 
-    def _convolution(self, network: ConvNetwork, n_in: int, n_out: int, height: int, width: int) -> nn.Conv2d:
+    def _convolution(self, network: ConvNetwork, n_in: int, n_out: int, height: int, width: int) -> Iterator[nn.Module]:
         k = network.kernel_size
         size = (1, k) if self.is_signal else (k, k)
         self.n_multiplications += height * width * n_in * n_out * math.prod(size)
         self.n_activations += 3 * height * width * n_out
+        padding = (size[0] // 2, size[1] // 2)
+        if k % 2 == 0:
+            # One pixel less in front than behind keeps the size.
+            rows = 0 if self.is_signal else k // 2 - 1
+            yield nn.ZeroPad2d((k // 2 - 1, k // 2, rows, 0 if self.is_signal else k // 2))
+            padding = (0, 0)
         # A bias would be taken out again by the normalisation.
-        return nn.Conv2d(n_in, n_out, size, padding="same", bias=network.normalization is None)
+        yield nn.Conv2d(n_in, n_out, size, padding=padding, bias=network.normalization is None)
 
     def _pool(self, network: ConvNetwork) -> nn.Module:
         size = (1, 2) if self.is_signal else (2, 2)

@@ -7,7 +7,7 @@ from sklearn.utils import estimator_checks as checks
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl import CNNClassifier, CNNRegressor, MLPClassifier, MLPEstimator, MLPRegressor
 
 #: A fit that depends on nothing but the rows and their weights.
 EXACT = {
@@ -20,6 +20,10 @@ EXACT = {
 }
 SMALL = {"hidden_layer_sizes": (16,), "max_epochs": 40, "learning_rate": 0.02, "n_members": 1}
 QUICK = SMALL | {"batch_size": 256}
+
+CNN_SMALL = {"conv_channels": (8,), "residual": False, "max_epochs": 40, "learning_rate": 0.02}
+#: Of a convolutional network: a fit that depends on nothing but the rows and their weights.
+CNN_EXACT = {"dtype": "float64", "batch_size": 10**6, "normalization": None, "augment": None, "early_stopping": False}
 
 ESTIMATORS = [
     MLPClassifier(),
@@ -39,12 +43,19 @@ ESTIMATORS = [
     MLPRegressor(**QUICK | {"learning_rate": 0.1}, optimizer="sgd", activation="selu", dropout=0.1),
     MLPClassifier(**SMALL | EXACT | {"numeric_embedding": "periodic"}),
     MLPEstimator(task="regression", **QUICK, loss="absolute_error", normalization="layer"),
+    CNNClassifier(**CNN_SMALL),
+    CNNRegressor(**CNN_SMALL | {"max_epochs": 80}),
+    CNNClassifier(**CNN_SMALL | CNN_EXACT),
+    CNNRegressor(**CNN_SMALL | CNN_EXACT | {"max_epochs": 200}, hidden_layer_sizes=(16,)),
 ]
 
 WEIGHT_CHECKS = ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data")
 
 
 def expected_failures(estimator):
+    if isinstance(estimator, CNNClassifier | CNNRegressor):
+        is_exact = all(getattr(estimator, name) == value for name, value in CNN_EXACT.items())
+        return {} if is_exact else dict.fromkeys(WEIGHT_CHECKS[:1], "minibatches and single precision")
     # What a periodic embedding is does not depend on the number of rows, as the number of bins does.
     settings = {name: estimator.get_params()[name] for name in EXACT}
     if settings in (EXACT, EXACT | {"numeric_embedding": "periodic"}):

@@ -1,0 +1,116 @@
+"""Fine-tuning: what is frozen keeps every bit, and the head has a learning rate of its own."""
+
+import pytest
+import torch
+from torch import nn
+
+from skdl.data.table import DenseTable
+from skdl.engine.job import Job, Plan, Samples, Settings, State
+from skdl.engine.optimizers import OptimizerKind
+from skdl.engine.train import train
+from skdl.nn.activations import get_activation
+from skdl.nn.augment import Augmentation
+from skdl.nn.backbone import BackboneNetwork
+from skdl.tasks.losses import CrossEntropy
+
+
+def backbone():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, 3, bias=False),
+        nn.BatchNorm2d(5),
+        nn.Conv2d(5, 6, 1),
+    )
+
+
+def plan_of(module, freeze=None, factor=1.0):
+    return BackboneNetwork(
+        image_shape=(8, 7, 2),
+        n_outputs=3,
+        backbone=module,
+        freeze=freeze,
+        head_rate_factor=factor,
+        hidden=(5,),
+        activation=get_activation("relu"),
+        mean=(0.5, 1.0),
+        scale=(2.0, 1.0),
+        augmentation=Augmentation(),
+    )
+
+
+def trained(network, optimizer="adamw", **settings):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(20, 112, generator=generator, dtype=torch.float64)
+    start = network.initial(torch.Generator().manual_seed(2), torch.float64)
+    plan = Plan(network, CrossEntropy(), OptimizerKind(optimizer, False), 10, dtype=torch.float64)
+    samples = Samples(DenseTable(x), torch.arange(20) % 3)
+    (result,) = train([Job(plan, Settings(**settings), samples, 0, start=State(start.clone()))])
+    return network.module(start), network.module(result.state.theta_P)
+
+
+def names_of(before, after, equal):
+    after = after.state_dict()
+    return {
+        name
+        for name, value in before.state_dict().items()
+        if value.is_floating_point() and torch.equal(value, after[name]) == equal
+    }
+
+
+LAYERS = [("0", ["0", "1"]), ("1", ["3", "4"]), ("2", ["5"])]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("freeze", [None, 0, 1, 2, 3, 99, "all"])
+def test_frozen_layers_keep_every_bit_under_every_penalty(freeze, optimizer):
+    network = plan_of(backbone(), freeze)
+    before, after = trained(
+        network, optimizer, learning_rate=0.01, weight_decay=0.5, l1=0.01, l2=0.1, gradient_clip=1.0, max_epochs=3
+    )
+    n_frozen = {None: 0, "all": 3, 99: 3}.get(freeze, freeze)
+    kept = {f"extractor.{part}." for _, parts in LAYERS[:n_frozen] for part in parts}
+    frozen = {name for name in before.state_dict() if name.startswith(tuple(kept)) and "batches" not in name}
+    assert names_of(before, after, equal=True) == frozen
+    moving = {name for name in before.state_dict() if "batches" not in name} - frozen
+    assert names_of(before, after, equal=False) == moving
+
+
+def test_the_backbone_is_never_changed_and_no_global_state_moved():
+    module = backbone().train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    state = torch.random.get_rng_state()
+    trained(plan_of(module), learning_rate=0.1, max_epochs=2)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert module.training and torch.equal(torch.random.get_rng_state(), state)
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_a_fit_starts_from_the_numbers_of_the_backbone():
+    module = backbone()
+    network = plan_of(module)
+    start = network.module(network.initial(torch.Generator().manual_seed(0), torch.float32))
+    for name, value in module.state_dict().items():
+        assert torch.equal(start.extractor.state_dict()[name], value)
+    assert torch.equal(start.to_row(network), network.initial(torch.Generator().manual_seed(0), torch.float32))
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_the_heads_learning_rate_is_multiplied(factor):
+    settings = {"learning_rate": 0.01, "momentum": 0.0, "max_epochs": 1}
+
+    def step(factor):
+        network = plan_of(backbone(), factor=factor)
+        x = torch.randn(20, 112, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        start = network.initial(torch.Generator().manual_seed(2), torch.float64)
+        plan = Plan(network, CrossEntropy(), OptimizerKind("sgd", False), 20, dtype=torch.float64)
+        samples = Samples(DenseTable(x), torch.arange(20) % 3)
+        (result,) = train([Job(plan, Settings(**settings), samples, 0, start=State(start.clone()))])
+        return network, result.state.theta_P - start
+
+    (network, once), (_, times) = step(1.0), step(factor)
+    for name, place in network.places.items():
+        expected = once[place.start : place.stop] * (1 if name.startswith("extractor") else factor)
+        torch.testing.assert_close(times[place.start : place.stop], expected, rtol=1e-9, atol=1e-12)
