@@ -40,13 +40,14 @@ turned_network = CNNClassifier(**plain, max_epochs=15, random_state=0).fit(turne
 # -----------
 #
 # The task is to tell 5 to 9 apart from twenty images of each. Half of the images of these digits is for choosing, the
-# other half has no part in it. ``backbone`` takes the fitted network; its output layer is
-# replaced, and ``freeze`` says which of the layers below keep their weights. The new output layer starts from nothing,
-# so it may learn faster than the rest: ``head_lr_factor``. The network from scratch has its learning rate chosen, too.
+# other half has no part in it. ``backbone`` takes the fitted network; its output layer is replaced, and ``freeze`` says
+# which of the layers below keep their weights. The new output layer starts from nothing, so it may learn faster than
+# the rest: ``head_lr_factor``. The network from scratch has its learning rate chosen, too.
 #
 # Each error is a mean over eight draws of the hundred training images, after ten epochs, on the rest of the half.
-# Frozen layers are at best level with training from scratch: what tells 0 to 4 apart is not enough for 5 to 9, and the layers have to be trained on. From
-# the network that has seen its digits turned, that is worth more than from the other one.
+# Frozen layers are at best level with training from scratch: what tells 0 to 4 apart is not enough for 5 to 9, and the
+# layers have to be trained on. From the network that has seen its digits turned, that is worth more than from the other
+# one.
 
 X_choose, X_test, y_choose, y_test = train_test_split(
     X[~is_known], y[~is_known], test_size=0.5, stratify=y[~is_known], random_state=0
@@ -97,9 +98,9 @@ for title, candidates in {"from scratch": from_scratch, "fine-tuned": fine_tuned
 # On the other half
 # -----------------
 #
-# Both chosen candidates, now also with fewer and more images than they were chosen for. After ten epochs the
-# fine-tuned network makes about 30 to 40 % fewer mistakes. A network from scratch that is given forty epochs makes up for
-# most of that: fine-tuning is above all a head start.
+# Both chosen candidates, now also with fewer and more images than they were chosen for. After ten epochs the fine-tuned
+# network makes about 30 to 40 % fewer mistakes. A network from scratch that is given forty epochs makes up for most of
+# that: fine-tuning is above all a head start.
 
 n_each = [5, 10, 20, 50]
 errors = {name: np.array([mean_error(settings, n, is_test=True) for n in n_each]) for name, settings in chosen.items()}

@@ -76,9 +76,9 @@ print(f"{'embeddings better in':22}" + "".join(f"{f'{n}/{N_DRAWS}':>8}" for n in
 # Accuracy by number of images
 # ----------------------------
 #
-# With 20 images of each digit and more, embeddings are the better features, and leave a fifth to two fifths fewer mistakes.
-# With 10 there is no difference, and with 5 the pixels do better in most draws. The bands are one standard deviation of
-# the draws.
+# With 20 images of each digit and more, embeddings are the better features, and leave a fifth to two fifths fewer
+# mistakes. With 10 there is no difference, and with 5 the pixels do better in most draws. The bands are one standard
+# deviation of the draws.
 
 import matplotlib.pyplot as plt
 
