@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -360,14 +361,15 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             raise ValueError(f"y has {len(target)} entries for {len(table)} images. Give one for each.")
         maps = np.zeros((len(table), *self.image_shape_[:2]))
         for member in self._members():
-            module = _Explained(cast(ImageModule, member).to(device), self._has_one_logit())
+            # The network itself stays where it is.
+            network = cast(ImageModule, member if device == "cpu" else copy.deepcopy(member).to(device))
+            module = _Explained(network, self._has_one_logit())
             for start in range(0, len(table), EXPLAINED_IMAGES):
                 stop = min(start + EXPLAINED_IMAGES, len(table))
                 pixels, _ = table.slice(start, stop)
-                x = module.network.standardized(pixels.to(device))
+                x = network.standardized(pixels.to(device))
                 part = EXPLANATIONS[method](module, x, target[start:stop].to(device))
                 maps[start:stop] += part.detach().cpu().numpy() / len(self._members())
-            member.cpu()
         return maps
 
     def _has_one_logit(self) -> bool:
