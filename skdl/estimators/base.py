@@ -465,9 +465,15 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _network_outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of a lone network, ``(M, n, O)`` of several."""
+        return self._table_outputs(self._table(X))
+
+    def _table(self, X: Any) -> Table:
+        """X encoded as in ``fit``."""
         if "network_" not in self.__dict__:
             check_is_fitted(self, "network_")
-        table = self._encoder.transform(self._check_X(X, reset=False))
+        return self._encoder.transform(self._check_X(X, reset=False))
+
+    def _table_outputs(self, table: Table) -> NDArray[np.float64]:
         return network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
 
     def predict(self, X: Any) -> NDArray:

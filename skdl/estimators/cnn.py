@@ -21,10 +21,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skdl.data.images import ImageEncoder, check_images
+from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import NetworkEstimator
-from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, with_entries
+from skdl.estimators.parameters import (
+    FITTED_DOC,
+    TRAINING_DOC,
+    TrainingParameters,
+    documented,
+    layer_sizes,
+    with_entries,
+)
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -232,11 +240,11 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         """Whether mirrored images are still nearest to images of their own class."""
         if not isinstance(self._task, ClassificationTask) or self._task.is_multilabel:
             return False
-        some = torch.as_tensor(rows[:: max(len(rows) // TRIED_IMAGES, 1)])
-        pixels, _ = self._encoder.transform(data.X).take(some)
+        some = rows[:: max(len(rows) // TRIED_IMAGES, 1)]
+        pixels, _ = self._encoder.transform(data.X[some]).slice(0, len(some))
         images = pixels.view(-1, *self.image_shape_).permute(0, 3, 1, 2).float()
         images = F.adaptive_avg_pool2d(images, tuple(min(side, TRIED_SIDE) for side in images.shape[2:]))
-        y = data.y[some.numpy()]
+        y = data.y[some]
         known, new = slice(0, None, 2), slice(1, None, 2)
         if len(y[new]) == 0:
             return False
@@ -262,7 +270,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         return self.dropout
 
     def _make_network(self, encoder: ImageEncoder, n_outputs: int) -> ConvNetwork | BackboneNetwork:
-        hidden = _sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         shared: dict[str, Any] = {
             "image_shape": self.image_shape_,
             "n_outputs": n_outputs,
@@ -289,18 +297,18 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         height, width, _ = self.image_shape_
         if isinstance(self.conv_channels, str):
             return auto_channels(height, width)
-        channels = _sizes("conv_channels", self.conv_channels)
+        channels = layer_sizes("conv_channels", self.conv_channels)
         if not channels:
             raise ValueError("conv_channels must name at least one block. Use conv_channels='auto', or an MLP.")
         return channels
 
     # --- predict -------------------------------------------------------------------------------------------------
 
-    def _network_outputs(self, X: Any) -> NDArray[np.float64]:
-        outputs = super()._network_outputs(X)
+    def _table_outputs(self, table: Table) -> NDArray[np.float64]:
+        outputs = super()._table_outputs(table)
         if not self.test_time_augmentation:
             return outputs
-        table, device = self._encoder.transform(self._check_X(X, reset=False)), resolve_device(self.device)
+        device = resolve_device(self.device)
         views = [
             [network_outputs(member, table, device, partial(_view, view=view)) for member in self._members()]
             for view in range(self.test_time_augmentation)
@@ -323,8 +331,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         X_new : ndarray of shape (n_samples, n_embedding)
             Of each network, one after the other, if there are several; float32, or float64 under ``dtype="float64"``.
         """
-        check_is_fitted(self, "network_")
-        table, device = self._encoder.transform(self._check_X(X, reset=False)), resolve_device(self.device)
+        table, device = self._table(X), resolve_device(self.device)
         return np.hstack([network_outputs(member, table, device, _embeddings) for member in self._members()])
 
     @property
@@ -417,13 +424,6 @@ def _view(module: ImageModule, x: Tensor, codes: Tensor | None, view: int) -> Te
 
 def _embeddings(module: ImageModule, x: Tensor, codes: Tensor | None) -> Tensor:
     return module.embeddings(x)
-
-
-def _sizes(name: str, value: Any) -> tuple[int, ...]:
-    sizes = np.atleast_1d(np.asarray(value))
-    if sizes.size and (sizes.ndim != 1 or sizes.dtype.kind not in "iu" or sizes.min() < 1):
-        raise ValueError(f"{name} must be integers of at least 1, one a layer. Got {value!r}.")
-    return tuple(sizes.astype(int).tolist())
 
 
 @documented(

@@ -18,7 +18,7 @@ from torch import nn
 
 from skdl.data.tabular import SCALINGS, TableEncoder
 from skdl.estimators.base import NetworkEstimator
-from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented
+from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -103,19 +103,11 @@ class TableNetworkEstimator(NetworkEstimator):
     def _make_encoder(self, dtype: torch.dtype) -> TableEncoder:
         return TableEncoder(self.numeric_scaling, self.numeric_embedding, dtype)
 
-    def _hidden(self) -> tuple[int, ...]:
-        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes))
-        if sizes.size and (sizes.ndim != 1 or sizes.dtype.kind not in "iu" or sizes.min() < 1):
-            raise ValueError(
-                f"hidden_layer_sizes must be integers of at least 1, one a layer. Got {self.hidden_layer_sizes!r}."
-            )
-        return tuple(sizes.astype(int).tolist())
-
     def _make_network(self, encoder: TableEncoder, n_outputs: int) -> DenseNetwork:
         return DenseNetwork(
             n_inputs=encoder.n_outputs,
             n_outputs=n_outputs,
-            hidden=self._hidden(),
+            hidden=layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
             activation=get_activation(self.activation),
             normalization=self.normalization,
             embeddings=encoder.embeddings,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -169,6 +170,20 @@ out_activation_ : str
 t_ : int
     Training samples seen.
 """
+
+
+def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """Sizes of layers, given as one integer or one a layer.
+
+    Raises
+    ------
+    ValueError
+        With the parameter's name.
+    """
+    sizes = np.atleast_1d(np.asarray(value))
+    if sizes.size and (sizes.ndim != 1 or sizes.dtype.kind not in "iu" or sizes.min() < 1):
+        raise ValueError(f"{name} must be integers of at least 1, one a layer. Got {value!r}.")
+    return tuple(sizes.astype(int).tolist())
 
 
 def with_entries(doc: str, **entries: str) -> str:

@@ -182,9 +182,6 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
     label_smoothing: Any = 0.0
     class_weight: Any = None
 
-    def _label_smoothing(self) -> float:
-        return self.label_smoothing
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True

@@ -21,22 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from skdl.nn.augment import Mixing
-from skdl.nn.network import NetworkModule
-
-#: Numbers of a cache line.
-ROW_MULTIPLE = 16
+from skdl.nn.network import NetworkModule, Slot, row_length
 
 
 @dataclass(frozen=True)
-class Place:
+class ModuleSlot(Slot):
     """Where one parameter or buffer of a module lies in a row."""
-
-    start: int
-    shape: tuple[int, ...]
-
-    @property
-    def stop(self) -> int:
-        return self.start + math.prod(self.shape)
 
     def view(self, row_P: Tensor) -> Tensor:
         """The numbers in their own shape, sharing memory with the row; images with the channels last in memory."""
@@ -123,8 +113,9 @@ class AutogradModule(NetworkModule):
 class AutogradNetwork(ABC):
     """The plan of a network that is a torch module. Subclasses are frozen dataclasses."""
 
-    #: The stack has to see one model at a time.
+    #: The stack has to see one model at a time, so that its width never depends on what a model keeps.
     is_stackable = False
+    n_activations = 0
 
     @property
     @abstractmethod
@@ -159,12 +150,12 @@ class AutogradNetwork(ABC):
         return weights, [name for name in trained if name not in weights], fixed
 
     @cached_property
-    def places(self) -> dict[str, Place]:
+    def places(self) -> dict[str, ModuleSlot]:
         """Every number's place, by its name in the module, in the order of the row."""
         state = self.template.state_dict()
         places, start = {}, 0
         for name in (name for group in self._names for name in group):
-            places[name] = Place(start, tuple(state[name].shape))
+            places[name] = ModuleSlot(start, tuple(state[name].shape))
             start = places[name].stop
         return places
 
@@ -176,7 +167,7 @@ class AutogradNetwork(ABC):
     @cached_property
     def n_numbers(self) -> int:
         """Length P of a row."""
-        return -(-max(place.stop for place in self.places.values()) // ROW_MULTIPLE) * ROW_MULTIPLE
+        return row_length(self.places.values())
 
     def rate_factor(self, name: str) -> float:
         """What the learning rate of a parameter is multiplied by."""

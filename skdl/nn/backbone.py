@@ -61,11 +61,6 @@ class BackboneNetwork(AutogradNetwork):
         """Name of the backbone, units of the dense layers."""
         return "-".join(map(str, (type(self.backbone).__name__, *self.hidden, self.n_outputs)))
 
-    @property
-    def n_activations(self) -> int:
-        """Numbers that the forward pass of one row keeps, about."""
-        return self.template.n_multiplications // 9
-
     def rate_factor(self, name: str) -> float:
         """What the learning rate of a parameter is multiplied by."""
         return 1.0 if name.startswith("extractor.") else self.head_rate_factor

@@ -89,13 +89,6 @@ class ConvNetwork(AutogradNetwork):
         """Channels of the blocks and units of the dense layers."""
         return "-".join(map(str, ("conv", *self.channels, *self.hidden, self.n_outputs)))
 
-    @property
-    def n_activations(self) -> int:
-        """Numbers that the forward pass of one row keeps."""
-        template = self.template
-        assert isinstance(template, ConvModule)
-        return template.n_activations
-
     def build(self) -> ConvModule:
         """The module, its parameters of no matter which values."""
         # Drawing torch's own initial values would move its global random state.
@@ -237,7 +230,7 @@ class ConvModule(ImageModule):
         super().__init__(network.image_shape, network.mean, network.scale, network.augmentation)
         height, width, n_in = network.image_shape
         self.is_signal = height == 1
-        self.n_activations = self.n_multiplications = largest = 0
+        self.n_multiplications = largest = 0
         blocks: list[nn.Module] = []
         for n_out in network.channels:
             layers: list[nn.Module] = [*self._convolution(network, n_in, n_out, height, width)]
@@ -265,7 +258,6 @@ class ConvModule(ImageModule):
         k = network.kernel_size
         size = (1, k) if self.is_signal else (k, k)
         self.n_multiplications += height * width * n_in * n_out * math.prod(size)
-        self.n_activations += 3 * height * width * n_out
         padding = (size[0] // 2, size[1] // 2)
         if k % 2 == 0:
             # One pixel less in front than behind keeps the size.

@@ -26,29 +26,20 @@ from torch.nn import functional as F
 from skdl.nn import periodic
 from skdl.nn.activations import Activation
 from skdl.nn.dropout import DropoutMasks
-from skdl.nn.network import NetworkModule
+from skdl.nn.network import NetworkModule, Slot, row_length
 from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicTape, PeriodicViews
 
 aten = torch.ops.aten
 
 NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1
-#: Numbers of a cache line.
-ROW_MULTIPLE = 16
 #: Numbers of the widest layer that a prediction computes at a time, so that they stay in the processor's cache.
 CHUNK_NUMBERS = 131_072
 
 
 @dataclass(frozen=True)
-class Slot:
+class StackSlot(Slot):
     """Where one parameter of a network lies in a row of ``theta_KP``."""
-
-    start: int
-    shape: tuple[int, ...]
-
-    @property
-    def stop(self) -> int:
-        return self.start + math.prod(self.shape)
 
     def view(self, theta_KP: Tensor) -> Tensor:
         """The parameter of every network, shape ``(K, *shape)``, sharing memory."""
@@ -97,7 +88,7 @@ class DenseNetwork:
         return (self.n_inputs + embedded, *self.hidden, self.n_outputs)
 
     @cached_property
-    def slots(self) -> dict[str, Slot]:
+    def slots(self) -> dict[str, StackSlot]:
         """Every parameter's place, by its name in :class:`DenseModule`'s terms, in the order of the row."""
         pairs = list(pairwise(self.widths))
         shapes: dict[str, tuple[int, ...]] = {f"embedding{i}": shape for i, shape in enumerate(self.embeddings)}
@@ -115,7 +106,7 @@ class DenseNetwork:
             shapes |= {f"{kind}{i}": (h,) for kind in ("mean", "variance") for i, h in enumerate(self.hidden)}
         slots, start = {}, 0
         for name, shape in shapes.items():
-            slots[name] = Slot(start, shape)
+            slots[name] = StackSlot(start, shape)
             start = slots[name].stop
         return slots
 
@@ -126,11 +117,8 @@ class DenseNetwork:
 
     @property
     def n_numbers(self) -> int:
-        """Length P of a row, filled up so that all rows lie alike in memory.
-
-        Kernels round otherwise where data is aligned otherwise: so a network's numbers do not depend on its place.
-        """
-        return -(-list(self.slots.values())[-1].stop // ROW_MULTIPLE) * ROW_MULTIPLE
+        """Length P of a row."""
+        return row_length(self.slots.values())
 
     @property
     def n_activations(self) -> int:

@@ -10,14 +10,39 @@ Axes: K models, B batch rows, D numbers of one encoded row, E embedded columns, 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from skdl.nn.augment import Mixing
+
+#: Numbers of a cache line.
+ROW_MULTIPLE = 16
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one parameter of a network lies in its row of numbers."""
+
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.shape)
+
+
+def row_length(slots: Iterable[Slot]) -> int:
+    """Length of a row that holds the slots, filled up so that all rows lie alike in memory.
+
+    Kernels round otherwise where data is aligned otherwise: so a network's numbers do not depend on its place.
+    """
+    return -(-max(slot.stop for slot in slots) // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
 class Noise(Protocol):

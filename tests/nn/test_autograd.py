@@ -17,7 +17,7 @@ from skdl.engine.optimizers import OptimizerKind
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import BatchNorm2d, Dropout, Place
+from skdl.nn.autograd import BatchNorm2d, Dropout, ModuleSlot
 from skdl.nn.conv import ConvNetwork
 from skdl.tasks.losses import CrossEntropy
 
@@ -234,11 +234,11 @@ def test_places_follow_each_other_weights_first_and_statistics_last():
 
 def test_views_of_convolutions_have_their_channels_last():
     row = torch.arange(200.0)
-    view = Place(10, (4, 3, 2, 5)).view(row)
+    view = ModuleSlot(10, (4, 3, 2, 5)).view(row)
     assert view.shape == (4, 3, 2, 5) and view.is_contiguous(memory_format=torch.channels_last)
     view[1, 2, 1, 4] = -1
     assert row[10 + ((1 * 2 + 1) * 5 + 4) * 3 + 2] == -1
-    assert Place(3, (2, 4)).view(row).tolist() == [[3, 4, 5, 6], [7, 8, 9, 10]]
+    assert ModuleSlot(3, (2, 4)).view(row).tolist() == [[3, 4, 5, 6], [7, 8, 9, 10]]
 
 
 def test_initial_numbers_are_heels_and_the_state_of_a_fresh_normalisation():
