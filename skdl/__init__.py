@@ -1,9 +1,18 @@
 """Deep learning that behaves like scikit-learn."""
 
 from skdl.estimators.cnn import CNNClassifier, CNNRegressor
+from skdl.estimators.imputer import DeepImputer
 from skdl.estimators.mlp import MLPClassifier, MLPEstimator, MLPRegressor
 from skdl.model_selection.together import train_together
 
 __version__ = "0.1.0"
 
-__all__ = ["CNNClassifier", "CNNRegressor", "MLPClassifier", "MLPEstimator", "MLPRegressor", "train_together"]
+__all__ = [
+    "CNNClassifier",
+    "CNNRegressor",
+    "DeepImputer",
+    "MLPClassifier",
+    "MLPEstimator",
+    "MLPRegressor",
+    "train_together",
+]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -196,3 +197,55 @@ def _cells(name: Any, cells: list[Any]) -> Column:
 def _mixture(name: Any, cells: list[Any]) -> Column:
     column = _objects(name, [None if _is_missing(cell) else str(cell) for cell in cells])
     return replace(column, is_mixture=not column.is_empty)
+
+
+def with_cells(X: Any, cells: Mapping[int, tuple[NDArray[np.intp], NDArray]], kept: Sequence[int]) -> Any:
+    """The kept columns of a frame, some of their cells replaced, in the frame's own library.
+
+    Parameters
+    ----------
+    X : DataFrame
+    cells : dict of {column: (rows, values)}
+        Numbers for numeric columns and durations (seconds), datetime64 for dates, levels for the others. A column of
+        integers becomes one of floats where numbers are not whole.
+    kept : sequence of int
+        The columns to keep.
+    """
+    frame = nw.from_native(X, eager_only=True)
+    replaced = [_with_values(frame[:, c], *cells[c]) for c in kept if c in cells and len(cells[c][0])]
+    return frame.with_columns(*replaced).select([frame.columns[c] for c in kept]).to_native()
+
+
+def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray) -> Any:
+    dtype = series.dtype
+    if dtype.is_integer():
+        if (values == np.round(values)).all():
+            return series.scatter(rows.tolist(), values.astype(np.int64).tolist())
+        series = series.cast(nw.Float64)
+    return series.scatter(rows.tolist(), _native_values(dtype, values))
+
+
+def _native_values(dtype: Any, values: NDArray) -> list[Any]:
+    if dtype == nw.Duration:
+        return [datetime.timedelta(seconds=value) for value in values.tolist()]
+    zone = getattr(dtype, "time_zone", None) if dtype == nw.Datetime else None
+    if zone is not None:
+        return [value.replace(tzinfo=datetime.UTC).astimezone(ZoneInfo(zone)) for value in values.tolist()]
+    return values.tolist()
+
+
+def with_columns(X: Any, columns: Mapping[str, NDArray]) -> Any:
+    """A frame with further columns behind its own."""
+    frame = nw.from_native(X, eager_only=True)
+    backend = nw.get_native_namespace(X)
+    return frame.with_columns(
+        *(nw.new_series(name, values, backend=backend) for name, values in columns.items())
+    ).to_native()
+
+
+def in_library(X: Any, library: str) -> Any:
+    """A frame as one of "pandas" or "polars"; as it is for "default"."""
+    if library == "default":
+        return X
+    frame = nw.from_native(X, eager_only=True)
+    return frame.to_pandas() if library == "pandas" else frame.to_polars()

@@ -25,7 +25,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from skdl.data.frames import is_frame
-from skdl.data.table import SAMPLE_ROWS, DenseTable, Table
+from skdl.data.table import SAMPLE_ROWS, TAKEN_NUMBERS, DenseTable, Table
 from skdl.data.tabular import NUMPY_DTYPES, Weights
 
 #: Lengths of an axis that may hold channels, where nothing says which axis does: gray, RGB, RGBA.
@@ -515,6 +515,7 @@ class ImageFiles:
         If Pillow is not installed.
     """
 
+    taken_numbers = TAKEN_NUMBERS
     reads_ahead = True
 
     def __init__(

@@ -11,6 +11,8 @@ from torch import Tensor
 
 #: Rows that a sample of a table has at least.
 SAMPLE_ROWS = 8
+#: Encoded numbers to take at once: enough to make up for the call, few enough to stay in the cache.
+TAKEN_NUMBERS = 131_072
 
 
 class Table(Protocol):
@@ -21,6 +23,8 @@ class Table(Protocol):
     """
 
     n_columns: int
+    #: Encoded numbers that should be taken at once.
+    taken_numbers: int
     #: Whether rows are slow to come and should be fetched while those before them are trained on.
     reads_ahead: bool
 
@@ -36,6 +40,7 @@ class Table(Protocol):
 class DenseTable:
     """A table in memory: numbers ``(n, D)``, and levels ``(n, E)`` of embedded columns."""
 
+    taken_numbers = TAKEN_NUMBERS
     reads_ahead = False
 
     def __init__(self, values: Tensor, codes: Tensor | None = None) -> None:
@@ -77,6 +82,7 @@ class DenseTable:
 class SparseTable:
     """A scipy CSR matrix, made dense one minibatch at a time."""
 
+    taken_numbers = TAKEN_NUMBERS
     reads_ahead = False
 
     def __init__(self, matrix: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:

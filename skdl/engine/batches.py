@@ -19,9 +19,6 @@ from torch import Tensor
 from skdl.data.table import Table
 from skdl.engine.job import Samples
 
-#: Encoded numbers to fetch at once: enough to make up for the call, few enough to stay in the cache.
-GATHERED_NUMBERS = 131_072
-
 
 class Batch(NamedTuple):
     """One step's rows of the first K jobs.
@@ -101,7 +98,7 @@ class Batches:
         self.widths = [sum(n > step for n in self.steps) for step in range(self.steps[0])]
         self.device = device
         self.tables = tables_on(device, [s.table for s in samples])
-        self.n_columns = self.tables[0].n_columns
+        self.taken_rows = self.tables[0].taken_numbers // max(self.tables[0].n_columns, 1)
         self.reads_ahead = any(table.reads_ahead for table in self.tables)
         self.runs = self._runs()
         self.rows_KN = self._rows(samples)
@@ -203,7 +200,7 @@ class Batches:
         step = 0
         while step < self.steps[0]:
             k = self.widths[step]
-            n_steps = max(GATHERED_NUMBERS // (k * self.batch_size * max(self.n_columns, 1)), 1)
+            n_steps = max(self.taken_rows // (k * self.batch_size), 1)
             last = min(step + n_steps, self.steps[k - 1])
             first_row, stop_row = step * self.batch_size, min(last * self.batch_size, self.n_rows)
             if rows_KN is None:

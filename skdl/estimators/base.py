@@ -1,4 +1,4 @@
-"""What every estimator does: check the data, make a job of it, train, keep the result.
+"""What every estimator of a target does: check X and y, make jobs of them, predict.
 
 A family of estimators declares its parameters and says in four short methods how X is checked and encoded and which
 network it wants; see :class:`NetworkEstimator`.
@@ -7,9 +7,7 @@ network it wants; see :class:`NetworkEstimator`.
 from __future__ import annotations
 
 import math
-import warnings
-from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -17,24 +15,23 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
 from sklearn.callback import with_callbacks
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
-from skdl.engine.dispatch import run, shared
+from skdl.engine.dispatch import shared
 from skdl.engine.folds import Fold, cross_folds, held_out_rows, random_folds
-from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history_table
-from skdl.engine.optimizers import RULES, OptimizerKind
+from skdl.engine.job import Job, Result, Samples
 from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
-from skdl.estimators.parameters import TrainingParameters
+from skdl.estimators.training import TrainedEstimator
 from skdl.estimators.validation import FitData, check_fit_data
 from skdl.estimators.weights import with_class_weight
-from skdl.nn.network import Ensemble, Network, NetworkModule
+from skdl.nn.network import Network
 from skdl.tasks.classification import ClassificationTask
+from skdl.tasks.losses import Loss
 from skdl.tasks.regression import RegressionTask
 
 #: Training rows from which "auto" early stopping holds rows out.
@@ -64,7 +61,7 @@ def auto_epochs(n_rows: int, stops: bool) -> int:
     return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
 
 
-class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
+class NetworkEstimator(TrainedEstimator):
     """Base of all estimators that fit a network to X and y."""
 
     _task: ClassificationTask | RegressionTask
@@ -91,6 +88,17 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
     #: Passes over so many rows, with or without early stopping, and rows of a step, under "auto".
     _auto_epochs = staticmethod(auto_epochs)
     _auto_batch_size = staticmethod(auto_batch_size)
+
+    def _network(self) -> Network:
+        return self._make_network(self._encoder, self.n_outputs_)
+
+    def _loss(self) -> Loss:
+        return self._task.loss
+
+    def _dropout(self) -> float:
+        if isinstance(self.dropout, str):
+            return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
+        return self.dropout
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -214,9 +222,6 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         self._run(jobs, keeps_moments=True)
         return self
 
-    def _goes_on(self) -> bool:
-        return bool(self.warm_start) and hasattr(self, "network_")
-
     def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
@@ -283,9 +288,6 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
         )
         self.t_ = 0
 
-    def _torch_dtype(self) -> torch.dtype:
-        return torch.float64 if self.dtype == "float64" else torch.float32
-
     def _samples(self, table: Table, data: FitData, rows: NDArray[np.intp]) -> Samples:
         dtype = self._torch_dtype()
         class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
@@ -298,122 +300,8 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             None if everything else torch.as_tensor(rows),
         )
 
-    def _check_scoring(self) -> Callable[..., float]:
-        from sklearn.metrics import check_scoring
-
-        return check_scoring(self, scoring=self.scoring)
-
     def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
         return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows))
-
-    def _settings(
-        self, samples: Samples, *, stops: bool, epochs: int | None = None, schedule: Schedule | None = None
-    ) -> Settings:
-        if epochs is None:
-            epochs = self._auto_epochs(len(samples), stops) if isinstance(self.max_epochs, str) else self.max_epochs
-        return Settings(
-            learning_rate=self.learning_rate,
-            schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
-            momentum=self.momentum,
-            l1=self.l1,
-            l2=self.l2,
-            weight_decay=self.weight_decay,
-            dropout=self._dropout(),
-            gradient_clip=self.gradient_clip,
-            label_smoothing=self._label_smoothing(),
-            quantile=getattr(self, "quantile", None),
-            max_epochs=epochs,
-            n_iter_no_change=self.n_iter_no_change if stops else None,
-            tol=self.tol,
-            keep_best=stops,
-        )
-
-    def _dropout(self) -> float:
-        if isinstance(self.dropout, str):
-            return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
-        return self.dropout
-
-    def _label_smoothing(self) -> float:
-        return getattr(self, "label_smoothing", 0.0)
-
-    def _batch_size(self, samples: Samples) -> int:
-        return self._auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else self.batch_size
-
-    def _plan(self, samples: Samples) -> Plan:
-        device = resolve_device(self.device)
-        if self.dtype == "bfloat16" and device == "cpu":
-            raise ValueError("dtype='bfloat16' needs a GPU, and this fit runs on the CPU. Use dtype='float32'.")
-        return Plan(
-            network=self._make_network(self._encoder, self.n_outputs_),
-            loss=self._task.loss,
-            optimizer=OptimizerKind(self.optimizer, self.nesterov),
-            batch_size=self._batch_size(samples),
-            device=device,
-            dtype=self._torch_dtype(),
-            matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
-        )
-
-    def _module(self, rows: list[torch.Tensor]) -> NetworkModule | Ensemble:
-        """The network with these numbers, or the ensemble of several."""
-        network = self._make_network(self._encoder, self.n_outputs_)
-        modules = [network.module(theta_P, self._dropout()) for theta_P in rows]
-        return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
-
-    def _members(self) -> list[NetworkModule]:
-        network = self.network_
-        return [*network.members] if isinstance(network, Ensemble) else [network]
-
-    def _states(self, n_members: int) -> list[State]:
-        """Parameters and optimiser states to go on from."""
-        network = self._make_network(self._encoder, self.n_outputs_)
-        try:
-            rows = [module.to_row(network).to(self._torch_dtype()) for module in self._members()]
-        except LookupError:
-            rows = []
-        if len(rows) != n_members or len(rows[0]) != network.n_numbers:
-            raise ValueError(
-                "The architecture was changed since the last fit, so training cannot go on from there. "
-                "Set warm_start=False, or give the parameters of the network back their values."
-            )
-        states = []
-        for theta_P, (moments, n_steps) in zip(rows, self._optimizer_states, strict=True):
-            fits = (
-                RULES[self._optimizer_name] is RULES[self.optimizer] and moments and moments[0].dtype == theta_P.dtype
-            )
-            states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
-        return states
-
-    def _run(self, jobs: list[Job], keeps_moments: bool = False) -> list[Result]:
-        """Train and take the results on; gives those of all jobs."""
-        all_results = results = run(jobs)
-        for result in results:
-            if result.error is not None:
-                raise result.error
-        self._report(results)
-        # A network that Ctrl-C came before has learned nothing; the others do without it.
-        if any(result.history for result in results):
-            jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
-            results = [result for result in results if result.history]
-        self.network_ = self._module([result.state.theta_P for result in results])
-        keeps_moments = keeps_moments or self.warm_start
-        self._optimizer_states = [
-            (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results
-        ]
-        self._optimizer_name = self.optimizer
-        self.history_ = history_table(results)
-        self.n_iter_ = len(self.history_)
-        self.loss_curve_ = self.history_["loss"].tolist()
-        kept = [result.history[max(result.best_epoch - 1, 0)].loss for result in results if result.history]
-        self.loss_ = float(np.mean(kept)) if kept else math.nan
-        self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
-        self.n_layers_ = self._members()[0].n_layers
-        is_validated = jobs[0].validation is not None
-        scores = self.history_["validation_score"].tolist()
-        self.validation_scores_ = scores if is_validated else None
-        self.best_validation_score_ = np.nanmax(scores).item() if is_validated else None
-        self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
-        self.out_of_fold_: Any = None
-        return all_results
 
     def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
         """Keep what the networks say of rows that they did not train on, the mean where several held a row out."""
@@ -430,28 +318,6 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
                 counts[rows] += 1
             with np.errstate(invalid="ignore"):
                 self.out_of_fold_ = sums / counts.reshape(-1, *[1] * (sums.ndim - 1))
-
-    def _report(self, results: list[Result]) -> None:
-        """Say what went otherwise than planned."""
-        remedy = f"Lower learning_rate (it is {self.learning_rate:g}), set gradient_clip, or scale features and target."
-        diverged = [result for result in results if result.reason == "diverged"]
-        if diverged:
-            worst = min(diverged, key=lambda result: result.best_epoch)
-            what = f"Training diverged: the loss is not finite in epoch {len(worst.history)}."
-            if worst.best_epoch == 0:
-                raise ValueError(f"{what} {remedy}")
-            warnings.warn(
-                f"{what} The parameters of epoch {worst.best_epoch} are kept. {remedy}",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-        if any(result.reason == "interrupted" for result in results):
-            n_epochs = max(len(result.history) for result in results)
-            warnings.warn(
-                f"Training was interrupted after {n_epochs} epochs. The best parameters so far are kept.",
-                UserWarning,
-                stacklevel=5,
-            )
 
     # --- predict -------------------------------------------------------------------------------------------------
 

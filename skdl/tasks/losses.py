@@ -150,6 +150,18 @@ class Poisson(Loss):
         return (mean - target * output).mean(1), (mean - target) / output.shape[1]
 
 
+# --- reconstruction: targets (K, O, B), NaN where there is none ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReconstructionError(Loss):
+    """Half the squared error of the outputs that have a target, over the number of all outputs."""
+
+    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        residual = (output - target).nan_to_num_(nan=0.0)
+        return residual.square().mean(1) / 2, residual.div_(output.shape[1])
+
+
 # --- a user's own ----------------------------------------------------------------------------------------------------
 
 

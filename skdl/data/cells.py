@@ -1,0 +1,245 @@
+"""Tables with missing cells to standardised numbers and back.
+
+A numeric column becomes one encoded column of mean 0 and variance 1; a column of levels becomes one encoded column a
+level, whose variances add up to 1. Dates are numbers of seconds. What was not seen in training is missing to the
+network, and stays in the table as it is.
+
+Axes: N rows, C columns of the table, D encoded columns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdl.data.frames import Column, frame_columns, is_frame
+from skdl.data.tabular import SCALINGS
+
+#: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
+MOST_LEVELS = 32
+#: Bound on standardised values, so that their squares stay finite.
+LARGEST = 1e6
+
+
+class CellEncoder(Protocol):
+    """One column's cells as numbers."""
+
+    @property
+    def width(self) -> int:
+        """Encoded columns."""
+
+    def encode(self, values: NDArray) -> NDArray[np.float64]:
+        """Encoded cells ``(N, width)``, NaN where missing."""
+
+    def decode(self, encoded: NDArray[np.float64]) -> NDArray:
+        """Cells ``(N,)`` of encoded ones, as in ``encode``."""
+
+    def draw(self, encoded: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray:
+        """Cells drawn by numbers from 0 to 1, of encoded draws."""
+
+    def spread(self, deviation: NDArray[np.float64], encoded: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard deviation of cells in their own unit, by those of encoded ones."""
+
+
+@dataclass(frozen=True)
+class NumberCells:
+    """Numbers, standardised.
+
+    ``low`` and ``high`` bound what is decoded; ``is_whole`` rounds it.
+    """
+
+    center: float
+    scale: float
+    low: float
+    high: float
+    is_whole: bool
+    is_date: bool = False
+    width: int = 1
+
+    @classmethod
+    def of(cls, column: Column, clip: bool, round_integers: bool) -> NumberCells:
+        """Learn from a column with at least one value."""
+        is_date = column.kind == "datetime"
+        values = _numbers(column.values)
+        values = values[~np.isnan(values)]
+        center, scale = SCALINGS["standard"](values, None)
+        usable = scale > 0 and np.isfinite(scale)
+        bounds = (float(values.min()), float(values.max())) if clip else (-np.inf, np.inf)
+        is_whole = round_integers and bool((values == np.round(values)).all())
+        return cls(center, scale if usable else 1.0, *bounds, is_whole, is_date)
+
+    def encode(self, values: NDArray) -> NDArray[np.float64]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.clip((_numbers(values) - self.center) / self.scale, -LARGEST, LARGEST)[:, None]
+
+    def decode(self, encoded: NDArray[np.float64]) -> NDArray:
+        values = np.clip(encoded[:, 0] * self.scale + self.center, self.low, self.high)
+        if self.is_whole:
+            values = np.round(values)
+        return values.astype("datetime64[us]") if self.is_date else values
+
+    def draw(self, encoded: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray:
+        return self.decode(encoded)
+
+    def spread(self, deviation: NDArray[np.float64], encoded: NDArray[np.float64]) -> NDArray[np.float64]:
+        return deviation[:, 0] * self.scale
+
+
+@dataclass(frozen=True)
+class LevelCells:
+    """Levels, each with an encoded column: how far its indicator is from its share of the rows."""
+
+    levels: tuple[Any, ...]
+    shares: NDArray[np.float64]
+    #: Root of the sum of the indicators' variances.
+    scale: float
+
+    @classmethod
+    def of(cls, column: Column) -> LevelCells:
+        """Learn from a column with at least one value."""
+        counts = Counter(value for value in column.values if value is not None)
+        frequent = [level for level, _ in counts.most_common(MOST_LEVELS)]
+        levels = tuple(sorted(frequent, key=lambda level: (type(level).__name__, str(level))))
+        shares = np.array([counts[level] for level in levels]) / sum(counts.values())
+        scale = float(np.sqrt((shares * (1 - shares)).sum()))
+        return cls(levels, shares, scale or 1.0)
+
+    @property
+    def width(self) -> int:
+        return len(self.levels)
+
+    def encode(self, values: NDArray) -> NDArray[np.float64]:
+        code_of = {level: code for code, level in enumerate(self.levels)}
+        codes = np.fromiter((code_of.get(value, -1) for value in values), dtype=np.int64, count=len(values))
+        encoded = (np.eye(self.width)[codes] - self.shares) / self.scale
+        encoded[codes < 0] = np.nan
+        return encoded
+
+    def probabilities(self, encoded: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of each level ``(N, width)``."""
+        # A level that is never quite impossible keeps the sum above zero.
+        raw = np.clip(encoded * self.scale + self.shares, 1e-6, 1)
+        return raw / raw.sum(axis=1, keepdims=True)
+
+    def decode(self, encoded: NDArray[np.float64]) -> NDArray:
+        return self._values(self.probabilities(encoded).argmax(axis=1))
+
+    def draw(self, encoded: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray:
+        cumulative = self.probabilities(encoded).cumsum(axis=1)
+        return self._values((uniform[:, None] > cumulative[:, :-1]).sum(axis=1))
+
+    def _values(self, codes: NDArray[np.intp]) -> NDArray:
+        levels = np.empty(self.width, dtype=object)
+        levels[:] = self.levels
+        return levels[codes]
+
+    def spread(self, deviation: NDArray[np.float64], encoded: NDArray[np.float64]) -> NDArray[np.float64]:
+        """That of the indicator of the most probable level."""
+        most = self.probabilities(encoded).max(axis=1)
+        return np.sqrt(most * (1 - most))
+
+
+def _numbers(values: NDArray) -> NDArray[np.float64]:
+    if values.dtype.kind != "M":
+        return np.asarray(values, dtype=np.float64)
+    return np.where(np.isnat(values), np.nan, values.astype("datetime64[us]").astype(np.int64).astype(np.float64))
+
+
+class TableCells:
+    """The cells of a table's columns as numbers.
+
+    Parameters
+    ----------
+    clip : bool
+        Whether decoded numbers keep to the range of the training rows.
+    round_integers : bool
+        Whether columns that hold whole numbers only are decoded to such.
+    missing_value : object
+        What stands for a missing cell beside NaN, None and the like.
+    """
+
+    def __init__(self, clip: bool, round_integers: bool, missing_value: Any = np.nan) -> None:
+        self.clip, self.round_integers, self.missing_value = clip, round_integers, missing_value
+
+    def fit(self, X: Any) -> TableCells:
+        """Learn from a numeric array or a frame."""
+        columns = self.columns(X)
+        self.mixtures = {c for c, column in enumerate(columns) if column.is_mixture}
+        #: Columns that have a value.
+        self.filled = np.array([not column.is_empty for column in columns])
+        self.encoders: dict[int, CellEncoder] = {
+            c: self._encoder(column) for c, column in enumerate(columns) if not column.is_empty
+        }
+        self.kinds = [column.kind for column in columns]
+        #: Place among the columns that have a value, of each encoded column.
+        self.column_of_D = np.repeat(
+            np.arange(len(self.encoders)), [encoder.width for encoder in self.encoders.values()]
+        )
+        return self
+
+    def _encoder(self, column: Column) -> CellEncoder:
+        if column.kind == "categorical":
+            return LevelCells.of(column)
+        return NumberCells.of(column, self.clip, self.round_integers)
+
+    def columns(self, X: Any) -> list[Column]:
+        """The columns of X, with what stands for a missing cell taken out."""
+        if is_frame(X):
+            columns = frame_columns(X, getattr(self, "mixtures", ()))
+        else:
+            columns = [Column(c, "numeric", X[:, c], bool(np.isnan(X[:, c]).all())) for c in range(X.shape[1])]
+        return [self._without_missing_value(column) for column in columns]
+
+    def _without_missing_value(self, column: Column) -> Column:
+        value = self.missing_value
+        if value is None or value != value or isinstance(value, str) != (column.kind == "categorical"):
+            return column
+        is_missing = column.values == value
+        if not np.any(is_missing):
+            return column
+        nothing: Any = {"numeric": np.nan, "datetime": np.datetime64("NaT"), "categorical": None}[column.kind]
+        values = np.where(is_missing, nothing, column.values)
+        return replace(column, values=values, is_empty=bool(_is_missing(values).all()))
+
+    def encode(self, X: Any, dtype: np.dtype | type = np.float32) -> tuple[NDArray, NDArray[np.bool_]]:
+        """Standardised cells ``(N, D)``, NaN where missing, and which cells of the table are missing ``(N, C)``.
+
+        Raises
+        ------
+        ValueError
+            If a column is of another kind than in training.
+        """
+        columns = self.columns(X)
+        missing_NC = np.stack([_is_missing(column.values) for column in columns], axis=1)
+        encoded_ND = np.empty((len(missing_NC), len(self.column_of_D)), dtype=dtype)
+        start = 0
+        for c, encoder in self.encoders.items():
+            values = columns[c].as_kind(self.kinds[c])
+            if values is None:
+                raise ValueError(
+                    f"Column {columns[c].name!r} is {columns[c].kind}, but was {self.kinds[c]} in fit. "
+                    "Convert it to what it was."
+                )
+            encoded_ND[:, start : start + encoder.width] = encoder.encode(values)
+            start += encoder.width
+        return encoded_ND, missing_NC
+
+    def slices(self) -> dict[int, slice]:
+        """The encoded columns of each column that has a value."""
+        stops = np.cumsum([encoder.width for encoder in self.encoders.values()])
+        return {
+            c: slice(stop - encoder.width, stop)
+            for (c, encoder), stop in zip(self.encoders.items(), stops.tolist(), strict=True)
+        }
+
+
+def _is_missing(values: NDArray) -> NDArray[np.bool_]:
+    if values.dtype.kind == "M":
+        return np.isnat(values)
+    if values.dtype == object:
+        return np.array([value is None for value in values], dtype=bool)
+    return np.isnan(values)

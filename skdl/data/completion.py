@@ -1,0 +1,168 @@
+"""Rows with missing cells as a network sees them: what Gaussians make of them, and cells to be hidden in training.
+
+Axes: N rows, B rows at a time, D encoded columns, C columns of the table, E edges of bins, P patterns, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skdl.data.gaussian import Gaussian, fit_gaussian
+
+#: Bounds on the share of a row's cells that are hidden.
+LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65
+#: A call completes so many numbers at once: the more rows, the more of them lack equally many cells.
+TAKEN_NUMBERS = 1_000_000
+#: Bins of a column, fewer where there are many columns.
+MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 640
+#: Rows from which the edges of bins are found.
+EDGE_ROWS = 10_000
+#: Ranks are kept this far from 0 and 1, so that their normal scores are finite.
+RANK_MARGIN = 0.01
+
+
+def bin_edges(x_ND: Tensor, present_ND: Tensor) -> Tensor:
+    """Edges ``(D, E)`` of bins with equally many of a column's values each."""
+    n_bins = max(min(MOST_BINS, TOTAL_BINS // x_ND.shape[1]), FEWEST_BINS)
+    x_ND, present_ND = x_ND[:EDGE_ROWS], present_ND[:EDGE_ROWS]
+    at = torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)
+    columns = (x_ND[present_ND[:, d], d].double() for d in range(x_ND.shape[1]))
+    edges_DE = torch.stack([torch.quantile(x if len(x) else x.new_zeros(1), at) for x in columns])
+    # Bins must have a width that a value can be divided by.
+    return (edges_DE + 1e-3 * torch.arange(n_bins + 1)).to(x_ND.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class CellFeatures:
+    """What a network sees of a row.
+
+    In front stands the row as a Gaussian completes it, then which cells it lacks, then its normal scores as a Gaussian
+    of theirs completes them, which heavy tails do not disturb, and the bins of the cells that it has.
+
+    Parameters
+    ----------
+    gaussian, score_gaussian : Gaussian
+        Of the encoded columns, and of their normal scores.
+    edges_DE : Tensor of shape (D, E)
+        Edges of the bins of each encoded column, rising.
+    """
+
+    gaussian: Gaussian
+    score_gaussian: Gaussian
+    edges_DE: Tensor
+
+    @classmethod
+    def of(cls, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> CellFeatures:
+        """Learn from standardised rows."""
+        gaussian = fit_gaussian(x_ND, present_ND, generator)
+        edges_DE = bin_edges(x_ND, present_ND)
+        scores = _normal_scores(_bins(x_ND, edges_DE))
+        return cls(gaussian, fit_gaussian(scores, present_ND, generator), edges_DE)
+
+    @property
+    def n_features(self) -> int:
+        n_columns, n_edges = self.edges_DE.shape
+        return n_columns * (n_edges + 2)
+
+    def __call__(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
+        """Features ``(B, F)`` of standardised rows."""
+        dtype = self.edges_DE.dtype
+        bins = _bins(x_BD, self.edges_DE)
+        completed_BD = self.gaussian.complete(x_BD, present_BD).to(dtype)
+        scores_BD = self.score_gaussian.complete(_normal_scores(bins), present_BD).to(dtype)
+        bins = bins.sub_(0.5).mul_(present_BD.unsqueeze(-1))
+        return torch.cat([completed_BD, (~present_BD).to(dtype), scores_BD, bins.flatten(1)], 1)
+
+
+def _bins(x_BD: Tensor, edges_DE: Tensor) -> Tensor:
+    """How far through each bin a value is, from 0 to 1, ``(B, D, E - 1)``."""
+    low, high = edges_DE[:, :-1], edges_DE[:, 1:]
+    return ((x_BD.to(edges_DE.dtype).unsqueeze(-1) - low) / (high - low)).clamp_(0, 1)
+
+
+def _normal_scores(bins_BDE: Tensor) -> Tensor:
+    return torch.special.ndtri(RANK_MARGIN + (1 - 2 * RANK_MARGIN) * bins_BDE.mean(-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Hiding:
+    """Draws the cells to hide from a generator of its own.
+
+    Half the rows lose each cell with one probability, which is drawn evenly for each row; half lose the cells that
+    some other row lacks, so that the holes of the data are among those that are learned.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+    patterns_PC : Tensor of bool, shape (P, C)
+        Which cells of some rows are present; P may be 0.
+    column_of_D : Tensor
+        Which column of the table each encoded column belongs to.
+    """
+
+    generator: torch.Generator
+    patterns_PC: Tensor
+    column_of_D: Tensor
+
+    def kept(self, n_rows: int) -> Tensor:
+        """Cells to keep ``(n_rows, D)``."""
+        n_patterns, n_columns = self.patterns_PC.shape
+        # Always as many numbers a row, so that what a row loses does not depend on how many are drawn at once.
+        draws = torch.rand(n_rows, n_columns + 2, generator=self.generator)
+        kept = draws[:, 2:] >= LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * draws[:, :1]
+        if n_patterns:
+            pattern = self.patterns_PC[(draws[:, 0] * n_patterns).long().clamp_(max=n_patterns - 1)]
+            kept = torch.where(draws[:, 1:2] < 0.5, pattern, kept)
+        return kept[:, self.column_of_D]
+
+
+class CompletionTable:
+    """Rows with missing cells, their features computed as they are taken.
+
+    Parameters
+    ----------
+    x_ND : Tensor of shape (N, D)
+        Standardised encoded rows; what stands in missing cells does not matter, but must be finite.
+    present_ND : Tensor of bool
+    features : CellFeatures
+    hiding : Hiding, optional
+        What is hidden of the rows each time they are taken.
+    """
+
+    taken_numbers = TAKEN_NUMBERS
+    reads_ahead = False
+
+    def __init__(
+        self,
+        x_ND: Tensor,
+        present_ND: Tensor,
+        features: CellFeatures,
+        hiding: Hiding | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.x_ND, self.present_ND = x_ND, present_ND
+        self.features, self.hiding = features, hiding
+        self.device = device
+        self.n_columns = features.n_features
+
+    def __len__(self) -> int:
+        return len(self.x_ND)
+
+    def _encoded(self, x_BD: Tensor, present_BD: Tensor) -> tuple[Tensor, None]:
+        if self.hiding is not None:
+            present_BD = present_BD & self.hiding.kept(len(x_BD))
+        return self.features(x_BD, present_BD).to(self.device), None
+
+    def take(self, rows: Tensor) -> tuple[Tensor, None]:
+        rows = rows.cpu()
+        return self._encoded(self.x_ND[rows], self.present_ND[rows])
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
+        return self._encoded(self.x_ND[start:stop], self.present_ND[start:stop])
+
+    def to(self, device: torch.device | str) -> CompletionTable:
+        """The same rows for another device; they are completed on the CPU."""
+        return CompletionTable(self.x_ND, self.present_ND, self.features, self.hiding, device)

@@ -1,0 +1,155 @@
+"""A Gaussian of a table's columns, learned from rows with missing cells, and what it says of the missing ones.
+
+The missing cells of a row, given those that are present, are Gaussian again. Its precision matrix is a piece of the
+precision matrix of all columns, so that a row costs the cube of its missing cells, however many columns there are.
+
+Axes: N rows, B rows computed at a time, D columns, M missing cells of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: The prior is worth so many rows of independent columns.
+PRIOR_ROWS = 5.0
+#: EM ends after so many iterations, or when no covariance of standardised columns moves by more than this.
+MAX_ITERATIONS, TOLERANCE = 50, 1e-3
+#: Numbers of the covariances of missing cells that are computed at a time, and that one iteration may compute.
+BLOCK_NUMBERS, ITERATION_NUMBERS = 500_000, 20_000_000
+#: Most and fewest rows that the Gaussian is learned from.
+MOST_ROWS, FEWEST_ROWS = 6000, 1000
+#: Rows of about equally many missing cells are computed together: in at least so many blocks.
+N_BLOCKS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class MissingCells:
+    """The missing cells of some rows, given those that are present.
+
+    ``columns_BM`` are the places of the missing cells; a row with fewer is filled up with cells that are present,
+    for which ``is_missing_BM`` is False and the shift is zero. ``factor_BMM`` is the Cholesky factor of the
+    conditional precision.
+    """
+
+    rows_B: Tensor
+    columns_BM: Tensor
+    is_missing_BM: Tensor
+    #: Conditional mean minus mean.
+    shift_BM: Tensor
+    factor_BMM: Tensor
+
+    def covariance(self) -> Tensor:
+        """Conditional covariance ``(B, M, M)``, zero where a row is filled up."""
+        pairs = self.is_missing_BM.unsqueeze(2) & self.is_missing_BM.unsqueeze(1)
+        return torch.cholesky_inverse(self.factor_BMM) * pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A normal distribution of rows; all numbers are float64.
+
+    Parameters
+    ----------
+    mean : Tensor of shape (D,)
+    covariance : Tensor of shape (D, D)
+    precision : Tensor of shape (D, D)
+        Inverse of the covariance.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    precision: Tensor
+
+    @classmethod
+    def of(cls, mean: Tensor, covariance: Tensor) -> Gaussian:
+        """The distribution with this mean and this covariance."""
+        return cls(mean, covariance, torch.cholesky_inverse(torch.linalg.cholesky(covariance)))
+
+    def missing_cells(self, x_ND: Tensor, present_ND: Tensor) -> Iterator[MissingCells]:
+        """The conditional distribution of every row's missing cells, rows with about equally many together."""
+        n_missing, order = (~present_ND).sum(1).sort(stable=True)
+        counts = n_missing.tolist()
+        start = next((i for i, count in enumerate(counts) if count), len(counts))
+        step = max((len(counts) - start) // N_BLOCKS, 32)
+        while start < len(counts):
+            stop = min(start + step, len(counts))
+            while stop > start + 1 and (stop - start) * counts[stop - 1] ** 2 > BLOCK_NUMBERS:
+                stop = (start + stop) // 2
+            rows = order[start:stop]
+            yield self._cells(x_ND[rows], present_ND[rows], rows, counts[stop - 1])
+            start = stop
+
+    def _cells(self, x_BD: Tensor, present_BD: Tensor, rows_B: Tensor, width: int) -> MissingCells:
+        columns_BM = present_BD.to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+        is_missing_BM = ~present_BD.gather(1, columns_BM)
+        precision = self.precision[columns_BM.unsqueeze(2), columns_BM.unsqueeze(1)]
+        pairs = is_missing_BM.unsqueeze(2) & is_missing_BM.unsqueeze(1)
+        # Cells that fill a row up are put apart from the others by the identity.
+        precision = torch.where(pairs, precision, torch.eye(width, dtype=precision.dtype, device=precision.device))
+        factor_BMM = torch.linalg.cholesky(precision)
+        deviation_BD = (x_BD.to(torch.float64) - self.mean).masked_fill(~present_BD, 0)
+        pull_BM = (deviation_BD @ self.precision).gather(1, columns_BM) * is_missing_BM
+        shift_BM = -torch.cholesky_solve(pull_BM.unsqueeze(2), factor_BMM).squeeze(2)
+        return MissingCells(rows_B, columns_BM, is_missing_BM, shift_BM, factor_BMM)
+
+    def complete(self, x_ND: Tensor, present_ND: Tensor) -> Tensor:
+        """Rows with the conditional mean in their missing cells."""
+        completed = torch.where(present_ND, x_ND.to(torch.float64), self.mean)
+        for cells in self.missing_cells(x_ND, present_ND):
+            completed[cells.rows_B.unsqueeze(1), cells.columns_BM] += cells.shift_BM
+        return completed
+
+
+def fit_gaussian(x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> Gaussian:
+    """Most probable mean and covariance of standardised rows, by expectation maximisation (Dempster et al. 1977).
+
+    The prior draws towards independent columns, so that few rows of many columns have an answer too.
+    """
+    n_columns = x_ND.shape[1]
+    # A tenth of the rows misses so much that it costs several times the average.
+    n_missing = (~present_ND).sum(1).double()
+    affordable = int(ITERATION_NUMBERS / max(float((n_missing**2).mean()), 1.0))
+    n_rows = min(max(affordable, FEWEST_ROWS, 2 * n_columns), MOST_ROWS)
+    if len(x_ND) > n_rows:
+        rows = torch.randperm(len(x_ND), generator=generator)[:n_rows]
+        x_ND, present_ND = x_ND[rows], present_ND[rows]
+    x_ND = x_ND.to(torch.float64)
+    n_present = present_ND.sum(0).clamp(min=1)
+    mean = torch.where(present_ND, x_ND, 0.0).sum(0) / n_present
+    filled = torch.where(present_ND, x_ND - mean, 0.0)
+    variance = (filled.square().sum(0) / n_present).clamp(min=1e-12)
+    # The correlations of rows filled with means are too weak, but they are a start.
+    gaussian = Gaussian.of(mean, _posterior(filled.t() @ filled, len(filled), variance))
+    scale = variance.sqrt()
+    for _ in range(MAX_ITERATIONS):
+        before = gaussian.covariance
+        gaussian = _improved(gaussian, x_ND, present_ND, variance)
+        moved = (gaussian.covariance - before) / torch.outer(scale, scale)
+        if moved.abs().max() < TOLERANCE:
+            break
+    return gaussian
+
+
+def _improved(gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, variance_D: Tensor) -> Gaussian:
+    """The distribution after one iteration of EM."""
+    n_columns = x_ND.shape[1]
+    completed = torch.where(present_ND, x_ND, gaussian.mean)
+    spread = torch.zeros(n_columns * n_columns, dtype=torch.float64)
+    for cells in gaussian.missing_cells(x_ND, present_ND):
+        completed[cells.rows_B.unsqueeze(1), cells.columns_BM] += cells.shift_BM
+        places = cells.columns_BM.unsqueeze(2) * n_columns + cells.columns_BM.unsqueeze(1)
+        spread.index_add_(0, places.flatten(), cells.covariance().flatten())
+    mean = completed.mean(0)
+    centred = completed - mean
+    scatter = centred.t() @ centred + spread.view(n_columns, n_columns)
+    return Gaussian.of(mean, _posterior(scatter, len(x_ND), variance_D))
+
+
+def _posterior(scatter_DD: Tensor, n_rows: int, variance_D: Tensor) -> Tensor:
+    """Covariance from sums of products of n rows and the rows of the prior."""
+    covariance = scatter_DD + PRIOR_ROWS * torch.diag(variance_D)
+    return (covariance + covariance.t()) / (2 * (n_rows + PRIOR_ROWS))

@@ -1,0 +1,634 @@
+"""Imputation of missing cells: :class:`DeepImputer`.
+
+Axes: N rows, C columns of the table, D encoded columns, S draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import TransformerMixin
+from sklearn.callback import with_callbacks
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from torch import Tensor
+
+from skdl.data.cells import NumberCells, TableCells
+from skdl.data.completion import CellFeatures, CompletionTable, Hiding
+from skdl.data.frames import in_library, is_frame, with_cells, with_columns
+from skdl.engine.device import resolve_device
+from skdl.engine.job import Job, Samples
+from skdl.engine.predict import network_outputs
+from skdl.estimators.monitor import FitMonitor
+from skdl.estimators.parameters import (
+    FITTED_DOC,
+    TRAINING_DOC,
+    TrainingParameters,
+    documented,
+    layer_sizes,
+    with_entries,
+)
+from skdl.estimators.training import TrainedEstimator
+from skdl.estimators.validation import check_table
+from skdl.nn.activations import ACTIVATIONS, get_activation
+from skdl.nn.dense import DenseNetwork
+from skdl.nn.reconstruction import ReconstructionNetwork
+from skdl.tasks.losses import Loss, ReconstructionError
+from skdl.tasks.residuals import ResidualQuantiles
+
+#: Rows from which a network is trained: fewer leave none to train on and to hold out.
+FEWEST_ROWS = 20
+#: "auto" members and rows of a step, below so many training rows and from there on.
+MANY_ROWS = 1000
+FEW_MEMBERS, MANY_MEMBERS = 4, 2
+SMALL_BATCH, LARGE_BATCH = 128, 256
+#: "auto" training steps grow with the columns and with the root of the rows, within bounds.
+FEWEST_STEPS, MOST_STEPS = 300, 2000
+#: Under early stopping, as many times more.
+STOPPED_STEPS = 4
+#: Rows of an epoch at least: a small table is gone through several times in each.
+EPOCH_ROWS = 2048
+#: Rows that one network is trained on at most.
+MOST_TRAINING_ROWS = 100_000
+#: Share of the rows that a network holds out, and the most rows.
+HELD_OUT, MOST_HELD_OUT = 0.2, 2000
+#: Share of the cells of held-out rows that are hidden, to see what the networks make of them.
+HIDDEN_CELLS = 0.3
+#: Share of the cells that are hidden to score an imputer.
+SCORED_CELLS = 0.2
+#: Rows whose holes are learned.
+MOST_PATTERNS = 4096
+
+
+class HeldOutCells(NamedTuple):
+    """Hidden cells of rows that a network was not trained on, in standardised units ``(N, D)``."""
+
+    truth: Tensor
+    is_hidden: Tensor
+    gaussian: Tensor
+    #: Conditional standard deviation by the Gaussian.
+    deviation: Tensor
+    network: Tensor
+
+
+IMPUTER_DOC = """
+strategy : {"deep", "gaussian"}, default="deep"
+    "gaussian" is the conditional mean of a Gaussian that is fitted by expectation maximisation (Dempster et al. 1977):
+    it takes a fraction of a second. "deep" adds what networks have learned beyond it, column by column as far as it
+    made the error of held-out cells smaller.
+missing_values : object, default=numpy.nan
+    What stands for a missing cell, beside NaN, None and the like, which always do: a number or a string.
+add_indicator : bool, default=False
+    Whether a column is appended for each column that had missing cells in ``fit``: 1 where the cell was missing.
+keep_empty_features : bool, default=False
+    Whether columns without a single value in ``fit`` are kept. In arrays they become zeros; in frames they stay as
+    they are.
+clip : bool, default=True
+    Whether imputed numbers keep to the range of the column's values in ``fit``.
+round_integers : bool, default=False
+    Whether columns that hold whole numbers only are imputed with whole numbers. Integer columns of frames then stay
+    integer columns; otherwise those with imputed cells become columns of floats.
+hidden_layer_sizes : int or sequence of int, default=(128, 128)
+    Units of each hidden layer.
+activation : {activations}, default="relu"
+    Activation of the hidden layers.
+dropout : float in [0, 1), default=0
+    Share of the hidden units that a training step leaves out.
+""".replace("{activations}", "{" + ", ".join(f'"{name}"' for name in sorted(ACTIVATIONS)) + "}")
+
+IMPUTER_TRAINING_DOC = with_entries(
+    TRAINING_DOC,
+    weight_decay="""
+weight_decay : float, default=0.01
+    Decoupled weight decay (Loshchilov and Hutter 2019): a step also shrinks the weights by the factor
+    ``1 - learning_rate * weight_decay``.
+""",
+    batch_size="""
+batch_size : int or "auto", default="auto"
+    Rows of a training step. "auto" takes 256 for 1,000 training rows or more, else 128.
+""",
+    max_epochs="""
+max_epochs : int or "auto", default="auto"
+    Epochs, or the most of them under early stopping. An epoch has at least 2,048 rows: those of a smaller table come
+    several times, other cells hidden each time. "auto" makes ``2 * columns * sqrt(rows)`` steps, at least 300 and at
+    most 2,000, and four times as many under early stopping.
+""",
+    early_stopping="""
+early_stopping : bool or "auto", default="auto"
+    Whether to stop when the error of hidden cells of held-out rows no longer falls, and to keep the best epoch.
+    "auto" does not.
+""",
+    validation_fraction="""
+validation_fraction : float in (0, 1) or "auto", default="auto"
+    Share of the rows that each network holds out, at most 2,000. They tell in which columns, and how far, it is to be
+    trusted, and how far draws are from the mean. "auto" is 0.2.
+""",
+    n_members="""
+n_members : int or "auto", default="auto"
+    Networks to train side by side and average. "auto" is 4 for fewer than 1,000 rows, else 2.
+""",
+    scoring="""
+scoring : None
+    There is no target to score by; held-out rows go by the error of hidden cells.
+""",
+)
+
+
+@documented(imputer=IMPUTER_DOC, training=IMPUTER_TRAINING_DOC, fitted=FITTED_DOC)
+@dataclass(kw_only=True, eq=False, repr=False)
+class DeepImputer(TransformerMixin, TrainedEstimator):
+    """Imputation of missing cells in tables of mixed columns by networks on top of a Gaussian.
+
+    A Gaussian of all columns completes a row by its conditional mean. Networks are trained to correct it: cells that
+    are present are hidden from them and have to be found from the others (denoising, Vincent et al. 2008; masked
+    reconstruction, Du et al. 2024). ``transform`` completes rows by what was learned in ``fit``, one by one: a row's
+    values do not depend on its company, and rows of ``fit`` are not treated otherwise than new ones. Cells that are
+    present come back as they are.
+
+    Categorical, boolean, text and date columns of frames go in raw and come back in their own type. A frame comes
+    back as a frame of its own library, an array as an array; see also ``set_output``. Levels that were not there in
+    ``fit`` stay as they are and count as missing in the completion of the others; of more than 32 levels of a column
+    the 32 most frequent ones are imputed.
+
+    Parameters
+    ----------
+    {imputer}
+    {training}
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+        The trained network, or the ensemble of several; None under ``strategy="gaussian"`` and with fewer than 20
+        rows.
+    network_shares_ : ndarray of shape (n_encoded,)
+        How far the networks' correction is followed in each encoded column, from 0 to 1: what made the squared error
+        of held-out cells smallest. 0 leaves the column to the Gaussian.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where all are strings.
+    history_ : structured ndarray
+        One row an epoch: loss, validation loss and score, learning rate, seconds.
+    loss_curve_ : list of float
+        Training loss of each epoch: half the squared error of standardised cells, averaged over all cells.
+    n_iter_ : int
+        Epochs that were trained.
+
+    See Also
+    --------
+    sklearn.impute.IterativeImputer : Regressions of each column on the others.
+    sklearn.impute.SimpleImputer : A constant, mean, median or most frequent value of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdl import DeepImputer
+    >>> rng = np.random.default_rng(0)
+    >>> a = rng.normal(size=200)
+    >>> X = np.stack([a, 2 * a + 1], axis=1)
+    >>> X[::4, 1] = np.nan
+    >>> imputer = DeepImputer(strategy="gaussian").fit(X)
+    >>> np.round(imputer.transform([[1.0, np.nan]]), 1)
+    array([[1., 3.]])
+    """
+
+    strategy: str = "deep"
+    missing_values: Any = np.nan
+    add_indicator: bool = False
+    keep_empty_features: bool = False
+    clip: bool = True
+    round_integers: bool = False
+    hidden_layer_sizes: Any = (128, 128)
+    activation: Any = "relu"
+    dropout: float = 0.0
+    weight_decay: float = 0.01
+
+    _parameter_constraints = {
+        **TrainingParameters._training_constraints,
+        "strategy": [StrOptions({"deep", "gaussian"})],
+        "missing_values": "no_validation",
+        "add_indicator": ["boolean"],
+        "keep_empty_features": ["boolean"],
+        "clip": ["boolean"],
+        "round_integers": ["boolean"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), callable],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "scoring": [None],
+    }
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # --- the network ---------------------------------------------------------------------------------------------
+
+    def _network(self) -> ReconstructionNetwork:
+        hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        n_columns = len(self._cells.column_of_D)
+        return ReconstructionNetwork(
+            DenseNetwork(self._features.n_features, n_columns, hidden, get_activation(self.activation))
+        )
+
+    def _loss(self) -> Loss:
+        return ReconstructionError()
+
+    def _dropout(self) -> float:
+        return self.dropout
+
+    def _auto_batch_size(self, n_rows: int) -> int:
+        return SMALL_BATCH if self._n_rows < MANY_ROWS else LARGE_BATCH
+
+    def _auto_epochs(self, n_rows: int, stops: bool) -> int:
+        steps = 2 * len(self._cells.column_of_D) * math.sqrt(self._n_rows)
+        steps = float(np.clip(steps, FEWEST_STEPS, MOST_STEPS)) * (STOPPED_STEPS if stops else 1)
+        batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
+        return math.ceil(steps * batch_size / n_rows)
+
+    # --- fit -----------------------------------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None) -> DeepImputer:
+        """Learn how columns depend on each other.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame} of shape (n_samples, n_features)
+            Rows with or without missing cells.
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        self : DeepImputer
+            The fitted imputer.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not valid, X holds infinite numbers, or no cell of X has a value.
+        """
+        self._validate_params()
+        random_state = check_random_state(self.random_state)
+        X = self._check_X(X, reset=not self._goes_on())
+        x_ND, present_ND = self._prepare(X, random_state)
+        context = self._init_callback_context(max_subtasks=None)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        if self.strategy == "deep" and self._n_rows >= FEWEST_ROWS:
+            monitor = FitMonitor(self, self._module)
+            if hasattr(self, "_skl_callbacks"):
+                monitor.call_back(context, {"X": X, "y": y})
+            self._train(x_ND, present_ND, random_state, monitor)
+        context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, X=X, y=y)
+        return self
+
+    def _check_X(self, X: Any, *, reset: bool) -> Any:
+        missing = self.missing_values
+        if not is_frame(X) and isinstance(missing, Real) and not isinstance(missing, bool) and np.isinf(float(missing)):
+            raise ValueError("missing_values must be finite or NaN. Replace infinities by NaN in X.")
+        return check_table(self, X, reset=reset)
+
+    def _prepare(self, X: Any, random_state: np.random.RandomState) -> tuple[Tensor, Tensor]:
+        """Learn all but the networks; standardised cells ``(N, D)``, zeros where missing, and which are present."""
+        generator = torch.Generator().manual_seed(int(random_state.randint(np.iinfo(np.int32).max)))
+        goes_on = self._goes_on()
+        if not goes_on:
+            self._cells = TableCells(self.clip, self.round_integers, self.missing_values).fit(X)
+            if not self._cells.encoders:
+                raise ValueError(
+                    "X has no values to learn from: all of its cells are missing. Drop such tables before imputation."
+                )
+        x_ND, present_ND, missing_NC = self._encoded(X)
+        self._n_rows = len(x_ND)
+        if not goes_on:
+            kept = (
+                np.arange(len(self._cells.filled)) if self.keep_empty_features else np.flatnonzero(self._cells.filled)
+            )
+            self._kept: list[int] = kept.tolist()
+            self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
+            self._features = CellFeatures.of(x_ND, present_ND, generator)
+            self.network_ = None
+            self.network_shares_ = np.zeros(x_ND.shape[1])
+            self._quantiles: list[ResidualQuantiles | None] = [None] * x_ND.shape[1]
+            self.t_ = 0
+        return x_ND, present_ND
+
+    def _goes_on(self) -> bool:
+        return super()._goes_on() and self.network_ is not None
+
+    def _encoded(self, X: Any) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
+        """Standardised cells, zeros where missing; which are present; which cells of the table are missing."""
+        encoded, missing_NC = self._cells.encode(X, np.float64 if self.dtype == "float64" else np.float32)
+        x_ND = torch.from_numpy(encoded)
+        present_ND = ~torch.isnan(x_ND)
+        return x_ND.nan_to_num_(nan=0.0), present_ND, missing_NC
+
+    def _train(
+        self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
+    ) -> None:
+        held_out = self._held_out(random_state)
+        seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
+        hidden_ND = torch.from_numpy(
+            random_state.random_sample((self._n_rows, len(self._cells.encoders))) < HIDDEN_CELLS
+        )
+        hidden_ND = hidden_ND[:, self._column_of_D] & present_ND
+        shown = CompletionTable(x_ND, present_ND & ~hidden_ND, self._features)
+        target_ND = x_ND.masked_fill(~present_ND, torch.nan)
+        stops = self.early_stopping is True
+        starts = self._states(len(held_out)) if self._goes_on() else [None] * len(held_out)
+        jobs = []
+        for m, (rows, seed, start) in enumerate(zip(held_out, seeds.tolist(), starts, strict=True)):
+            samples = self._training_samples(x_ND, present_ND, target_ND, rows, seed)
+            validation = Samples(shown, target_ND[rows], None, rows) if stops else None
+            settings = self._settings(samples, stops=stops)
+            jobs.append(Job(self._plan(samples), settings, samples, seed, validation, start, monitor, m))
+        # Members of one fit have equal plans, but each its own samples.
+        self._run(jobs)
+        self._judge([self._held_out_cells(x_ND, hidden_ND, shown, rows, m) for m, rows in enumerate(held_out)])
+
+    def _held_out(self, random_state: np.random.RandomState) -> list[Tensor]:
+        """The rows that each network holds out."""
+        n_members = self.n_members
+        if isinstance(n_members, str):
+            n_members = FEW_MEMBERS if self._n_rows < MANY_ROWS else MANY_MEMBERS
+        fraction = HELD_OUT if isinstance(self.validation_fraction, str) else self.validation_fraction
+        n_held_out = min(math.ceil(fraction * self._n_rows), MOST_HELD_OUT)
+        order = random_state.permutation(self._n_rows)
+        return [torch.from_numpy(np.sort(np.roll(order, -m * n_held_out)[:n_held_out])) for m in range(n_members)]
+
+    def _training_samples(
+        self, x_ND: Tensor, present_ND: Tensor, target_ND: Tensor, held_out: Tensor, seed: int
+    ) -> Samples:
+        generator = torch.Generator().manual_seed(seed)
+        is_trained = torch.ones(self._n_rows, dtype=torch.bool)
+        is_trained[held_out] = False
+        rows = is_trained.nonzero()[:, 0]
+        rows = rows[torch.randperm(len(rows), generator=generator)[:MOST_TRAINING_ROWS]]
+        first = np.unique(self._cells.column_of_D, return_index=True)[1]
+        patterns_PC = present_ND[rows[:MOST_PATTERNS]][:, torch.from_numpy(first)]
+        hiding = Hiding(generator, patterns_PC[~patterns_PC.all(1)], self._column_of_D)
+        rows = rows.repeat(max(EPOCH_ROWS // len(rows), 1))
+        return Samples(CompletionTable(x_ND, present_ND, self._features, hiding), target_ND[rows], None, rows)
+
+    @property
+    def _column_of_D(self) -> Tensor:
+        return torch.from_numpy(self._cells.column_of_D)
+
+    def _held_out_cells(
+        self, x_ND: Tensor, hidden_ND: Tensor, shown: CompletionTable, rows: Tensor, member: int
+    ) -> HeldOutCells:
+        table = CompletionTable(shown.x_ND[rows], shown.present_ND[rows], self._features)
+        module = self._members()[min(member, len(self._members()) - 1)]
+        network = network_outputs(module, table, resolve_device(self.device)).astype(np.float64)
+        gaussian, deviation = self._gaussian(table.x_ND, table.present_ND)
+        return HeldOutCells(x_ND[rows].double(), hidden_ND[rows], gaussian, deviation, torch.from_numpy(network))
+
+    def _gaussian(self, x_ND: Tensor, present_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """Conditional mean, and standard deviation of missing cells."""
+        mean = torch.where(present_ND, x_ND.double(), self._features.gaussian.mean)
+        deviation = torch.zeros_like(mean)
+        for cells in self._features.gaussian.missing_cells(x_ND, present_ND):
+            at = cells.rows_B.unsqueeze(1), cells.columns_BM
+            mean[at] += cells.shift_BM
+            deviation[at] = cells.covariance().diagonal(dim1=1, dim2=2).sqrt()
+        return mean, deviation
+
+    def _judge(self, parts: list[HeldOutCells]) -> None:
+        """How far to follow the networks in each column, and how residuals are spread."""
+        truth, is_hidden, gaussian, deviation, network = (torch.cat(part) for part in zip(*parts, strict=True))
+        correction, error = (network - gaussian) * is_hidden, (truth - gaussian) * is_hidden
+        # Of all encoded columns of one column together.
+        gain, square = (
+            torch.zeros(len(self._cells.encoders), dtype=torch.float64).index_add_(0, self._column_of_D, sums)
+            for sums in ((correction * error).sum(0), correction.square().sum(0))
+        )
+        gain = gain.clamp(min=0)
+        # What does not agree with the error is noise; the members' average has less of it than the one member that a
+        # row is held out from. The members have most of their rows in common, hence half.
+        noise = (square - gain).clamp(min=0) / ((len(parts) + 1) / 2)
+        shares = (gain / (gain + noise).clamp(min=1e-12))[self._column_of_D]
+        self.network_shares_ = shares.numpy()
+        mean = gaussian + shares * correction
+        for d in range(len(shares)):
+            cells = is_hidden[:, d]
+            scaled = (truth - mean)[cells, d] / deviation[cells, d].clamp(min=1e-12)
+            self._quantiles[d] = ResidualQuantiles.of(mean[cells, d].numpy(), scaled.numpy())
+
+    # --- complete ------------------------------------------------------------------------------------------------
+
+    def _completed(self, x_ND: Tensor, present_ND: Tensor) -> NDArray[np.float64]:
+        """Standardised rows with their conditional mean in missing cells."""
+        if self.network_ is None:
+            return self._features.gaussian.complete(x_ND, present_ND).numpy()
+        table = CompletionTable(x_ND, present_ND, self._features)
+        outputs = network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
+        network = outputs if outputs.ndim == 2 else outputs.mean(axis=0)
+        gaussian = self._features.gaussian.complete(x_ND, present_ND).numpy()
+        return gaussian + self.network_shares_ * (network - gaussian)
+
+    def transform(self, X: Any) -> Any:
+        """Impute missing cells.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame} of shape (n_samples, n_features)
+            Rows, those of ``fit`` or others.
+
+        Returns
+        -------
+        X_new : {ndarray, DataFrame} of shape (n_samples, n_features_out)
+            The rows without missing cells: a frame where X is one, else an array.
+        """
+        check_is_fitted(self, "network_shares_")
+        X = self._check_X(X, reset=False)
+        x_ND, present_ND, missing_NC = self._encoded(X)
+        cells: dict[int, tuple[NDArray, NDArray]] = {}
+        if missing_NC.any():
+            rows = np.flatnonzero(missing_NC.any(axis=1))
+            completed = self._completed(x_ND[rows], present_ND[rows])
+            cells = {
+                c: (missing, encoder.decode(completed[np.searchsorted(rows, missing), columns]))
+                for c, encoder, columns, missing in self._holes(missing_NC)
+            }
+        return in_library(self._filled(X, missing_NC, cells), self._output_library(X))
+
+    def _holes(self, missing_NC: NDArray[np.bool_]) -> Iterator[tuple[int, Any, slice, NDArray[np.intp]]]:
+        """Column, encoder, encoded columns and rows of missing cells, of each column that has some."""
+        for c, columns in self._cells.slices().items():
+            missing = np.flatnonzero(missing_NC[:, c])
+            if len(missing):
+                yield c, self._cells.encoders[c], columns, missing
+
+    def _output_library(self, X: Any) -> str:
+        return _get_output_config("transform", self)["dense"] if is_frame(X) else "default"
+
+    def _filled(self, X: Any, missing_NC: NDArray[np.bool_], cells: dict[int, tuple[NDArray, NDArray]]) -> Any:
+        """X with these cells in its holes, without empty columns, with indicators."""
+        names = self.get_feature_names_out()[len(self._kept) :]
+        if is_frame(X):
+            filled = with_cells(X, cells, self._kept)
+            indicators = zip(names.tolist(), self._indicated, strict=True)
+            return with_columns(filled, {name: missing_NC[:, c] for name, c in indicators})
+        filled = X.copy()
+        filled[missing_NC] = 0
+        for c, (rows, values) in cells.items():
+            filled[rows, c] = values
+        return np.hstack([filled[:, self._kept], missing_NC[:, self._indicated].astype(filled.dtype)])
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray:
+        """Names of the columns of ``transform``'s result.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the columns, where ``fit`` was given none.
+
+        Returns
+        -------
+        names : ndarray of str objects
+            Names of the columns that are kept, then those of the indicators.
+        """
+        check_is_fitted(self, "network_shares_")
+        names = _check_feature_names_in(self, input_features)
+        indicators = [f"missingindicator_{names[c]}" for c in self._indicated]
+        return np.concatenate([names[self._kept], np.array(indicators, dtype=object)])
+
+    # --- draws ---------------------------------------------------------------------------------------------------
+
+    def sample(self, X: Any, n_samples: int = 10, random_state: Any = None) -> list[Any]:
+        """Complete tables with draws in place of the means, for multiple imputation (Rubin 1987).
+
+        The cells of a row are drawn together, with the correlations that the Gaussian gives them. How far numbers lie
+        from their mean follows the errors of held-out cells; levels follow their probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame} of shape (n_samples, n_features)
+            Rows.
+        n_samples : int, default=10
+            How many tables.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws.
+
+        Returns
+        -------
+        tables : list of {ndarray, DataFrame}
+            Each as :meth:`transform` returns it.
+        """
+        check_is_fitted(self, "network_shares_")
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an integer of at least 1. Got {n_samples!r}.")
+        seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+        generator = torch.Generator().manual_seed(seed)
+        X = self._check_X(X, reset=False)
+        x_ND, present_ND, missing_NC = self._encoded(X)
+        mean_ND = self._completed(x_ND, present_ND)
+        library = self._output_library(X)
+        return [
+            in_library(
+                self._filled(X, missing_NC, self._drawn(x_ND, present_ND, mean_ND, missing_NC, generator)), library
+            )
+            for _ in range(n_samples)
+        ]
+
+    def _drawn(
+        self,
+        x_ND: Tensor,
+        present_ND: Tensor,
+        mean_ND: NDArray[np.float64],
+        missing_NC: NDArray[np.bool_],
+        generator: torch.Generator,
+    ) -> dict[int, tuple[NDArray, NDArray]]:
+        """One draw of every missing cell."""
+        deviation_ND, residual_ND = self._gaussian_draw(x_ND, present_ND, generator)
+        cells = {}
+        for c, encoder, columns, missing in self._holes(missing_NC):
+            encoded = mean_ND[missing, columns]
+            if isinstance(encoder, NumberCells):
+                d = columns.start
+                residual, deviation = residual_ND[missing, d], deviation_ND[missing, d]
+                quantiles = self._quantiles[d]
+                if quantiles is not None:
+                    residual = deviation * quantiles.residual(encoded[:, 0], residual / deviation)
+                encoded = encoded + residual[:, None]
+            uniform = torch.rand(len(missing), generator=generator, dtype=torch.float64).numpy()
+            cells[c] = missing, encoder.draw(encoded, uniform)
+        return cells
+
+    def _gaussian_draw(
+        self, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Standard deviation of missing cells, and one draw around their mean, ``(N, D)``."""
+        deviation_ND, residual_ND = torch.ones(x_ND.shape, dtype=torch.float64), torch.zeros(x_ND.shape).double()
+        for cells in self._features.gaussian.missing_cells(x_ND, present_ND):
+            at = cells.rows_B.unsqueeze(1), cells.columns_BM
+            normal = torch.randn(cells.shift_BM.shape, generator=generator, dtype=torch.float64)
+            drawn = torch.linalg.solve_triangular(cells.factor_BMM.mT, normal.unsqueeze(2), upper=True).squeeze(2)
+            residual_ND[at] = drawn
+            deviation_ND[at] = torch.cholesky_inverse(cells.factor_BMM).diagonal(dim1=1, dim2=2).sqrt()
+        return deviation_ND.numpy(), residual_ND.numpy()
+
+    def imputation_std(self, X: Any) -> NDArray[np.float64]:
+        """Standard deviation of each imputed cell.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        std : ndarray of shape (n_samples, n_features_in_)
+            In the unit of the column, microseconds for dates; of a level, that of whether it is the most probable
+            one. 0 for cells that are present, NaN in columns that had no value in ``fit``.
+        """
+        check_is_fitted(self, "network_shares_")
+        x_ND, present_ND, missing_NC = self._encoded(self._check_X(X, reset=False))
+        mean_ND = self._completed(x_ND, present_ND)
+        deviation_ND = self._gaussian(x_ND, present_ND)[1].numpy()
+        std = np.where(self._cells.filled, 0.0, np.nan) * np.ones((len(x_ND), 1))
+        for c, encoder, columns, missing in self._holes(missing_NC):
+            deviation = deviation_ND[missing, columns]
+            quantiles = self._quantiles[columns.start]
+            if isinstance(encoder, NumberCells) and quantiles is not None:
+                deviation = deviation * quantiles.deviation(mean_ND[missing, columns.start])[:, None]
+            std[missing, c] = encoder.spread(deviation, mean_ND[missing, columns])
+        return std
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Share of the variance of hidden cells that is found again.
+
+        A fifth of the cells that X has is hidden, always the same ones of the same table, and imputed.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame} of shape (n_samples, n_features)
+            Rows.
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        score : float
+            1 minus the squared error of standardised cells over that of the columns' training means: 1 is perfect, 0
+            is as good as the means.
+        """
+        check_is_fitted(self, "network_shares_")
+        x_ND, present_ND, _ = self._encoded(self._check_X(X, reset=False))
+        generator = torch.Generator().manual_seed(0)
+        hidden_ND = torch.rand(len(x_ND), len(self._cells.encoders), generator=generator) < SCORED_CELLS
+        hidden_ND = hidden_ND[:, self._column_of_D] & present_ND
+        truth = x_ND.double()
+        error = torch.from_numpy(self._completed(x_ND, present_ND & ~hidden_ND)) - truth
+        return 1 - float((error[hidden_ND] ** 2).sum() / (truth[hidden_ND] ** 2).sum().clamp(min=1e-12))

@@ -1,0 +1,189 @@
+"""What every estimator that trains networks does, whatever it trains them for: plan, settings, members, results."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skdl.engine.device import resolve_device
+from skdl.engine.dispatch import run
+from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history_table
+from skdl.engine.optimizers import RULES, OptimizerKind
+from skdl.engine.schedules import Schedule
+from skdl.estimators.parameters import TrainingParameters
+from skdl.nn.network import Ensemble, Network, NetworkModule
+from skdl.tasks.losses import Loss
+
+
+class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
+    """Base of all estimators that have networks: :attr:`network_`, its history, and the way there."""
+
+    network_: Any
+
+    # --- what an estimator says --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _network(self) -> Network:
+        """The network to train, by what was learned of the data."""
+
+    @abstractmethod
+    def _loss(self) -> Loss:
+        """What is made small."""
+
+    @abstractmethod
+    def _dropout(self) -> float:
+        """Share of the units that a training step leaves out."""
+
+    @abstractmethod
+    def _auto_epochs(self, n_rows: int, stops: bool, /) -> int:
+        """Passes over so many rows, with or without early stopping."""
+
+    @abstractmethod
+    def _auto_batch_size(self, n_rows: int, /) -> int:
+        """Rows of a step by the number of training rows."""
+
+    # --- training ------------------------------------------------------------------------------------------------
+
+    def _goes_on(self) -> bool:
+        return bool(self.warm_start) and hasattr(self, "network_")
+
+    def _torch_dtype(self) -> torch.dtype:
+        return torch.float64 if self.dtype == "float64" else torch.float32
+
+    def _check_scoring(self) -> Callable[..., float]:
+        from sklearn.metrics import check_scoring
+
+        return check_scoring(self, scoring=self.scoring)
+
+    def _settings(
+        self, samples: Samples, *, stops: bool, epochs: int | None = None, schedule: Schedule | None = None
+    ) -> Settings:
+        if epochs is None:
+            epochs = self._auto_epochs(len(samples), stops) if isinstance(self.max_epochs, str) else self.max_epochs
+        return Settings(
+            learning_rate=self.learning_rate,
+            schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
+            momentum=self.momentum,
+            l1=self.l1,
+            l2=self.l2,
+            weight_decay=self.weight_decay,
+            dropout=self._dropout(),
+            gradient_clip=self.gradient_clip,
+            label_smoothing=self._label_smoothing(),
+            quantile=getattr(self, "quantile", None),
+            max_epochs=epochs,
+            n_iter_no_change=self.n_iter_no_change if stops else None,
+            tol=self.tol,
+            keep_best=stops,
+        )
+
+    def _label_smoothing(self) -> float:
+        return getattr(self, "label_smoothing", 0.0)
+
+    def _batch_size(self, samples: Samples) -> int:
+        return self._auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else self.batch_size
+
+    def _plan(self, samples: Samples) -> Plan:
+        device = resolve_device(self.device)
+        if self.dtype == "bfloat16" and device == "cpu":
+            raise ValueError("dtype='bfloat16' needs a GPU, and this fit runs on the CPU. Use dtype='float32'.")
+        return Plan(
+            network=self._network(),
+            loss=self._loss(),
+            optimizer=OptimizerKind(self.optimizer, self.nesterov),
+            batch_size=self._batch_size(samples),
+            device=device,
+            dtype=self._torch_dtype(),
+            matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
+        )
+
+    def _module(self, rows: list[torch.Tensor]) -> NetworkModule | Ensemble:
+        """The network with these numbers, or the ensemble of several."""
+        network = self._network()
+        modules = [network.module(theta_P, self._dropout()) for theta_P in rows]
+        return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
+
+    def _members(self) -> list[NetworkModule]:
+        network = self.network_
+        return [*network.members] if isinstance(network, Ensemble) else [network]
+
+    def _states(self, n_members: int) -> list[State]:
+        """Parameters and optimiser states to go on from."""
+        network = self._network()
+        try:
+            rows = [module.to_row(network).to(self._torch_dtype()) for module in self._members()]
+        except LookupError:
+            rows = []
+        if len(rows) != n_members or len(rows[0]) != network.n_numbers:
+            raise ValueError(
+                "The architecture was changed since the last fit, so training cannot go on from there. "
+                "Set warm_start=False, or give the parameters of the network back their values."
+            )
+        states = []
+        for theta_P, (moments, n_steps) in zip(rows, self._optimizer_states, strict=True):
+            fits = (
+                RULES[self._optimizer_name] is RULES[self.optimizer] and moments and moments[0].dtype == theta_P.dtype
+            )
+            states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
+        return states
+
+    def _run(self, jobs: list[Job], keeps_moments: bool = False) -> list[Result]:
+        """Train and take the results on; gives those of all jobs."""
+        all_results = results = run(jobs)
+        for result in results:
+            if result.error is not None:
+                raise result.error
+        self._report(results)
+        # A network that Ctrl-C came before has learned nothing; the others do without it.
+        if any(result.history for result in results):
+            jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
+            results = [result for result in results if result.history]
+        self.network_ = self._module([result.state.theta_P for result in results])
+        keeps_moments = keeps_moments or self.warm_start
+        self._optimizer_states = [
+            (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results
+        ]
+        self._optimizer_name = self.optimizer
+        self.history_ = history_table(results)
+        self.n_iter_ = len(self.history_)
+        self.loss_curve_ = self.history_["loss"].tolist()
+        kept = [result.history[max(result.best_epoch - 1, 0)].loss for result in results if result.history]
+        self.loss_ = float(np.mean(kept)) if kept else math.nan
+        self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
+        self.n_layers_ = self._members()[0].n_layers
+        is_validated = jobs[0].validation is not None
+        scores = self.history_["validation_score"].tolist()
+        self.validation_scores_ = scores if is_validated else None
+        self.best_validation_score_ = np.nanmax(scores).item() if is_validated else None
+        self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
+        self.out_of_fold_: Any = None
+        return all_results
+
+    def _report(self, results: list[Result]) -> None:
+        """Say what went otherwise than planned."""
+        remedy = f"Lower learning_rate (it is {self.learning_rate:g}), set gradient_clip, or scale features and target."
+        diverged = [result for result in results if result.reason == "diverged"]
+        if diverged:
+            worst = min(diverged, key=lambda result: result.best_epoch)
+            what = f"Training diverged: the loss is not finite in epoch {len(worst.history)}."
+            if worst.best_epoch == 0:
+                raise ValueError(f"{what} {remedy}")
+            warnings.warn(
+                f"{what} The parameters of epoch {worst.best_epoch} are kept. {remedy}",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        if any(result.reason == "interrupted" for result in results):
+            n_epochs = max(len(result.history) for result in results)
+            warnings.warn(
+                f"Training was interrupted after {n_epochs} epochs. The best parameters so far are kept.",
+                UserWarning,
+                stacklevel=5,
+            )
