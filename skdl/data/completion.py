@@ -15,9 +15,9 @@ from skdl.data.gaussian import Gaussian, fit_gaussian
 #: Bounds on the share of a row's cells that are hidden.
 LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65
 #: A call completes so many numbers at once: the more rows, the more of them lack equally many cells.
-TAKEN_NUMBERS = 1_000_000
+TAKEN_NUMBERS = 4_000_000
 #: Bins of a column, fewer where there are many columns.
-MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 640
+MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 320
 #: Rows from which the edges of bins are found.
 EDGE_ROWS = 10_000
 #: Ranks are kept this far from 0 and 1, so that their normal scores are finite.

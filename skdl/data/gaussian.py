@@ -22,8 +22,8 @@ MAX_ITERATIONS, TOLERANCE = 50, 1e-3
 BLOCK_NUMBERS, ITERATION_NUMBERS = 500_000, 20_000_000
 #: Most and fewest rows that the Gaussian is learned from.
 MOST_ROWS, FEWEST_ROWS = 6000, 1000
-#: Rows of about equally many missing cells are computed together: in at least so many blocks.
-N_BLOCKS = 4
+#: Rows of about equally many cells are computed together: in about so many blocks, of at least so many rows.
+N_BLOCKS, FEWEST_BLOCK_ROWS = 4, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,37 +71,75 @@ class Gaussian:
 
     def missing_cells(self, x_ND: Tensor, present_ND: Tensor) -> Iterator[MissingCells]:
         """The conditional distribution of every row's missing cells, rows with about equally many together."""
-        n_missing, order = (~present_ND).sum(1).sort(stable=True)
-        counts = n_missing.tolist()
-        start = next((i for i, count in enumerate(counts) if count), len(counts))
-        step = max((len(counts) - start) // N_BLOCKS, 32)
-        while start < len(counts):
-            stop = min(start + step, len(counts))
-            while stop > start + 1 and (stop - start) * counts[stop - 1] ** 2 > BLOCK_NUMBERS:
-                stop = (start + stop) // 2
-            rows = order[start:stop]
-            yield self._cells(x_ND[rows], present_ND[rows], rows, counts[stop - 1])
-            start = stop
-
-    def _cells(self, x_BD: Tensor, present_BD: Tensor, rows_B: Tensor, width: int) -> MissingCells:
-        columns_BM = present_BD.to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-        is_missing_BM = ~present_BD.gather(1, columns_BM)
-        precision = self.precision[columns_BM.unsqueeze(2), columns_BM.unsqueeze(1)]
-        pairs = is_missing_BM.unsqueeze(2) & is_missing_BM.unsqueeze(1)
-        # Cells that fill a row up are put apart from the others by the identity.
-        precision = torch.where(pairs, precision, torch.eye(width, dtype=precision.dtype, device=precision.device))
-        factor_BMM = torch.linalg.cholesky(precision)
-        deviation_BD = (x_BD.to(torch.float64) - self.mean).masked_fill(~present_BD, 0)
-        pull_BM = (deviation_BD @ self.precision).gather(1, columns_BM) * is_missing_BM
-        shift_BM = -torch.cholesky_solve(pull_BM.unsqueeze(2), factor_BMM).squeeze(2)
-        return MissingCells(rows_B, columns_BM, is_missing_BM, shift_BM, factor_BMM)
+        for rows_B, width in _alike((~present_ND).sum(1)):
+            present_BD = present_ND[rows_B]
+            pull_BD = self._deviation(x_ND[rows_B], present_BD) @ self.precision
+            yield MissingCells(rows_B, *_solved(self.precision, ~present_BD, -pull_BD, width))
 
     def complete(self, x_ND: Tensor, present_ND: Tensor) -> Tensor:
         """Rows with the conditional mean in their missing cells."""
         completed = torch.where(present_ND, x_ND.to(torch.float64), self.mean)
-        for cells in self.missing_cells(x_ND, present_ND):
-            completed[cells.rows_B.unsqueeze(1), cells.columns_BM] += cells.shift_BM
+        n_present = present_ND.sum(1)
+        # The same mean comes of the missing cells' precision and of the present cells' covariance: the smaller, the
+        # faster.
+        by_missing = 2 * n_present >= present_ND.shape[1]
+        rows = by_missing.nonzero()[:, 0]
+        for cells in self.missing_cells(x_ND[rows], present_ND[rows]):
+            completed[rows[cells.rows_B].unsqueeze(1), cells.columns_BM] += cells.shift_BM
+        rows = (~by_missing).nonzero()[:, 0]
+        for of_rows_B, width in _alike(n_present[rows]):
+            rows_B = rows[of_rows_B]
+            completed[rows_B] += self._shift(x_ND[rows_B], present_ND[rows_B], width)
         return completed
+
+    def _deviation(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
+        return (x_BD.to(torch.float64) - self.mean).masked_fill(~present_BD, 0)
+
+    def _shift(self, x_BD: Tensor, present_BD: Tensor, width: int) -> Tensor:
+        """Conditional mean minus mean of missing cells, 0 of the others, by the cells that are present."""
+        deviation_BD = self._deviation(x_BD, present_BD)
+        columns, _, solution, _ = _solved(self.covariance, present_BD, deviation_BD, width)
+        weight_BD = torch.zeros_like(deviation_BD).scatter_(1, columns, solution)
+        return (weight_BD @ self.covariance).masked_fill_(present_BD, 0)
+
+
+def _alike(counts_N: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Rows with about equally many cells, none without any, and the most cells of them."""
+    counts, order = counts_N.sort(stable=True)
+    of_rows = counts.tolist()
+    start = next((i for i, count in enumerate(of_rows) if count), len(of_rows))
+    step = max((len(of_rows) - start) // N_BLOCKS, FEWEST_BLOCK_ROWS)
+    while start < len(of_rows):
+        stop = min(start + step, len(of_rows))
+        while stop > start + 1 and (stop - start) * of_rows[stop - 1] ** 2 > BLOCK_NUMBERS:
+            stop = (start + stop) // 2
+        yield order[start:stop], of_rows[stop - 1]
+        start = stop
+
+
+def _solved(matrix_DD: Tensor, cells_BD: Tensor, right_BD: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Solve a system for each row: that of the matrix's rows and columns at the row's cells.
+
+    Returns
+    -------
+    columns_BM : Tensor
+        Places of the cells, of M = ``width``; a row of fewer is filled up with others.
+    is_cell_BM : Tensor of bool
+    solution_BM : Tensor
+        Zero where a row is filled up.
+    factor_BMM : Tensor
+        Cholesky factor of each row's matrix.
+    """
+    columns_BM = cells_BD.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
+    is_cell_BM = cells_BD.gather(1, columns_BM)
+    places_BMM = columns_BM.unsqueeze(2) * matrix_DD.shape[0] + columns_BM.unsqueeze(1)
+    # Cells that fill a row up are put apart from the others by the identity.
+    is_filler = ~(is_cell_BM.unsqueeze(2) & is_cell_BM.unsqueeze(1))
+    matrix_BMM = matrix_DD.take(places_BMM).masked_fill_(is_filler, 0)
+    matrix_BMM.diagonal(dim1=1, dim2=2).masked_fill_(~is_cell_BM, 1)
+    factor_BMM = torch.linalg.cholesky(matrix_BMM)
+    right_BM = right_BD.gather(1, columns_BM) * is_cell_BM
+    return columns_BM, is_cell_BM, torch.cholesky_solve(right_BM.unsqueeze(2), factor_BMM).squeeze(2), factor_BMM
 
 
 def fit_gaussian(x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> Gaussian:

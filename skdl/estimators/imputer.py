@@ -47,9 +47,11 @@ from skdl.tasks.residuals import ResidualQuantiles
 
 #: Rows from which a network is trained: fewer leave none to train on and to hold out.
 FEWEST_ROWS = 20
-#: "auto" members and rows of a step, below so many training rows and from there on.
+#: "auto" members of tables with fewer cells than this and of larger ones.
+MANY_CELLS = 10_000
+SMALL_MEMBERS, LARGE_MEMBERS = 4, 2
+#: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
-FEW_MEMBERS, MANY_MEMBERS = 4, 2
 SMALL_BATCH, LARGE_BATCH = 128, 256
 #: "auto" training steps grow with the columns and with the root of the rows, within bounds.
 FEWEST_STEPS, MOST_STEPS = 300, 2000
@@ -134,7 +136,7 @@ validation_fraction : float in (0, 1) or "auto", default="auto"
 """,
     n_members="""
 n_members : int or "auto", default="auto"
-    Networks to train side by side and average. "auto" is 4 for fewer than 1,000 rows, else 2.
+    Networks to train side by side and average. "auto" is 4 for tables of fewer than 10,000 cells, else 2.
 """,
     scoring="""
 scoring : None
@@ -361,7 +363,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """The rows that each network holds out."""
         n_members = self.n_members
         if isinstance(n_members, str):
-            n_members = FEW_MEMBERS if self._n_rows < MANY_ROWS else MANY_MEMBERS
+            n_cells = self._n_rows * len(self._cells.encoders)
+            n_members = SMALL_MEMBERS if n_cells < MANY_CELLS else LARGE_MEMBERS
         fraction = HELD_OUT if isinstance(self.validation_fraction, str) else self.validation_fraction
         n_held_out = min(math.ceil(fraction * self._n_rows), MOST_HELD_OUT)
         order = random_state.permutation(self._n_rows)

@@ -1,0 +1,159 @@
+"""The Gaussian of rows with holes against closed forms in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skdl.data.gaussian import Gaussian, fit_gaussian
+
+D = 6
+
+
+def random_gaussian(rng, n_columns=D):
+    root = rng.normal(size=(n_columns, n_columns))
+    return rng.normal(size=n_columns), root @ root.T + 0.1 * np.eye(n_columns)
+
+
+def conditional(mean, covariance, row, present):
+    """Mean and covariance of a row's missing cells, by the textbook."""
+    o, m = np.flatnonzero(present), np.flatnonzero(~present)
+    weights = np.linalg.solve(covariance[np.ix_(o, o)], covariance[np.ix_(o, m)]).T
+    return mean[m] + weights @ (row[o] - mean[o]), covariance[np.ix_(m, m)] - weights @ covariance[np.ix_(o, m)]
+
+
+def tensors(*arrays):
+    return tuple(torch.from_numpy(np.asarray(array)) for array in arrays)
+
+
+def fitted(x, present, seed=0):
+    return fit_gaussian(*tensors(np.where(present, x, 0.0), present), torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def rows(rng):
+    """A distribution, rows that it did not make, and holes: of none, of all, and of any number of cells."""
+    mean, covariance = random_gaussian(rng)
+    x = 3 * rng.normal(size=(150, D))
+    present = rng.random((150, D)) < rng.random((150, 1))
+    present[0], present[1], present[2] = False, True, np.arange(D) == 2
+    return mean, covariance, x, present
+
+
+def test_complete_when_patterns_are_random_then_conditional_mean(rows):
+    mean, covariance, x, present = rows
+    completed = Gaussian.of(*tensors(mean, covariance)).complete(*tensors(x, present)).numpy()
+    assert_array_equal(completed[present], x[present])
+    for row, shown, got in zip(x, present, completed, strict=True):
+        assert_allclose(got[~shown], conditional(mean, covariance, row, shown)[0], rtol=1e-8, atol=1e-8)
+    assert_array_equal(completed[0], mean)
+
+
+def test_missing_cells_when_patterns_are_random_then_conditional_covariance(rows):
+    mean, covariance, x, present = rows
+    seen = []
+    for cells in Gaussian.of(*tensors(mean, covariance)).missing_cells(*tensors(x, present)):
+        for b, n in enumerate(cells.rows_B.tolist()):
+            real = cells.is_missing_BM[b].numpy()
+            assert_array_equal(cells.columns_BM[b].numpy()[real], np.flatnonzero(~present[n]))
+            expected = np.zeros((len(real), len(real)))
+            expected[np.ix_(real, real)] = conditional(mean, covariance, x[n], present[n])[1]
+            assert_allclose(cells.covariance()[b].numpy(), expected, rtol=1e-8, atol=1e-8)
+            seen.append(n)
+    assert sorted(seen) == np.flatnonzero(~present.all(axis=1)).tolist()
+
+
+def test_complete_when_nothing_is_missing_then_rows_as_they_are(rows):
+    mean, covariance, x, present = rows
+    completed = Gaussian.of(*tensors(mean, covariance)).complete(*tensors(x, np.ones_like(present)))
+    assert_array_equal(completed.numpy(), x)
+
+
+def test_complete_when_cell_is_missing_then_its_number_is_not_read(rows):
+    mean, covariance, x, present = rows
+    gaussian = Gaussian.of(*tensors(mean, covariance))
+    other = np.where(present, x, 1e6)
+    assert_array_equal(gaussian.complete(*tensors(x, present)), gaussian.complete(*tensors(other, present)))
+
+
+def test_complete_when_batch_is_another_then_row_is_the_same(rows):
+    mean, covariance, x, present = rows
+    gaussian = Gaussian.of(*tensors(mean, covariance))
+    together = gaussian.complete(*tensors(x, present)).numpy()
+    alone = np.concatenate([gaussian.complete(*tensors(x[i : i + 1], present[i : i + 1])) for i in range(len(x))])
+    order = np.random.default_rng(1).permutation(len(x))
+    assert_allclose(alone, together, rtol=1e-10, atol=1e-10)
+    assert_allclose(gaussian.complete(*tensors(x[order], present[order])), together[order], rtol=1e-10, atol=1e-10)
+
+
+def test_fit_when_cells_are_missing_at_random_then_finds_the_distribution(rng):
+    n = 4000
+    mean, covariance = random_gaussian(rng, 4)
+    x = rng.multivariate_normal(mean, covariance, size=n)
+    present = rng.random(x.shape) > 0.3
+    # The fourth is missing where the first is large: what is present of it has another mean.
+    present[:, 0] = True
+    present[:, 3] = x[:, 0] < mean[0]
+    gaussian = fitted(x, present)
+    scale = np.sqrt(np.diag(covariance))
+    # Errors of means and correlations are about 1 / sqrt(n) = 0.016, more where half is missing.
+    assert_allclose((gaussian.mean.numpy() - mean) / scale, 0, atol=0.1)
+    assert_allclose((gaussian.covariance.numpy() - covariance) / np.outer(scale, scale), 0, atol=0.1)
+    assert abs(x[present[:, 3], 3].mean() - mean[3]) / scale[3] > 0.2
+
+
+def test_fit_when_nothing_is_missing_then_sample_moments(rng):
+    x = rng.multivariate_normal(*random_gaussian(rng, 3), size=1000)
+    gaussian = fitted(x, np.ones(x.shape, dtype=bool))
+    sample = np.cov(x.T, bias=True)
+    assert_allclose(gaussian.mean, x.mean(axis=0), rtol=1e-10)
+    # The prior's few rows of independent columns weaken the correlations by less than 1 %.
+    assert_allclose(np.diag(gaussian.covariance), np.diag(sample), rtol=1e-10)
+    off = ~np.eye(3, dtype=bool)
+    ratio = gaussian.covariance.numpy()[off] / sample[off]
+    assert np.ptp(ratio) < 1e-10 and 0.99 < ratio[0] < 1
+
+
+def test_fit_when_columns_outnumber_rows_then_positive_definite(rng):
+    x = rng.normal(size=(10, 40))
+    present = rng.random(x.shape) > 0.3
+    gaussian = fitted(x, present)
+    assert np.linalg.eigvalsh(gaussian.covariance).min() > 0
+    assert_allclose(gaussian.covariance @ gaussian.precision, np.eye(40), atol=1e-8)
+    assert np.isfinite(gaussian.complete(*tensors(x, present))).all()
+
+
+def test_fit_when_column_is_constant_then_completed_with_it(rng):
+    x = np.column_stack([rng.normal(size=50), np.full(50, 0.7)])
+    present = rng.random(x.shape) > 0.3
+    completed = fitted(x, present).complete(*tensors(x, present)).numpy()
+    assert_allclose(completed[:, 1], 0.7, atol=1e-6)
+
+
+def test_fit_when_columns_are_equal_then_one_is_read_off_the_other(rng):
+    a = rng.normal(size=2000)
+    x, present = np.column_stack([a, a]), np.ones((2000, 2), dtype=bool)
+    present[::3, 1] = False
+    completed = fitted(x, present).complete(*tensors(x, present)).numpy()
+    # The prior's five rows stand against 2000.
+    assert_allclose(completed[::3, 1], a[::3], atol=0.02)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2])
+def test_fit_when_rows_are_very_few_then_finite(n_rows):
+    x, present = np.arange(3.0 * n_rows).reshape(n_rows, 3), np.ones((n_rows, 3), dtype=bool)
+    present[0, 0] = False
+    assert np.isfinite(fitted(x, present).complete(*tensors(x, present))).all()
+
+
+def test_fit_when_rows_are_many_then_their_draw_is_the_generators(rng):
+    x = rng.normal(size=(8000, 2))
+    present = np.ones(x.shape, dtype=bool)
+    one, same, other = (fitted(x, present, seed) for seed in (0, 0, 1))
+    assert torch.equal(one.mean, same.mean) and torch.equal(one.covariance, same.covariance)
+    assert not torch.equal(one.mean, other.mean)
