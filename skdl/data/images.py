@@ -516,6 +516,7 @@ class ImageFiles:
     """
 
     reads_ahead = True
+    sizes = None
 
     def __init__(
         self,
