@@ -55,7 +55,7 @@ AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
 #: Training steps that "auto" epochs aim at, and bounds on the epochs.
 AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1500, 15, 100
 #: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
-STEM_STEPS, INNER_STEPS = 16, 48
+STEM_STEPS, INNER_STEPS = 16, 24
 #: Convolutions of an "auto" stem: channels and kernel sizes.
 AUTO_CONV = ((48, 7), (96, 5), (96, 3))
 #: "auto" units, and those of forecasts from so many training series on.
@@ -241,7 +241,7 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         strides = [1] * len(layers)
         # Later layers halve first: they have more channels to save.
         order = [*range(1, len(layers)), 0]
-        doublings = max(math.ceil(math.log2(encoder.n_steps / INNER_STEPS)), 0) if encoder.n_steps else 0
+        doublings = max(round(math.log2(encoder.n_steps / INNER_STEPS)), 0)
         for i in range(doublings):
             strides[order[i % len(order)]] *= 2
         return tuple(ConvLayer(n, size, stride) for (n, size), stride in zip(layers, strides, strict=True))

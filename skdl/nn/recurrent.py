@@ -164,10 +164,10 @@ class BatchNorm1d(nn.BatchNorm1d):
         mean_F = (x_BFT * mask_B1T).sum((0, 2)) / n_values
         centered = (x_BFT - mean_F[:, None]) * mask_B1T
         variance_F = centered.square().sum((0, 2)) / n_values
-        with torch.no_grad():
-            unbiased_F = variance_F * (n_values / (n_values - 1).clamp(min=1))
-            self.running_mean.lerp_(mean_F, self.momentum)  # type: ignore[union-attr, arg-type]
-            self.running_var.lerp_(unbiased_F, self.momentum)  # type: ignore[union-attr, arg-type]
+        unbiased_F = variance_F * (n_values / (n_values - 1).clamp(min=1))
+        for running_F, now_F in ((self.running_mean, mean_F), (self.running_var, unbiased_F)):
+            # Statistics and weights lie in one row of numbers, and autograd would take them for changed weights.
+            running_F.data.lerp_(now_F.detach(), self.momentum)  # type: ignore[union-attr, arg-type]
         factor_F = self.weight * (variance_F + self.eps).rsqrt()
         return centered * factor_F[:, None] + self.bias[:, None]
 
@@ -263,16 +263,13 @@ class RecurrentLayer(nn.Module):
 
     def __init__(self, cell: str, n_in: int, hidden_size: int, bidirectional: bool) -> None:
         super().__init__()
-        self.forwards = Recurrence(cell, n_in, hidden_size)
-        self.backwards = Recurrence(cell, n_in, hidden_size) if bidirectional else None
+        self.directions = nn.ModuleList(Recurrence(cell, n_in, hidden_size) for _ in range(1 + bidirectional))
 
     def forward(self, x_TBF: Tensor, reversal_TB: Tensor | None) -> Tensor:
         """``reversal_TB`` says which step stands where in series that are turned round; None for equal lengths."""
-        states = self.forwards(x_TBF)
-        if self.backwards is None:
-            return states
-        turned = _turned(self.backwards(_turned(x_TBF, reversal_TB)), reversal_TB)
-        return torch.cat([states, turned], dim=2)
+        there, *back = self.directions
+        states = [there(x_TBF), *(_turned(part(_turned(x_TBF, reversal_TB)), reversal_TB) for part in back)]
+        return states[0] if len(states) == 1 else torch.cat(states, dim=2)
 
 
 def _turned(x_TBF: Tensor, reversal_TB: Tensor | None) -> Tensor:
