@@ -1,9 +1,21 @@
 """Deep learning that behaves like scikit-learn."""
 
+from skdl.data.windows import window
 from skdl.estimators.cnn import CNNClassifier, CNNRegressor
 from skdl.estimators.mlp import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl.estimators.rnn import RNNClassifier, RNNRegressor
 from skdl.model_selection.together import train_together
 
 __version__ = "0.1.0"
 
-__all__ = ["CNNClassifier", "CNNRegressor", "MLPClassifier", "MLPEstimator", "MLPRegressor", "train_together"]
+__all__ = [
+    "CNNClassifier",
+    "CNNRegressor",
+    "MLPClassifier",
+    "MLPEstimator",
+    "MLPRegressor",
+    "RNNClassifier",
+    "RNNRegressor",
+    "train_together",
+    "window",
+]

@@ -288,8 +288,7 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _samples(self, table: Table, data: FitData, rows: NDArray[np.intp]) -> Samples:
         dtype = self._torch_dtype()
-        class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
-        weight = with_class_weight(data.weight_of(rows), class_weight, data.y[rows])
+        weight = self._weight(data, rows)
         everything = len(rows) == len(table)
         return Samples(
             table,
@@ -297,6 +296,11 @@ class NetworkEstimator(TrainingParameters, metaclass=ABCMeta):
             None if weight is None else torch.as_tensor(weight / weight.mean(), dtype=dtype),
             None if everything else torch.as_tensor(rows),
         )
+
+    def _weight(self, data: FitData, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """Weights of the rows in the loss, with those of their classes; None where all weigh the same."""
+        class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
+        return with_class_weight(data.weight_of(rows), class_weight, data.y[rows])
 
     def _check_scoring(self) -> Callable[..., float]:
         from sklearn.metrics import check_scoring

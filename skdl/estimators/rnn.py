@@ -303,7 +303,7 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         self, data: FitData, rows: NDArray[np.intp], folds: list[NDArray[np.intp]], outputs: NDArray[np.float64]
     ) -> None:
         x_BD = self._encoder.transform(data.X[rows]).values
-        weight = data.weight_of(rows)
+        weight = self._weight(data, rows)
         target = self._task.encode(data.y[rows], torch.float64)
         skip = self._new_skip()
         generator = torch.Generator().manual_seed(0)
