@@ -516,7 +516,7 @@ class ImageFiles:
     """
 
     reads_ahead = True
-    sizes = None
+    sizes: Tensor | None = None
 
     def __init__(
         self,

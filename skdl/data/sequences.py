@@ -102,7 +102,7 @@ def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
         if len(X) == 0:
             raise ValueError("Found X with 0 sample(s) while a minimum of 1 is required. Pass at least one series.")
         if any(isinstance(cell, np.ndarray | Tensor) or _is_nested(cell) for cell in X):
-            return _padded(X, estimator.layout)
+            return _padded(list(X), estimator.layout)
     if isinstance(X, np.ndarray) and X.ndim >= 3:
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
@@ -167,8 +167,8 @@ def _finite(values: NDArray, row: int = 0) -> NDArray:
     infinite = np.isinf(values).any(axis=(1, 2))
     if infinite.any():
         raise ValueError(
-            f"Series {row + int(infinite.argmax())} of X contains infinity. Replace it by a number, or by NaN where the "
-            "value is missing."
+            f"Series {row + int(infinite.argmax())} of X contains infinity. Replace it by a number, or by NaN "
+            "where the value is missing."
         )
     return values
 
@@ -197,9 +197,13 @@ def _check_static(estimator: Any, static: Any, n_series: int, reset: bool) -> An
     if static is not None and not is_frame(static):
         static = np.asarray(static, dtype=np.float64)
         if static.ndim != 2:
-            raise ValueError("The table beside the series must have two axes, a row a series. Use table[:, np.newaxis].")
+            raise ValueError(
+                "The table beside the series must have two axes, a row a series. Use table[:, np.newaxis]."
+            )
     if static is not None and len(static) != n_series:
-        raise ValueError(f"The table beside the series has {len(static)} rows for {n_series} series. Give one for each.")
+        raise ValueError(
+            f"The table beside the series has {len(static)} rows for {n_series} series. Give one for each."
+        )
     n_columns = 0 if static is None else static.shape[1]
     if reset:
         estimator.n_static_ = n_columns
@@ -299,6 +303,8 @@ class SequenceEncoder:
     Attributes
     ----------
     layout : RowLayout
+    n_series : int
+        Training series.
     n_steps, shortest : int
         Steps of the longest and the shortest training series.
     target_channel : int or None

@@ -82,7 +82,7 @@ class SparseTable:
     """A scipy CSR matrix, made dense one minibatch at a time."""
 
     reads_ahead = False
-    sizes = None
+    sizes: Tensor | None = None
 
     def __init__(self, matrix: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
         self.matrix = matrix

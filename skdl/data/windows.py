@@ -228,8 +228,10 @@ def _columns(frame: Any) -> dict[Any, tuple[str, NDArray]]:
     if values.ndim == 1:
         values = values[:, np.newaxis]
     if values.ndim != 2 or values.dtype.kind not in "biuf":
-        raise ValueError(f"Pass a DataFrame, or numbers (n_rows,) or (n_rows, n_columns). Got {values.dtype} numbers of "
-                         f"shape {values.shape}.")
+        raise ValueError(
+            f"Pass a DataFrame, or numbers (n_rows,) or (n_rows, n_columns). Got the type {values.dtype} and the shape "
+            f"{values.shape}."
+        )
     return {place: ("numeric", column) for place, column in enumerate(values.T)}
 
 

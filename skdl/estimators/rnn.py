@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, cast
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, is_classifier
+from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,7 +26,7 @@ from skdl.engine.folds import Fold, held_out_rows
 from skdl.engine.job import Job, Result
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import LONE_VALIDATION_FRACTION, NetworkEstimator
-from skdl.estimators.monitor import FitMonitor
+from skdl.estimators.explaining import class_outputs, explained_outputs
 from skdl.estimators.parameters import (
     FITTED_DOC,
     TRAINING_DOC,
@@ -44,6 +46,7 @@ from skdl.estimators.supervised import (
     NetworkRegressorMixin,
 )
 from skdl.estimators.validation import FitData
+from skdl.nn.explain import integrated_gradients
 from skdl.nn.recurrent import CELLS, ConvLayer, RecurrentModule, RecurrentNetwork
 from skdl.nn.skip import SkipPath
 from skdl.tasks.blending import blend_weights
@@ -52,8 +55,8 @@ from skdl.tasks.regression import QuantilesTask, RegressionTask
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.
 AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
-#: Training steps that "auto" epochs aim at, and bounds on the epochs.
-AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1500, 15, 100
+#: Training steps that "auto" epochs aim at, and bounds on the epochs, of forecasts as well.
+AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS, MOST_FORECAST_EPOCHS = 1500, 15, 100, 30
 #: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
 STEM_STEPS, INNER_STEPS = 16, 24
 #: Convolutions of an "auto" stem: channels and kernel sizes.
@@ -66,6 +69,109 @@ SKIP_ROWS = 20_000
 CONVOLUTION_STEPS = 9
 
 POOLINGS = ("last", "mean", "max", "attention")
+
+SERIES_DOC = """
+layout : {"channels_first", "time_first"}, default="channels_first"
+    How series of several channels stand: (n, channels, time) or (n, time, channels).
+series_scaling : {"auto", "last", "mean", "standard"} or None, default="auto"
+    What is taken out of each series by itself before anything is learned: its last value, its mean, or its mean and
+    its deviation. Where a channel goes on into the target, it is taken out of that channel alone and given back to the
+    predictions (Kim et al. 2022), so that levels that were not there in training do no harm. "auto" is "last" where
+    the last value of a channel is a better guess of all targets than their means are, else None.
+"""
+
+RECURRENT_DOC = """
+cell : {"gru", "lstm", "rnn"}, default="gru"
+    Gated recurrent unit (Cho et al. 2014), long short-term memory (Hochreiter and Schmidhuber 1997), or plain units
+    with tanh.
+hidden_size : int or "auto", default="auto"
+    Units of a recurrent layer, in each direction. "auto" is 64, or 128 where a channel goes on into the target and
+    there are 1,000 training series or more.
+num_layers : int, default=1
+    Recurrent layers.
+bidirectional : bool or "auto", default="auto"
+    Whether each layer runs backwards as well. "auto" does so unless a channel goes on into the target.
+stem : {"auto", "patch", "conv"} or None, default="auto"
+    What stands in front of the recurrent layers: a dense layer on patches of neighbouring steps (Lin et al. 2023),
+    convolutions with batch normalisation and relu, or nothing. "auto" takes patches where a channel goes on into the
+    target, else convolutions; nothing for series of fewer than 16 steps.
+patch_size : int or "auto", default="auto"
+    Steps of a patch. Patches end where the series ends. "auto" is 8, less for short series, and for long ones so many
+    that there are at most 32 patches.
+conv_channels : tuple of int or "auto", default="auto"
+    Channels of each convolution, of kernel sizes 7, 5, 3, 3, ... "auto" is (48, 96, 96). Strides are chosen so that
+    about 24 steps are left.
+pooling : {"auto", "last", "mean", "max", "attention"} or tuple of them, default="auto"
+    What the states of all steps become. "auto" is "last" where a channel goes on into the target, else ("last",
+    "mean", "max").
+hidden_layer_sizes : tuple of int or "auto", default="auto"
+    Units of the dense layers after the pooling. "auto" is one layer of twice ``hidden_size`` where a channel goes on
+    into the target, else none.
+dropout : float in [0, 1), default=0.2
+    Share of the inputs of dense layers, and of further recurrent layers, that a training step leaves out.
+skip : {"auto", "linear", "convolution"} or None, default="auto"
+    A ridge regression in closed form beside the networks: on the last steps one by one, or on shares of steps at which
+    random convolutions exceed thresholds (Dempster et al. 2021). Both are blended by weights of at least 0, which are
+    fitted to what each says of rows that it did not see; see ``blend_weights_``. "auto" takes convolutions for
+    classification, for regression whichever predicts held-out rows better, and needs held-out rows: without them there
+    is no such path. None is the pure network.
+validation : {"auto", "random", "blocks", "time"}, default="auto"
+    Which rows networks hold out: random ones, stratified by the target; stretches of neighbouring rows, one for each
+    network; or the last ones, the same for each. "auto" is "blocks" where a channel goes on into the target: windows
+    that overlap would else give the held-out ones away. Rows should then be in the order of time.
+"""
+
+RNN_TRAINING_DOC = with_entries(
+    TRAINING_DOC,
+    learning_rate="""
+learning_rate : float, default=2e-3
+    Learning rate at the height of the schedule: the number to tune first.
+""",
+    lr_schedule="""
+lr_schedule : {"constant", "cosine", "one_cycle", "step", "exponential", "plateau"}, default="one_cycle"
+    How the learning rate moves over ``max_epochs``; see :class:`MLPClassifier`.
+""",
+    weight_decay="""
+weight_decay : float, default=0.01
+    Decoupled weight decay (Loshchilov and Hutter 2019).
+""",
+    gradient_clip="""
+gradient_clip : float or None, default=1
+    Largest norm of the gradient of all parameters together, which keeps long series from blowing up.
+""",
+    batch_size="""
+batch_size : int or "auto", default="auto"
+    Series of a training step, of like lengths where they differ. "auto" takes 64, or 32 for fewer than 1,000 series.
+""",
+    max_epochs="""
+max_epochs : int or "auto", default="auto"
+    Passes over the training series. "auto" takes as many as make about 1,500 steps, between 15 and 100; at most 30
+    where a channel goes on into the target.
+""",
+    early_stopping="""
+early_stopping : bool or "auto", default="auto"
+    Whether to stop when the score of held-out rows no longer improves, and keep the parameters of the best epoch.
+    "auto" does so if ``fit`` is given ``X_val``. Otherwise it holds rows out, from 30 on, for the blend with ``skip``
+    alone: every network is trained to the end of its schedule.
+""",
+    n_members="""
+n_members : int or "auto", default="auto"
+    Networks to train and average. "auto" is 4 where rows are held out, else 1.
+""",
+)
+
+RNN_FITTED_DOC = (
+    FITTED_DOC.rstrip()
+    + """
+blend_weights_ : dict of str to float
+    What the outputs of "network" and "skip" are multiplied by before they are added up; under reversible scaling,
+    their distance from the level of the series.
+n_channels_ : int
+    Channels of the series.
+n_static_ : int
+    Columns of the table beside the series.
+"""
+)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -175,7 +281,8 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:
         n_steps = -(-n_rows // self._auto_batch_size(n_rows))
-        return int(np.clip(round(AUTO_STEPS / n_steps), FEWEST_EPOCHS, MOST_EPOCHS))
+        most = MOST_EPOCHS if self._encoder.target_channel is None else MOST_FORECAST_EPOCHS
+        return int(np.clip(round(AUTO_STEPS / n_steps), FEWEST_EPOCHS, most))
 
     def _auto_batch_size(self, n_rows: int) -> int:
         return 64 if n_rows >= 1000 else 32
@@ -189,7 +296,7 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         is_forecast = encoder.target_channel is not None
         stem = self._stem(encoder)
         hidden_size = self._hidden_size(encoder)
-        hidden = (2 * hidden_size,) if is_forecast else ()
+        hidden: tuple[int, ...] = (2 * hidden_size,) if is_forecast else ()
         if not isinstance(self.hidden_layer_sizes, str):
             hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         return RecurrentNetwork(
@@ -232,7 +339,7 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return max(min(8, encoder.n_steps // 6), math.ceil(encoder.n_steps / 32))
 
     def _conv(self, encoder: SequenceEncoder) -> tuple[ConvLayer, ...]:
-        layers = AUTO_CONV
+        layers: tuple[tuple[int, int], ...] = AUTO_CONV
         if not isinstance(self.conv_channels, str):
             channels = layer_sizes("conv_channels", self.conv_channels)
             if not channels:
@@ -378,21 +485,198 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
     def _n_features_out(self) -> int:
         return sum(cast(RecurrentModule, member).output.in_features for member in self._members())
 
+    def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "occlusion") -> NDArray[np.float64]:
+        """Say which steps and channels an output rests on.
+
+        Parameters
+        ----------
+        X : array-like of series
+            As in ``fit``.
+        y : array-like of shape (n_samples,), default=None
+            Labels whose outputs are explained, by default the predicted ones; for regression the number of the output,
+            by default the first.
+        method : {"occlusion", "integrated_gradients"}, default="occlusion"
+            "occlusion" is of the whole model: the fall of the output when a sixteenth of the steps of one channel
+            becomes the mean of the channel, or the level of the series where that is taken out. "integrated_gradients"
+            (Sundararajan et al. 2017) is of the networks alone, step by step, along the way from such a series.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, n_channels, n_steps), or (n_samples, n_steps, n_channels) under "time_first"
+            Larger where a step speaks for the output, 0 behind the end of a series; in units of the logit, or of the
+            standardised target.
+        """
+        check_is_fitted(self, "network_")
+        if method not in SERIES_EXPLANATIONS:
+            raise ValueError(f"method={method!r} is not known. Use one of {sorted(SERIES_EXPLANATIONS)}.")
+        checked = self._check_X(X, reset=False)
+        x_BD = self._encoder.transform(checked).values
+        target = torch.as_tensor(explained_outputs(self, checked, y))
+        if len(target) != len(x_BD):
+            raise ValueError(f"y has {len(target)} entries for {len(x_BD)} series. Give one for each.")
+        maps = SERIES_EXPLANATIONS[method](self, x_BD, target)
+        return np.swapaxes(maps, 1, 2) if self.layout == "time_first" else maps
+
+
+def _occlusion(estimator: SequenceNetworkEstimator, x_BD: Tensor, target: Tensor) -> NDArray[np.float64]:
+    """The fall of the outputs when stretches of single channels are blanked."""
+
+    def chosen(rows: Tensor) -> Tensor:
+        outputs = estimator._table_outputs(DenseTable(rows))
+        combined = outputs if outputs.ndim == 2 else estimator._task.combine(outputs)
+        return class_outputs(estimator, torch.as_tensor(combined)).gather(1, target[:, None])[:, 0]
+
+    whole = chosen(x_BD)
+    layout = estimator._encoder.layout
+    n_steps = layout.n_steps(x_BD.shape[1])
+    width = -(-n_steps // STRETCHES)
+    maps = torch.zeros(len(x_BD), estimator.n_channels_, n_steps, dtype=torch.float64)
+    for channel in range(estimator.n_channels_):
+        for start in range(0, n_steps, width):
+            blanked = x_BD.clone()
+            stretch = layout.parts(blanked).series_BCT[:, channel, start : start + width]
+            stretch.zero_()
+            maps[:, channel, start : start + width] = (whole - chosen(blanked))[:, None]
+    return _within(maps, layout.parts(x_BD).lengths_B)
+
+
+def _integrated_gradients(estimator: SequenceNetworkEstimator, x_BD: Tensor, target: Tensor) -> NDArray[np.float64]:
+    """Integrated gradients of the networks, an indicator's with those of its channel."""
+    layout, n_channels = estimator._encoder.layout, estimator.n_channels_
+    blank = x_BD.clone()
+    layout.parts(blank).series_BCT.zero_()
+    sums = torch.zeros(len(x_BD), x_BD.shape[1], dtype=torch.float64)
+    for member in estimator._members():
+        # A row takes the place of an image that is one pixel high, so that only its series is led up to.
+        module = cast(Any, lambda x, member=member: class_outputs(estimator, member(x.flatten(1))))
+        rows, start = x_BD[:, None, None], blank[:, None, None]
+        sums += integrated_gradients(module, rows, target, baseline=start)[:, 0].double() / len(estimator._members())
+    maps = layout.parts(sums).series_BCT
+    own = maps[:, :n_channels].clone()
+    for place, channel in enumerate(estimator._encoder.indicated):
+        own[:, channel] += maps[:, n_channels + place]
+    return _within(own, layout.parts(x_BD).lengths_B)
+
+
+def _within(maps_BCT: Tensor, lengths_B: Tensor) -> NDArray[np.float64]:
+    inside_BT = torch.arange(maps_BCT.shape[2]) < lengths_B[:, None]
+    return (maps_BCT * inside_BT.unsqueeze(1)).numpy()
+
+
+#: Methods by their names, and the stretches that a series is parted into.
+SERIES_EXPLANATIONS: dict[str, Callable[[SequenceNetworkEstimator, Tensor, Tensor], NDArray[np.float64]]] = {
+    "occlusion": _occlusion,
+    "integrated_gradients": _integrated_gradients,
+}
+STRETCHES = 16
+
 
 def _embeddings(module: RecurrentModule, x: Tensor, codes: Tensor | None) -> Tensor:
     return module.embeddings(x)
 
 
+@documented(
+    loss=CLASSIFICATION_LOSS_DOC,
+    classification=CLASSIFICATION_DOC,
+    series=SERIES_DOC,
+    network=RECURRENT_DOC,
+    training=RNN_TRAINING_DOC,
+    fitted=RNN_FITTED_DOC,
+)
 @dataclass(kw_only=True, eq=False, repr=False)
 class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
-    """Recurrent network for classification of series."""
+    """Recurrent network for classification of series.
+
+    X may be an array of series ``(n, channels, time)``, a list of arrays ``(channels, time)`` of unequal lengths, rows
+    ``(n, time)`` of one channel, or a tuple of one of these and a table with a row a series. NaN is a missing value,
+    and at the end of a series it is padding, which changes nothing.
+
+    Parameters
+    ----------
+    {loss}
+    {classification}
+    {series}
+    {network}
+    {training}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    {fitted}
+
+    See Also
+    --------
+    RNNRegressor : The same for numeric targets and forecasts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdl import RNNClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 2
+    >>> X = [np.sin((1 + label) * np.arange(rng.integers(30, 50))) + rng.normal(size=1) for label in y]
+    >>> RNNClassifier(max_epochs=10, random_state=0).fit(X, y).score(X, y)
+    1.0
+    """
 
     _parameter_constraints = {**SequenceNetworkEstimator._parameter_constraints, **CLASSIFICATION_CONSTRAINTS}
 
 
+RNN_LOSS_DOC = (
+    REGRESSION_LOSS_DOC
+    + """
+quantiles : tuple of float or None, default=None
+    Quantiles, in rising order, that ``loss="quantile"`` predicts at once, in place of ``quantile``. They never cross.
+"""
+)
+
+
+@documented(
+    loss=RNN_LOSS_DOC,
+    quantile=QUANTILE_DOC,
+    series=SERIES_DOC,
+    network=RECURRENT_DOC,
+    training=RNN_TRAINING_DOC,
+    fitted=RNN_FITTED_DOC,
+)
 @dataclass(kw_only=True, eq=False, repr=False)
 class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
-    """Recurrent network for regression on series and for forecasts."""
+    """Recurrent network for regression on series and for forecasts.
+
+    y holds one value a series, several targets, or the steps of a horizon; :func:`skdl.window` cuts such X and y out of
+    long tables. X is as in :class:`RNNClassifier`.
+
+    Parameters
+    ----------
+    {loss}
+    {quantile}
+    {series}
+    {network}
+    {training}
+
+    Attributes
+    ----------
+    {fitted}
+
+    See Also
+    --------
+    RNNClassifier : The same for labels.
+    skdl.window : Windows of long tables.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdl import RNNRegressor, window
+    >>> rng = np.random.default_rng(0)
+    >>> load = np.sin(np.arange(400) / 4) + 0.1 * rng.normal(size=400)
+    >>> X, y = window(load, lags=24, horizon=6)
+    >>> forecaster = RNNRegressor(max_epochs=5, random_state=0).fit(X, y)
+    >>> forecaster.predict(X[-1:]).shape
+    (1, 6)
+    >>> forecaster.forecast(window(load, lags=24, last=True), 15).shape
+    (1, 15)
+    """
 
     quantiles: Any = None
 
@@ -411,3 +695,98 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         if levels.ndim != 1 or len(levels) == 0 or np.any(np.diff(levels) <= 0) or levels[0] <= 0 or levels[-1] >= 1:
             raise ValueError(f"quantiles must rise and lie between 0 and 1. Got {self.quantiles!r}.")
         return QuantilesTask(tuple(levels.tolist()))
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict values.
+
+        Parameters
+        ----------
+        X : array-like of series
+            As in ``fit``. Series may be longer or shorter than there.
+        return_std : bool, default=False
+            Whether to give the standard deviation of each prediction's error as well; see
+            :meth:`MLPRegressor.predict`. Not for several quantiles.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, horizon); (..., n_quantiles) for several quantiles
+            Values in the units of y as float64.
+        std : ndarray like y
+            If ``return_std``.
+        """
+        if return_std and self.quantiles is not None:
+            raise ValueError("return_std=True is for means. The quantiles say how sure each prediction is.")
+        return super().predict(X, return_std)
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Coefficient of determination, of the quantile nearest to the median where there are several.
+
+        Parameters
+        ----------
+        X : array-like of series
+            As in ``fit``.
+        y : array-like of shape (n_samples,) or (n_samples, horizon)
+            Target.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the score.
+
+        Returns
+        -------
+        score : float
+            The larger the better, at most 1.
+        """
+        if self.quantiles is None:
+            return super().score(X, y, sample_weight)
+        nearest = int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())
+        return r2_score(y, self.predict(X)[..., nearest], sample_weight=sample_weight)
+
+    def forecast(self, X: Any, n_steps: int) -> NDArray[np.float64]:
+        """Forecast further than the horizon of the fit: each forecast is the past of the next one.
+
+        Errors add up on the way. Where there is data enough, a fit on targets of the whole horizon, which ``predict``
+        then gives at once, is the better forecast.
+
+        Parameters
+        ----------
+        X : array-like of series of one channel
+            As in ``fit``.
+        n_steps : int
+            Steps to forecast.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples, n_steps); (n_samples, n_steps, n_quantiles) for several quantiles
+            In the units of y. Of several quantiles the one nearest to the median goes on, so that bands beyond the
+            first horizon are too narrow.
+
+        Raises
+        ------
+        ValueError
+            If series have several channels, whose future is not known, or a table beside them.
+        """
+        check_is_fitted(self, "network_")
+        past = self._check_X(X, reset=False)
+        if past.shape[1] != 1 or past.static is not None:
+            raise ValueError(
+                "forecast goes on with what it predicts, which is one channel without a table beside it. "
+                "Fit on targets of the whole horizon and use predict."
+            )
+        series = [values[0, :length] for values, length in zip(past.values, past.lengths, strict=True)]
+        parts: list[NDArray[np.float64]] = []
+        while sum(part.shape[1] for part in parts) < n_steps:
+            part = self.predict(_padded_rows(series))
+            parts.append(part[:, np.newaxis] if self._task.is_single else part)
+            middle = parts[-1]
+            if self.quantiles is not None:
+                middle = middle[..., int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())]
+            # As long as before: what the network has not seen is how long series become.
+            series = [np.append(one, more)[-len(one) :] for one, more in zip(series, middle, strict=True)]
+        return np.concatenate(parts, axis=1)[:, :n_steps]
+
+
+def _padded_rows(series: list[NDArray]) -> Series:
+    lengths = np.array([len(one) for one in series])
+    values = np.full((len(series), 1, lengths.max()), np.nan)
+    for row, one in enumerate(series):
+        values[row, 0, : len(one)] = one
+    return Series(values, lengths)

@@ -153,7 +153,7 @@ class Steps(NamedTuple):
 class BatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation over the steps of series that are not padding."""
 
-    def forward(self, x_BFT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x_BFT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
         is_single = x_BFT.shape[0] * x_BFT.shape[2] == 1
         if not self.training or is_single:
             # A single value has no variance.

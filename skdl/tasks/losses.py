@@ -143,7 +143,7 @@ class Quantile(Loss):
 
 @dataclass(frozen=True)
 class Quantiles(Loss):
-    """Pinball losses of several quantiles of each target; outputs are ``(K, T * Q, B)``, quantiles next to each other."""
+    """Pinball losses of several quantiles of each target; outputs are ``(K, T * Q, B)``, a target's side by side."""
 
     levels: tuple[float, ...] = (0.5,)
 

@@ -13,18 +13,6 @@ def frame(n=8, sites=("a", "b")):
     parts = [
         pd.DataFrame(
             {
-                "site": site,
-                "when": pd.date_range("2024-01-01", periods=n, freq="h"),
-                "load": 100.0 * k + np.arange(n),
-                "wind": -1.0 * np.arange(n),
-                "holiday": np.arange(n) % 2,
-                "size": 10.0 * (k + 1),
-            }
-            for _ in [0]
-        )
-        if False
-        else pd.DataFrame(
-            {
                 "site": [site] * n,
                 "when": pd.date_range("2024-01-01", periods=n, freq="h"),
                 "load": 100.0 * k + np.arange(n),
@@ -70,8 +58,7 @@ def test_series_are_kept_apart_and_come_in_the_order_of_time(kind):
 
 
 def test_all_columns_of_numbers_without_a_part_are_channels():
-    X, _ = window(frame(), target="load", lags=3, by="site", time="when", static=["size"])[0], None
-    series, table = X
+    (series, table), _ = window(frame(), target="load", lags=3, by="site", time="when", static=["size"])
     assert series.shape == (10, 3, 3) and list(table.columns) == ["size"]
     assert_array_equal(table["size"][:4], [10, 20, 10, 20])
 

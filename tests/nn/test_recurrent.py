@@ -7,6 +7,7 @@ from torch import nn
 from skdl.data.sequences import N_TAIL, Reversal, RowLayout
 from skdl.nn.recurrent import BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
 
+NAMES = ("weight_in", "weight_hidden", "bias_in", "bias_hidden")
 LENGTHS = [11, 7, 16, 3]
 STEMS = {
     "points": {"patch_size": 1, "conv": ()},
@@ -56,7 +57,7 @@ def test_a_layer_is_torchs_layer(cell):
     own, reference = Recurrence(cell, 3, 4), {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}[cell](3, 4)
     with torch.no_grad():
         own.draw_initial(torch.Generator().manual_seed(0))
-        for name, parameter in zip(("weight_in", "weight_hidden", "bias_in", "bias_hidden"), reference.parameters()):
+        for name, parameter in zip(NAMES, reference.parameters(), strict=True):
             parameter.copy_(getattr(own, name))
     x = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(own(x), reference(x)[0])
@@ -70,7 +71,7 @@ def test_two_directions_of_two_layers_are_torchs_packed_layers():
     with torch.no_grad():
         names = [name for name, _ in reference.named_parameters()]
         for part, start in zip(parts, range(0, len(names), 4), strict=True):
-            for own, name in zip(("weight_in", "weight_hidden", "bias_in", "bias_hidden"), names[start:], strict=False):
+            for own, name in zip(NAMES, names[start:], strict=False):
                 reference.get_parameter(name).copy_(getattr(part, own))
     x = rows()
     series = x[:, :32].view(-1, 2, 16).permute(2, 0, 1)
