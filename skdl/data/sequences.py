@@ -305,8 +305,8 @@ class SequenceEncoder:
     layout : RowLayout
     n_series : int
         Training series.
-    n_steps, shortest : int
-        Steps of the longest and the shortest training series.
+    n_steps, shortest, median_steps : int
+        Steps of the longest, the shortest and the median training series.
     target_channel : int or None
         The channel whose last value is nearest to the first target, if it is near.
     is_reversible : bool
@@ -332,6 +332,7 @@ class SequenceEncoder:
         X = X[rows] if len(rows) < len(X) else X
         self.n_series, self.n_channels = X.shape[:2]
         self.n_steps, self.shortest = int(X.lengths.max()), int(X.lengths.min())
+        self.median_steps = int(np.median(X.lengths))
         self.is_unequal = self.shortest < self.n_steps
         inside = np.arange(X.shape[2]) < X.lengths[:, None, None]
         self.indicated = np.flatnonzero((np.isnan(X.values) & inside).any(axis=(0, 2)))
@@ -387,11 +388,11 @@ class SequenceEncoder:
         everything = np.arange(len(X))
         self.last_encoder = self.static_encoder = None
         if self.target_channel is not None and self.series_scaling is not None:
-            self.last_encoder = TableEncoder("standard", "piecewise_linear", self.dtype).fit(
+            self.last_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
                 _last_values(X), y, everything, weight, classification
             )
         if X.static is not None:
-            self.static_encoder = TableEncoder("standard", "piecewise_linear", self.dtype).fit(
+            self.static_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
                 X.static, y, everything, weight, classification
             )
             if self.static_encoder.embeddings:

@@ -22,8 +22,8 @@ from skdl.engine.job import Samples
 #: Encoded numbers to fetch at once: enough to make up for the call, few enough to stay in the cache.
 GATHERED_NUMBERS = 131_072
 #: Batches whose rows are sorted by size together, where sizes differ: enough for batches of like rows, few enough for
-#: batches to stay random.
-SORTED_BATCHES = 16
+#: batches to stay random, for size and target may go together.
+SORTED_BATCHES = 4
 
 
 class Batch(NamedTuple):

@@ -59,8 +59,8 @@ AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
 AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS, MOST_FORECAST_EPOCHS = 1500, 15, 100, 30
 #: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
 STEM_STEPS, INNER_STEPS = 16, 24
-#: Convolutions of an "auto" stem: channels and kernel sizes.
-AUTO_CONV = ((48, 7), (96, 5), (96, 3))
+#: Channels of the convolutions of an "auto" stem, and kernel sizes of any, the last one of all that follow.
+AUTO_CONV, CONV_SIZES = (48, 96, 96), (7, 5, 3)
 #: "auto" units, and those of forecasts from so many training series on.
 AUTO_UNITS, MANY_UNITS, MANY_ROWS = 64, 128, 1000
 #: Most series that the skip path is fitted to, evenly spaced.
@@ -99,8 +99,8 @@ patch_size : int or "auto", default="auto"
     Steps of a patch. Patches end where the series ends. "auto" is 8, less for short series, and for long ones so many
     that there are at most 32 patches.
 conv_channels : tuple of int or "auto", default="auto"
-    Channels of each convolution, of kernel sizes 7, 5, 3, 3, ... "auto" is (48, 96, 96). Strides are chosen so that
-    about 24 steps are left.
+    Channels of each convolution, of kernel sizes 7, 5, 3, 3, ... As many of them halve the series as leave about 24
+    steps. "auto" is (48, 96, 96), and more of 96 for series of more than about 270 steps.
 pooling : {"auto", "last", "mean", "max", "attention"} or tuple of them, default="auto"
     What the states of all steps become. "auto" is "last" where a channel goes on into the target, else ("last",
     "mean", "max").
@@ -322,7 +322,7 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
     def _stem(self, encoder: SequenceEncoder) -> str | None:
         if self.stem != "auto":
             return self.stem
-        if encoder.n_steps < STEM_STEPS:
+        if encoder.median_steps < STEM_STEPS:
             return None
         return "conv" if encoder.target_channel is None else "patch"
 
@@ -336,22 +336,22 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         if not isinstance(self.patch_size, str):
             return self.patch_size
         # About six patches of a short series, at most 32 of a long one.
-        return max(min(8, encoder.n_steps // 6), math.ceil(encoder.n_steps / 32))
+        return max(min(8, encoder.median_steps // 6), math.ceil(encoder.median_steps / 32))
 
     def _conv(self, encoder: SequenceEncoder) -> tuple[ConvLayer, ...]:
-        layers: tuple[tuple[int, int], ...] = AUTO_CONV
-        if not isinstance(self.conv_channels, str):
+        n_halved = max(round(math.log2(encoder.median_steps / INNER_STEPS)), 0)
+        if isinstance(self.conv_channels, str):
+            # A layer for each time that a long series is halved.
+            channels = AUTO_CONV + AUTO_CONV[-1:] * max(n_halved - len(AUTO_CONV), 0)
+        else:
             channels = layer_sizes("conv_channels", self.conv_channels)
             if not channels:
                 raise ValueError("conv_channels must name at least one layer. Use stem=None for none.")
-            layers = tuple((n, 7 if i == 0 else 5 if i == 1 else 3) for i, n in enumerate(channels))
-        strides = [1] * len(layers)
-        # Later layers halve first: they have more channels to save.
-        order = [*range(1, len(layers)), 0]
-        doublings = max(round(math.log2(encoder.n_steps / INNER_STEPS)), 0)
-        for i in range(doublings):
-            strides[order[i % len(order)]] *= 2
-        return tuple(ConvLayer(n, size, stride) for (n, size), stride in zip(layers, strides, strict=True))
+        sizes = (*CONV_SIZES, *[CONV_SIZES[-1]] * len(channels))
+        # The first layer halves last: what it skipped would never be seen.
+        halves = [i >= 1 and i <= n_halved for i in range(len(channels))]
+        halves[0] = n_halved >= len(channels)
+        return tuple(ConvLayer(n, k, 2 if half else 1) for n, k, half in zip(channels, sizes, halves, strict=False))
 
     def _pooling(self, is_forecast: bool) -> tuple[str, ...]:
         if isinstance(self.pooling, str):

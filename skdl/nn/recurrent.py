@@ -40,7 +40,7 @@ class CellKind(NamedTuple):
 
     n_gates: int
     run: Callable[..., tuple[Tensor, ...]]
-    #: The gate whose bias starts at 1, so that the state is kept at first (Jozefowicz et al. 2015).
+    #: The gate that says how much of a unit's state is kept.
     keeping_gate: int | None
 
 
@@ -111,19 +111,19 @@ class RecurrentNetwork(AutogradNetwork):
         return module
 
     def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
-        """Orthogonal recurrent weights (Saxe et al. 2014), He's elsewhere, an output layer of zeros in forecasts."""
+        """Recurrent layers by :meth:`Recurrence.draw_initial`, He's weights elsewhere, no output yet in forecasts."""
+        assert isinstance(module, RecurrentModule)
         for part in module.modules():
             if isinstance(part, nn.Linear | nn.Conv1d):
                 part.weight.normal_(0, math.sqrt(2 / part.weight[0].numel()), generator=generator)
                 if part.bias is not None:
                     part.bias.zero_()
             elif isinstance(part, Recurrence):
-                part.draw_initial(generator)
+                part.draw_initial(generator, module.n_inner)
             elif isinstance(part, nn.BatchNorm1d):
                 part.weight.fill_(1)
                 part.bias.zero_()
                 part.running_var.fill_(1)  # type: ignore[union-attr]
-        assert isinstance(module, RecurrentModule)
         # Forecasts start at the level of the series.
         module.output.weight.mul_(0 if self.reversal else math.sqrt(0.5))
 
@@ -245,8 +245,12 @@ class Recurrence(nn.Module):
         # Biases, layers, dropout, training, both directions, batch first.
         return CELLS[self.cell].run(x_TBF, state, weights, True, 1, 0.0, self.training, False, False)[0]
 
-    def draw_initial(self, generator: torch.Generator) -> None:
-        """Fresh values."""
+    def draw_initial(self, generator: torch.Generator, n_steps: int) -> None:
+        """Orthogonal recurrent weights, and units that keep their states for one step up to all of them.
+
+        After Saxe et al. (2014), Exact solutions to the nonlinear dynamics of learning in deep linear neural networks,
+        and Tallec and Ollivier (2018), Can recurrent neural networks warp time?
+        """
         bound = math.sqrt(3 / self.weight_in.shape[1])
         self.weight_in.uniform_(-bound, bound, generator=generator)
         for gate in self.weight_hidden.split(self.hidden_size):
@@ -255,7 +259,8 @@ class Recurrence(nn.Module):
         self.bias_hidden.zero_()
         keeping = CELLS[self.cell].keeping_gate
         if keeping is not None:
-            self.bias_in.view(-1, self.hidden_size)[keeping] = 1
+            kept_H = self.bias_in.view(-1, self.hidden_size)[keeping]
+            kept_H.uniform_(1, max(n_steps - 1, 2), generator=generator).log_()
 
 
 class RecurrentLayer(nn.Module):
@@ -361,7 +366,8 @@ class RecurrentModule(AutogradModule):
 
     def _count(self, network: RecurrentNetwork, n_features: int, width: int) -> None:
         stride = math.prod(layer.stride for layer in network.conv) * (1 if network.conv else network.patch_size)
-        n_inner = -(-network.n_steps // stride)
+        #: Steps of the recurrent layers, for the longest training series.
+        self.n_inner = n_inner = -(-network.n_steps // stride)
         n_recurrent = sum(p.numel() for p in self.layers.parameters()) * n_inner
         n_stem = sum(p.numel() for p in self.stem.parameters()) * n_inner
         self.n_multiplications = n_recurrent + n_stem + sum(p.numel() for p in self.hidden.parameters())
@@ -372,7 +378,7 @@ class RecurrentModule(AutogradModule):
 
     def states(self, steps: Steps) -> Steps:
         """The states of the last recurrent layer at all steps."""
-        x_TBF = steps.x_BFT.permute(2, 0, 1)
+        x_TBF = steps.x_BFT.permute(2, 0, 1).contiguous()
         reversal_TB = None
         if steps.mask_B1T is not None:
             step_T1 = torch.arange(len(x_TBF), device=x_TBF.device)[:, None]

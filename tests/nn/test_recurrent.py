@@ -56,7 +56,7 @@ def rows(lengths=LENGTHS, n_steps=16, seed=0):
 def test_a_layer_is_torchs_layer(cell):
     own, reference = Recurrence(cell, 3, 4), {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}[cell](3, 4)
     with torch.no_grad():
-        own.draw_initial(torch.Generator().manual_seed(0))
+        own.draw_initial(torch.Generator().manual_seed(0), 6)
         for name, parameter in zip(NAMES, reference.parameters(), strict=True):
             parameter.copy_(getattr(own, name))
     x = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
