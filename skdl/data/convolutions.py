@@ -25,6 +25,8 @@ KERNEL_SIZE, N_HEAVY = 9, 3
 MOST_DILATIONS, THRESHOLD_SERIES = 12, 64
 #: Numbers that are computed at a time: convolutions are compared while they are in the cache.
 CHUNK_NUMBERS = 500_000
+#: How far above a number that occurs a threshold is, as a share of the mean size of all.
+TIE = 1e-4
 #: What padding is set to before it is compared: below all thresholds.
 LOWEST = -1e30
 
@@ -68,8 +70,7 @@ class RandomConvolutions:
         for dilation, count in zip(self.dilations, counts * (n_each // n_dilations), strict=True):
             output_RN = self._convolved(x_BCT[rows], dilation).transpose(0, 1)[:, known_BT]
             levels = torch.tensor((np.arange(1, 84 * count + 1) * golden) % 1, dtype=torch.float32).view(84, count)
-            ordered = output_RN.sort(dim=1).values
-            self.thresholds.append(ordered.gather(1, (levels * (ordered.shape[1] - 1)).round().long()))
+            self.thresholds.append(_between(output_RN.sort(dim=1).values, levels))
         return self
 
     def _convolved(self, x_BCT: Tensor, dilation: int) -> Tensor:
@@ -101,6 +102,16 @@ class RandomConvolutions:
                 torch.gt(output, threshold_R[:, None], out=exceeds)
                 parts.append(exceeds.sum(2))
         return torch.cat(parts, dim=1) / lengths_B[:, None].to(x_BCT.dtype)
+
+
+def _between(ordered_RN: Tensor, levels_RQ: Tensor) -> Tensor:
+    """Thresholds at quantiles of sorted numbers, half-way between two of them.
+
+    None is a number that occurs, such as the zero of a series that stands still: rounding would decide what exceeds it.
+    """
+    places = (levels_RQ * (ordered_RN.shape[1] - 1)).long()
+    below, above = ordered_RN.gather(1, places), ordered_RN.gather(1, (places + 1).clamp(max=ordered_RN.shape[1] - 1))
+    return (below + above) / 2 + TIE * ordered_RN.abs().mean()
 
 
 def _inside(lengths_B: Tensor, n_steps: int) -> Tensor:

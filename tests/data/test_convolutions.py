@@ -56,3 +56,11 @@ def test_short_series_have_features_too():
     x, lengths = torch.randn(5, 1, 3), torch.tensor([3, 2, 1, 3, 3])
     convolutions = RandomConvolutions(84).fit(x, lengths, torch.Generator().manual_seed(0))
     assert torch.isfinite(convolutions.transform(x, lengths)).all()
+
+
+def test_series_that_stand_still_exceed_no_threshold_by_rounding():
+    convolutions, _, _ = fitted()
+    lengths = torch.tensor([40, 40])
+    still = torch.tensor([[[0.1]], [[0.1]]]).expand(2, 2, 40).clone()
+    inner = convolutions._shares(still, lengths)
+    torch.testing.assert_close(inner, convolutions._shares(still * (1 + 1e-7), lengths), rtol=0, atol=1e-6)
