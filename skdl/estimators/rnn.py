@@ -64,7 +64,7 @@ AUTO_CONV, CONV_SIZES = (48, 96, 96), (7, 5, 3)
 #: "auto" units, and those of forecasts from so many training series on.
 AUTO_UNITS, MANY_UNITS, MANY_ROWS = 64, 128, 1000
 #: Most series that the skip path is fitted to, evenly spaced.
-SKIP_ROWS = 20_000
+SKIP_ROWS = 10_000
 #: Steps of the shortest series from which random convolutions are tried.
 CONVOLUTION_STEPS = 9
 
@@ -422,9 +422,29 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         share = None if weight is None else weight[known]
         weights = blend_weights(parts, target[known], self._task.loss, settings, base, share)
         self._skip, self.blend_weights_ = skip, dict(zip(("network", "skip"), weights.tolist(), strict=True))
-        blended = base + sum(w * (part - base) for w, part in zip(weights, parts, strict=True))
-        self.out_of_fold_ = np.full((len(data.y), *self.out_of_fold_.shape[1:]), np.nan)
-        self.out_of_fold_[rows[known]] = self._task.values(blended)
+        self._note_blended(data, rows[known], of_skip[known], outputs)
+
+    def _note_blended(
+        self, data: FitData, rows: NDArray[np.intp], of_skip: NDArray[np.float64], outputs: NDArray[np.float64]
+    ) -> None:
+        """Keep what the blend says of rows that it did not see: ``of_skip`` is for some of those with outputs."""
+        held_out = np.flatnonzero(np.isfinite(outputs).all(axis=1))
+        x_BD = self._encoder.transform(data.X[held_out]).values
+        is_given = np.isin(held_out, rows)
+        skip_outputs = np.empty((len(held_out), self.n_outputs_))
+        skip_outputs[is_given] = of_skip
+        if not is_given.all():
+            # The skip path was not fitted to these rows at all.
+            assert self._skip is not None
+            skip_outputs[~is_given] = self._skip.outputs(x_BD[torch.as_tensor(~is_given)])
+        self.out_of_fold_[held_out] = self._task.values(self._blended(x_BD, outputs[held_out], skip_outputs))
+
+    def _blended(
+        self, x_BD: Tensor, of_network: NDArray[np.float64], of_skip: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The sum of both outputs, as seen from the level of the series, by the weights of the blend."""
+        base, weights = self._base(x_BD), self.blend_weights_
+        return base + weights["network"] * (of_network - base) + weights["skip"] * (of_skip - base)
 
     def _new_skip(self) -> SkipPath:
         encoder, levels = self._encoder, None
@@ -461,9 +481,7 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         if self._skip is None:
             return outputs
         x_BD = cast(DenseTable, table).values
-        base = self._base(x_BD)
-        weights = self.blend_weights_
-        return base + weights["network"] * (outputs - base) + weights["skip"] * (self._skip.outputs(x_BD) - base)
+        return self._blended(x_BD, outputs, self._skip.outputs(x_BD))
 
     def transform(self, X: Any) -> NDArray:
         """Embed series: what the output layer of the network sees of them.

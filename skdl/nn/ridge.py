@@ -59,8 +59,10 @@ class RidgeProblem:
         self.columns = _columns(features, self.center, self.factor)
         self.target = np.asarray(target, dtype=np.float64)
         self.weight = np.ones(len(features)) if weight is None else weight / weight.mean()
-        root = np.sqrt(self.weight)[:, None]
-        self.rooted, self.rooted_target = self.columns * root, self.target * root
+        self.rooted, self.rooted_target = self.columns, self.target
+        if weight is not None:
+            root = np.sqrt(self.weight)[:, None]
+            self.rooted, self.rooted_target = self.columns * root, self.target * root
         n, p = self.columns.shape
         self.is_primal = p <= n
         self.gram = self.rooted.T @ self.rooted if self.is_primal else self.rooted @ self.rooted.T

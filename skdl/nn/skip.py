@@ -21,6 +21,9 @@ MOST_COLUMNS = 2000
 #: Features of random convolutions for more and for fewer rows than this: with few, the rows decide what it costs.
 FEATURE_ROWS, FEW_FEATURES, MANY_FEATURES = 1200, 2520, 8400
 
+#: Rows whose features are there at a time.
+CHUNK_ROWS = 4096
+
 
 class StepFeatures:
     """The last steps of each series one by one, and the numbers beside it."""
@@ -137,5 +140,8 @@ class SkipPath:
 
     def outputs(self, x_BD: Tensor) -> Floats:
         """Outputs ``(B, O)`` of encoded rows."""
+        return np.concatenate([self._chunk_outputs(chunk_BD) for chunk_BD in x_BD.split(CHUNK_ROWS)])
+
+    def _chunk_outputs(self, x_BD: Tensor) -> Floats:
         parts = self.layout.parts(x_BD)
         return self._given_back(self.ridge.predict(self.features.transform(parts)), parts)

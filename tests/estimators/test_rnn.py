@@ -213,6 +213,15 @@ def test_a_useless_network_loses_its_weight():
     assert_allclose(model.predict(X), LinearRegression().fit(X, y).predict(X), atol=0.5)
 
 
+def test_rows_that_the_skip_path_is_not_fitted_to_are_out_of_its_folds(windows, forecaster, monkeypatch):
+    X, y = windows
+    monkeypatch.setattr("skdl.estimators.rnn.SKIP_ROWS", len(X) // 2)
+    model = RNNRegressor(**SMALL).fit(X, y)
+    assert np.isfinite(model.out_of_fold_).all()
+    errors = [np.mean((one.out_of_fold_ - y) ** 2) for one in (model, forecaster)]
+    assert errors[0] < 1.5 * errors[1]
+
+
 def test_pure_networks_where_no_rows_are_held_out(data):
     X, y = data
     assert RNNClassifier(**SMALL).fit(X[:20], y[:20]).blend_weights_ == {"network": 1.0}
