@@ -1,8 +1,10 @@
 """Deep learning that behaves like scikit-learn."""
 
+from skdl.data.windows import window
 from skdl.estimators.cnn import CNNClassifier, CNNRegressor
 from skdl.estimators.imputer import DeepImputer
 from skdl.estimators.mlp import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl.estimators.rnn import RNNClassifier, RNNRegressor
 from skdl.model_selection.together import train_together
 
 __version__ = "0.1.0"
@@ -14,5 +16,8 @@ __all__ = [
     "MLPClassifier",
     "MLPEstimator",
     "MLPRegressor",
+    "RNNClassifier",
+    "RNNRegressor",
     "train_together",
+    "window",
 ]

@@ -134,6 +134,7 @@ class CompletionTable:
 
     taken_numbers = TAKEN_NUMBERS
     reads_ahead = False
+    sizes: Tensor | None = None
 
     def __init__(
         self,

@@ -517,6 +517,7 @@ class ImageFiles:
 
     taken_numbers = TAKEN_NUMBERS
     reads_ahead = True
+    sizes: Tensor | None = None
 
     def __init__(
         self,

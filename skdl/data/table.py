@@ -27,6 +27,8 @@ class Table(Protocol):
     taken_numbers: int
     #: Whether rows are slow to come and should be fetched while those before them are trained on.
     reads_ahead: bool
+    #: The size ``(n,)`` of each row, where a batch of rows of like sizes is cheaper; None where all cost the same.
+    sizes: Tensor | None
 
     def __len__(self) -> int: ...
 
@@ -38,14 +40,15 @@ class Table(Protocol):
 
 
 class DenseTable:
-    """A table in memory: numbers ``(n, D)``, and levels ``(n, E)`` of embedded columns."""
+    """A table in memory: numbers ``(n, D)``, levels ``(n, E)`` of embedded columns, and sizes ``(n,)`` of rows."""
 
     taken_numbers = TAKEN_NUMBERS
     reads_ahead = False
 
-    def __init__(self, values: Tensor, codes: Tensor | None = None) -> None:
+    def __init__(self, values: Tensor, codes: Tensor | None = None, sizes: Tensor | None = None) -> None:
         self.values = values
         self.codes = codes
+        self.sizes = sizes
         self.n_columns = values.shape[1]
 
     def __len__(self) -> int:
@@ -76,7 +79,8 @@ class DenseTable:
         )
 
     def to(self, device: torch.device | str) -> DenseTable:
-        return DenseTable(self.values.to(device), None if self.codes is None else self.codes.to(device))
+        codes, sizes = (None if part is None else part.to(device) for part in (self.codes, self.sizes))
+        return DenseTable(self.values.to(device), codes, sizes)
 
 
 class SparseTable:
@@ -84,6 +88,7 @@ class SparseTable:
 
     taken_numbers = TAKEN_NUMBERS
     reads_ahead = False
+    sizes: Tensor | None = None
 
     def __init__(self, matrix: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
         self.matrix = matrix

@@ -19,6 +19,10 @@ from torch import Tensor
 from skdl.data.table import Table
 from skdl.engine.job import Samples
 
+#: Batches whose rows are sorted by size together, where sizes differ: enough for batches of like rows, few enough for
+#: batches to stay random, for size and target may go together.
+SORTED_BATCHES = 4
+
 
 class Batch(NamedTuple):
     """One step's rows of the first K jobs.
@@ -46,6 +50,17 @@ def one_ahead(elements: Iterator[Element]) -> Iterator[Element]:
         while (element := pending.result()) is not end:
             pending = pool.submit(next, elements, end)
             yield cast(Element, element)
+
+
+def of_like_sizes(order: Tensor, sizes: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """The rows of a random order in batches of rows of like sizes, which come in random order again.
+
+    A last batch of fewer rows stays as it is.
+    """
+    whole, rest = order.split([len(order) // batch_size * batch_size, len(order) % batch_size])
+    pools = [pool[sizes[pool].argsort(stable=True)] for pool in whole.split(SORTED_BATCHES * batch_size)]
+    batches = torch.cat(pools).view(-1, batch_size)
+    return torch.cat([batches[torch.randperm(len(batches), generator=generator)].view(-1), rest])
 
 
 def padded(tensors: Sequence[Tensor], length: int) -> Tensor:
@@ -102,6 +117,7 @@ class Batches:
         self.reads_ahead = any(table.reads_ahead for table in self.tables)
         self.runs = self._runs()
         self.rows_KN = self._rows(samples)
+        self.sizes = [_sizes(s) for s in samples]
         targets = padded([s.target if s.target.ndim == 2 else s.target.unsqueeze(1) for s in samples], self.n_rows)
         self.target_KTN = targets.transpose(1, 2).contiguous().to(device)
         self.share_KN = padded([self._shares(length, dtype) for length in self.lengths], self.n_rows).to(device)
@@ -145,6 +161,10 @@ class Batches:
     def epoch(self, generators: Sequence[torch.Generator]) -> Iterator[Batch]:
         """The batches of one epoch, each job in an order drawn from its own generator."""
         orders = [torch.randperm(n, generator=g) for n, g in zip(self.lengths, generators, strict=True)]
+        orders = [
+            order if sizes is None else of_like_sizes(order, sizes, self.batch_size, generator)
+            for order, sizes, generator in zip(orders, self.sizes, generators, strict=True)
+        ]
         order_KN = padded(orders, self.n_rows).to(self.device)
         target = self.target_KTN.gather(2, order_KN.unsqueeze(1).expand_as(self.target_KTN))
         weights = self.shares
@@ -223,3 +243,9 @@ class Batches:
         last = torch.tensor(self.lengths[:k], device=self.device)[:, None] - 1
         rows = torch.arange(start, stop, device=self.device).expand(k, -1).minimum(last)
         return self._take(rows)
+
+
+def _sizes(samples: Samples) -> Tensor | None:
+    """The size of each sample's row."""
+    sizes = samples.table.sizes
+    return sizes if sizes is None or samples.rows is None else sizes[samples.rows]

@@ -290,8 +290,7 @@ class NetworkEstimator(TrainedEstimator):
 
     def _samples(self, table: Table, data: FitData, rows: NDArray[np.intp]) -> Samples:
         dtype = self._torch_dtype()
-        class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
-        weight = with_class_weight(data.weight_of(rows), class_weight, data.y[rows])
+        weight = self._weight(data, rows)
         everything = len(rows) == len(table)
         return Samples(
             table,
@@ -299,6 +298,11 @@ class NetworkEstimator(TrainedEstimator):
             None if weight is None else torch.as_tensor(weight / weight.mean(), dtype=dtype),
             None if everything else torch.as_tensor(rows),
         )
+
+    def _weight(self, data: FitData, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """Weights of the rows in the loss, with those of their classes; None where all weigh the same."""
+        class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
+        return with_class_weight(data.weight_of(rows), class_weight, data.y[rows])
 
     def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
         return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows))

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.utils import Tags, column_or_1d
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -25,6 +25,7 @@ from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import NetworkEstimator
+from skdl.estimators.explaining import class_outputs, explained_outputs
 from skdl.estimators.parameters import (
     FITTED_DOC,
     TRAINING_DOC,
@@ -363,14 +364,14 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             raise ValueError(f"method={method!r} is not known. Use one of {sorted(EXPLANATIONS)}.")
         checked = self._check_X(X, reset=False)
         table, device = self._encoder.transform(checked), resolve_device(self.device)
-        target = torch.as_tensor(self._explained_outputs(checked, y))
+        target = torch.as_tensor(explained_outputs(self, checked, y))
         if len(target) != len(table):
             raise ValueError(f"y has {len(target)} entries for {len(table)} images. Give one for each.")
         maps = np.zeros((len(table), *self.image_shape_[:2]))
         for member in self._members():
             # The network itself stays where it is.
             network = cast(ImageModule, member if device == "cpu" else copy.deepcopy(member).to(device))
-            module = _Explained(network, self._has_one_logit())
+            module = _Explained(network, self)
             for start in range(0, len(table), EXPLAINED_IMAGES):
                 stop = min(start + EXPLAINED_IMAGES, len(table))
                 pixels, _ = table.slice(start, stop)
@@ -378,23 +379,6 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
                 part = EXPLANATIONS[method](module, x, target[start:stop].to(device))
                 maps[start:stop] += part.detach().cpu().numpy() / len(self._members())
         return maps
-
-    def _has_one_logit(self) -> bool:
-        return bool(getattr(self._task, "is_binary", False))
-
-    def _explained_outputs(self, checked: Any, y: ArrayLike | None) -> NDArray[np.int64]:
-        """The number of the output that is explained, for each image."""
-        classes = getattr(self, "classes_", None)
-        if classes is None or getattr(self._task, "is_multilabel", False):
-            numbers = np.zeros(len(checked), dtype=np.int64) if y is None else column_or_1d(y)
-            if not np.isin(numbers, np.arange(self.n_outputs_)).all():
-                raise ValueError(f"y must hold numbers of outputs, 0 to {self.n_outputs_ - 1}.")
-            return numbers.astype(np.int64)
-        labels = column_or_1d(self.predict(checked) if y is None else y)
-        places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-        if (classes[places] != labels).any():
-            raise ValueError(f"y contains labels that the model does not know. It knows {classes.tolist()}.")
-        return places
 
 
 #: Images that are explained at a time.
@@ -404,8 +388,8 @@ EXPLAINED_IMAGES = 256
 class _Explained:
     """A network with one output a class, also where it has one logit for two."""
 
-    def __init__(self, network: ImageModule, has_one_logit: bool) -> None:
-        self.network, self.has_one_logit = network, has_one_logit
+    def __init__(self, network: ImageModule, estimator: ImageNetworkEstimator) -> None:
+        self.network, self.estimator = network, estimator
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
@@ -414,8 +398,7 @@ class _Explained:
         return self.network.features(x)
 
     def head(self, features: Tensor) -> Tensor:
-        output = self.network.head(features)
-        return torch.cat([-output, output], dim=1) if self.has_one_logit else output
+        return class_outputs(self.estimator, self.network.head(features))
 
 
 def _view(module: ImageModule, x: Tensor, codes: Tensor | None, view: int) -> Tensor:

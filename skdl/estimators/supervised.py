@@ -124,7 +124,10 @@ class SpreadMixin:
     def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
         super()._note_held_out(data, held_out, results)  # type: ignore[misc]
         self._unexplained: NDArray[np.float64] | None = None
-        if self.out_of_fold_ is None or not isinstance(self._task, RegressionTask):
+        # A band of quantiles is no single value that has an error.
+        if self.out_of_fold_ is None or self.out_of_fold_.shape != data.y.shape:
+            return
+        if not isinstance(self._task, RegressionTask):
             return
         known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
         error = (data.y[known] - self.out_of_fold_[known]) ** 2

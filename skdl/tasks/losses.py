@@ -142,6 +142,19 @@ class Quantile(Loss):
 
 
 @dataclass(frozen=True)
+class Quantiles(Loss):
+    """Pinball losses of several quantiles of each target; outputs are ``(K, T * Q, B)``, a target's side by side."""
+
+    levels: tuple[float, ...] = (0.5,)
+
+    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        levels_Q1 = torch.tensor(self.levels, dtype=output.dtype, device=output.device).unsqueeze(1)
+        residual = output.unflatten(1, (-1, len(self.levels))) - target.unsqueeze(2)
+        slope = (residual > 0).to(output.dtype) - levels_Q1
+        return (slope * residual).mean((1, 2)), slope.flatten(1, 2) / output.shape[1]
+
+
+@dataclass(frozen=True)
 class Poisson(Loss):
     """Half the Poisson deviance up to a constant; the output is the logarithm of the mean."""
 

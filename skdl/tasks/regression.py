@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
 
-from skdl.tasks.losses import REGRESSION_LOSSES, CustomLoss, Loss
+from skdl.tasks.losses import REGRESSION_LOSSES, CustomLoss, Loss, Quantiles
 
 
 class RegressionTask:
@@ -34,14 +34,14 @@ class RegressionTask:
         self._check_link(y)
         self.is_single = y.ndim == 1
         values = y.reshape(len(y), -1).astype(np.float64)
-        self.n_outputs = values.shape[1]
+        self.n_targets = self.n_outputs = values.shape[1]
         # Dividing by the largest value first keeps the squares of huge values finite.
         largest = np.abs(values).max(axis=0)
         largest[largest == 0] = 1
         unit = values / largest
         mean = np.average(unit, axis=0, weights=sample_weight)
         if self.has_log_link:
-            self.location = np.zeros(self.n_outputs)
+            self.location = np.zeros(self.n_targets)
             self.scale = np.where(mean > 0, mean, 1) * largest
         else:
             deviation = np.sqrt(np.average((unit - mean) ** 2, axis=0, weights=sample_weight))
@@ -68,8 +68,8 @@ class RegressionTask:
         """Standardised targets ``(n, O)``."""
         self._check_link(y)
         values = y.reshape(len(y), -1)
-        if values.shape[1] != self.n_outputs:
-            raise ValueError(f"y has {values.shape[1]} targets, but the model was fitted on {self.n_outputs}.")
+        if values.shape[1] != self.n_targets:
+            raise ValueError(f"y has {values.shape[1]} targets, but the model was fitted on {self.n_targets}.")
         return torch.as_tensor((values - self.location) / self.scale, dtype=dtype)
 
     def combine(self, outputs: NDArray) -> NDArray[np.float64]:
@@ -84,6 +84,41 @@ class RegressionTask:
         with np.errstate(over="ignore"):
             values = np.exp(output) * self.scale if self.has_log_link else output * self.scale + self.location
         values = np.clip(values, -np.finfo(float).max, np.finfo(float).max)
+        return values[:, 0] if self.is_single else values
+
+    #: What a row's outputs stand for.
+    values = decode
+
+
+class QuantilesTask(RegressionTask):
+    """Several quantiles of each target.
+
+    Quantiles that cross are sorted, which never raises their loss (Chernozhukov, Fernandez-Val and Galichon 2010).
+
+    Parameters
+    ----------
+    levels : tuple of float
+        In rising order.
+    """
+
+    def __init__(self, levels: tuple[float, ...]) -> None:
+        super().__init__("quantile")
+        self.levels = levels
+
+    def fit(self, y: NDArray, sample_weight: NDArray | None = None) -> QuantilesTask:
+        """Learn location and scale of each target from weighted training rows."""
+        super().fit(y, sample_weight)
+        self.n_outputs = self.n_targets * len(self.levels)
+        return self
+
+    @property
+    def loss(self) -> Loss:
+        return Quantiles(self.levels)
+
+    def decode(self, output: NDArray) -> NDArray[np.float64]:
+        """Values ``(n, T, Q)`` in y's own units, ``(n, Q)`` of a y of one axis, from outputs ``(n, T * Q)``."""
+        output = np.sort(output.astype(np.float64).reshape(len(output), self.n_targets, -1), axis=2)
+        values = output * self.scale[:, None] + self.location[:, None]
         return values[:, 0] if self.is_single else values
 
     #: What a row's outputs stand for.

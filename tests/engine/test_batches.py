@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from skdl.data.table import DenseTable
-from skdl.engine.batches import Batches, padded, tables_on
+from skdl.engine.batches import Batches, of_like_sizes, padded, tables_on
 from skdl.engine.job import Samples
 
 LENGTHS = [(7,), (10, 10, 10), (33, 32, 32, 17, 5, 1)]
@@ -139,3 +139,23 @@ def test_tables_on__when_jobs_share_a_table__then_it_is_kept_once():
 def test_padded__when_lengths_differ__then_zeros_follow():
     assert padded([torch.ones(2, 2), torch.ones(1, 2)], 3).sum((1, 2)).tolist() == [4, 2]
     assert torch.equal(padded([torch.arange(3)] * 2, 3), torch.arange(3).expand(2, -1))
+
+
+def test_rows_of_like_sizes_come_together():
+    sizes = torch.arange(1000) % 100
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    order = of_like_sizes(torch.randperm(1000, generator=generators[0]), sizes, 16, generators[0])
+    again = of_like_sizes(torch.randperm(1000, generator=generators[1]), sizes, 16, generators[1])
+    assert torch.equal(order, again) and torch.equal(order.sort().values, torch.arange(1000))
+    spread = torch.stack([sizes[rows].max() - sizes[rows].min() for rows in order.split(16)[:-1]]).float()
+    assert spread.mean() < 40
+    # Batches stay in random order, and no epoch is like another.
+    means = torch.stack([sizes[rows].float().mean() for rows in order.split(16)[:-1]])
+    assert (means.diff() > 0).float().mean() < 0.7
+    later = of_like_sizes(torch.randperm(1000, generator=generators[0]), sizes, 16, generators[0])
+    assert not torch.equal(order, later)
+
+
+def test_fewer_rows_than_a_batch_keep_their_order():
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(of_like_sizes(order, torch.arange(7), 16, torch.Generator()), order)

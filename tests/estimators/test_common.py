@@ -7,7 +7,15 @@ from sklearn.utils import estimator_checks as checks
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skdl import CNNClassifier, CNNRegressor, MLPClassifier, MLPEstimator, MLPRegressor
+from skdl import (
+    CNNClassifier,
+    CNNRegressor,
+    MLPClassifier,
+    MLPEstimator,
+    MLPRegressor,
+    RNNClassifier,
+    RNNRegressor,
+)
 
 #: A fit that depends on nothing but the rows and their weights.
 EXACT = {
@@ -24,6 +32,19 @@ QUICK = SMALL | {"batch_size": 256}
 CNN_SMALL = {"conv_channels": (8,), "residual": False, "max_epochs": 40, "learning_rate": 0.02}
 #: Of a convolutional network: a fit that depends on nothing but the rows and their weights.
 CNN_EXACT = {"dtype": "float64", "batch_size": 10**6, "normalization": None, "augment": None, "early_stopping": False}
+
+RNN_SMALL = {"hidden_size": 8, "hidden_layer_sizes": (), "max_epochs": 20, "learning_rate": 0.03, "n_members": 2}
+#: Of a recurrent network: a fit that depends on nothing but the rows and their weights.
+RNN_EXACT = {
+    "dtype": "float64",
+    "batch_size": 10**6,
+    "early_stopping": False,
+    "n_members": 1,
+    "dropout": 0.0,
+    "stem": None,
+    "series_scaling": None,
+    "skip": None,
+}
 
 ESTIMATORS = [
     MLPClassifier(),
@@ -47,14 +68,19 @@ ESTIMATORS = [
     CNNRegressor(**CNN_SMALL | {"max_epochs": 80}),
     CNNClassifier(**CNN_SMALL | CNN_EXACT),
     CNNRegressor(**CNN_SMALL | CNN_EXACT | {"max_epochs": 200}, hidden_layer_sizes=(16,)),
+    RNNClassifier(**RNN_SMALL),
+    RNNRegressor(**RNN_SMALL),
+    RNNClassifier(**RNN_SMALL | RNN_EXACT | {"max_epochs": 40}, cell="lstm"),
+    RNNRegressor(**RNN_SMALL | RNN_EXACT | {"max_epochs": 150, "hidden_size": 16}, pooling="last"),
 ]
 
 WEIGHT_CHECKS = ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data")
 
 
 def expected_failures(estimator):
-    if isinstance(estimator, CNNClassifier | CNNRegressor):
-        is_exact = all(getattr(estimator, name) == value for name, value in CNN_EXACT.items())
+    if not hasattr(estimator, "numeric_embedding"):
+        exact = CNN_EXACT if hasattr(estimator, "image_shape") else RNN_EXACT
+        is_exact = all(getattr(estimator, name) == value for name, value in exact.items())
         return {} if is_exact else dict.fromkeys(WEIGHT_CHECKS[:1], "minibatches and single precision")
     # What a periodic embedding is does not depend on the number of rows, as the number of bins does.
     settings = {name: estimator.get_params()[name] for name in EXACT}

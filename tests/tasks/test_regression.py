@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skdl.tasks.losses import CustomLoss, Huber
-from skdl.tasks.regression import RegressionTask
+from skdl.tasks.losses import CustomLoss, Huber, Quantile, Quantiles
+from skdl.tasks.regression import QuantilesTask, RegressionTask
 
 RNG = np.random.default_rng(0)
 TARGETS = {
@@ -115,3 +115,28 @@ def test_encode__when_number_of_targets_differs__then_error():
 def test_loss__then_name_or_function_becomes_an_object():
     assert RegressionTask("huber").loss == Huber()
     assert RegressionTask(torch.dist).loss == CustomLoss(torch.dist)
+
+
+def test_quantiles__when_encoded_and_decoded__then_sorted_and_in_units_of_y():
+    y = np.array([[1.0, 10], [2, 30], [3, 50]])
+    task = QuantilesTask((0.1, 0.9)).fit(y)
+    assert task.n_outputs == 4 and task.encode(y, torch.float64).shape == (3, 2)
+    # The second target's quantiles cross.
+    decoded = task.decode(np.array([[-1.0, 1, 1, -1]]))
+    spread = y.std(axis=0)
+    expected = np.stack([y.mean(axis=0) - spread, y.mean(axis=0) + spread], axis=1)
+    np.testing.assert_allclose(decoded, expected[None])
+    assert QuantilesTask((0.1, 0.9)).fit(y[:, 0]).decode(np.zeros((5, 2))).shape == (5, 2)
+
+
+def test_quantiles__then_loss_is_the_mean_of_each_quantiles_loss():
+    levels = (0.1, 0.5, 0.9)
+    output, target = torch.randn(2, 6, 5, dtype=torch.float64), torch.randn(2, 2, 5, dtype=torch.float64)
+    loss, gradient = Quantiles(levels)(output, target, {})
+    parts = [
+        Quantile()(output[:, q::3], target, {"quantile": torch.full((2, 1, 1), level, dtype=torch.float64)})
+        for q, level in enumerate(levels)
+    ]
+    torch.testing.assert_close(loss, torch.stack([part[0] for part in parts]).mean(0))
+    for q, part in enumerate(parts):
+        torch.testing.assert_close(gradient[:, q::3], part[1] / 3)

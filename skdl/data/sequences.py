@@ -1,0 +1,487 @@
+"""Series to tensors: arrays, lists of unequal lengths, flat rows, each with a table beside it if wanted.
+
+Axes: n series, C channels, T steps, E numbers beside a series, O outputs.
+
+A series is encoded as one row of numbers: its normalised channels step by step, with zeros where there is no value,
+then the numbers beside it, then its level, its spread and its length. The network takes such rows apart again
+(:class:`RowLayout`), so that the engine needs to know nothing of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from skdl.data.frames import is_frame
+from skdl.data.table import DenseTable
+from skdl.data.tabular import LARGEST, NUMPY_DTYPES, TableEncoder, Weights
+
+#: Numbers of a row that follow those beside the series: level, spread and length.
+N_TAIL = 3
+
+# --- from what users have to one array ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Series:
+    """Checked series: what :func:`check_series` gives. Handed in again, by a scorer say, they are what they are.
+
+    ``values`` ``(n, C, T)`` hold NaN where there is no value, after the end of a series too; ``lengths`` ``(n,)`` are
+    the steps up to the last value; ``static`` is a table with a row a series, or None.
+    """
+
+    values: NDArray
+    lengths: NDArray[np.intp]
+    static: Any = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, key: Any) -> Series:
+        rows = key[0] if isinstance(key, tuple) else key
+        static = None if self.static is None else _safe_indexing(self.static, rows)
+        return Series(self.values[rows], self.lengths[rows], static)
+
+
+def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
+    """Series as one array, padded with NaN behind their ends.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its parameter ``layout`` ("channels_first" or "time_first") says how series of several channels stand.
+    X : array, tensor, list of arrays, DataFrame, or tuple (series, table)
+        - Arrays ``(n, channels, time)``, or ``(n, time, channels)`` under "time_first". NaN is a missing value, and at
+          the end of a series, in all channels, it is padding.
+        - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel.
+        - Rows ``(n, time)``: series of one channel.
+        - A tuple of one of these and a table with a row a series.
+    reset : bool
+        True in ``fit``: sets ``n_channels_``, and ``n_features_in_`` and ``feature_names_in_`` for rows.
+
+    Returns
+    -------
+    Series
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the remedy; for rows in scikit-learn's words.
+    """
+    if isinstance(X, Series) and not reset:
+        return X
+    static = None
+    if isinstance(X, tuple):
+        if len(X) != 2:
+            raise ValueError(f"A tuple X must be (series, table). Got {len(X)} elements; pass series as a list.")
+        X, static = X
+    values = _values(estimator, X, reset)
+    _check_channels(estimator, values, reset)
+    lengths = _lengths(values)
+    return Series(values[:, :, : lengths.max()], lengths, _check_static(estimator, static, len(values), reset))
+
+
+def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
+    """Values ``(n, C, T)``."""
+    if isinstance(X, Tensor):
+        X = X.detach().cpu().numpy()
+    if isinstance(X, list) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1):
+        if len(X) == 0:
+            raise ValueError("Found X with 0 sample(s) while a minimum of 1 is required. Pass at least one series.")
+        if any(isinstance(cell, np.ndarray | Tensor) or _is_nested(cell) for cell in X):
+            return _padded(list(X), estimator.layout)
+    if isinstance(X, np.ndarray) and X.ndim >= 3:
+        if reset:
+            for name in ("n_features_in_", "feature_names_in_"):
+                estimator.__dict__.pop(name, None)
+        return _finite(_channels_first(X, estimator.layout))
+    if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
+        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
+    dtypes = [np.float64, np.float32]
+    return validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_all_finite="allow-nan")[:, np.newaxis]
+
+
+def _is_nested(cell: Any) -> bool:
+    """Whether a cell is a list of lists: the channels of a series."""
+    return isinstance(cell, list | tuple) and len(cell) > 0 and isinstance(cell[0], list | tuple | np.ndarray)
+
+
+def _channels_first(X: NDArray, layout: str) -> NDArray:
+    if X.ndim != 3:
+        raise ValueError(
+            f"X has {X.ndim} axes, {X.shape}. Pass series as (n, channels, time), as (n, time, channels) with "
+            "layout='time_first', or as rows (n, time)."
+        )
+    if 0 in X.shape:
+        raise ValueError(f"X is empty: it has the shape {X.shape}. Pass at least one series, channel and step.")
+    return np.swapaxes(X, 1, 2) if layout == "time_first" else X
+
+
+def _padded(cells: Sequence[Any], layout: str) -> NDArray:
+    """Series of unequal lengths in one array."""
+    series = [_one_series(cell, layout, row) for row, cell in enumerate(cells)]
+    n_channels = len(series[0])
+    for row, one in enumerate(series):
+        if len(one) != n_channels:
+            raise ValueError(
+                f"Series {row} of X has {len(one)} channels, but series 0 has {n_channels}. Give all series the same "
+                "channels, NaN where one was not measured; series stand as (channels, time) unless "
+                "layout='time_first'."
+            )
+    values = np.full((len(series), n_channels, max(one.shape[1] for one in series)), np.nan, series[0].dtype)
+    for row, one in enumerate(series):
+        values[row, :, : one.shape[1]] = one
+    return values
+
+
+def _one_series(cell: Any, layout: str, row: int) -> NDArray:
+    one = np.asarray(cell.detach().cpu() if isinstance(cell, Tensor) else cell)
+    if one.ndim == 1:
+        one = one[np.newaxis] if layout == "channels_first" else one[:, np.newaxis]
+    if one.ndim != 2:
+        raise ValueError(f"Series {row} of X has {one.ndim} axes. Pass each as (channels, time), or as (time,).")
+    if 0 in one.shape:
+        raise ValueError(f"Series {row} of X is empty: it has the shape {one.shape}. Leave it out.")
+    return _finite((one.T if layout == "time_first" else one)[np.newaxis], row)[0]
+
+
+def _finite(values: NDArray, row: int = 0) -> NDArray:
+    """Values as floats without infinities."""
+    if values.dtype.kind not in "biufO":
+        raise ValueError(f"Series must be numbers, and X has the type {values.dtype}. Convert it to float.")
+    if values.dtype not in (np.float32, np.float64):
+        values = values.astype(np.float64)
+    infinite = np.isinf(values).any(axis=(1, 2))
+    if infinite.any():
+        raise ValueError(
+            f"Series {row + int(infinite.argmax())} of X contains infinity. Replace it by a number, or by NaN "
+            "where the value is missing."
+        )
+    return values
+
+
+def _lengths(values: NDArray) -> NDArray[np.intp]:
+    """Steps up to the last value in any channel."""
+    known = ~np.isnan(values).all(axis=1)
+    if not known.any(axis=1).all():
+        row = int(known.any(axis=1).argmin())
+        raise ValueError(f"Series {row} of X has no value at all: every one is NaN. Leave it out.")
+    return values.shape[2] - known[:, ::-1].argmax(axis=1)
+
+
+def _check_channels(estimator: Any, values: NDArray, reset: bool) -> None:
+    if reset:
+        estimator.n_channels_ = values.shape[1]
+    elif values.shape[1] != estimator.n_channels_:
+        raise ValueError(
+            f"X has {values.shape[1]} channels, but the model was fitted on {estimator.n_channels_}. Series stand as "
+            "(n, channels, time) unless layout='time_first'."
+        )
+
+
+def _check_static(estimator: Any, static: Any, n_series: int, reset: bool) -> Any:
+    """The table beside the series, as a frame or a numeric array."""
+    if static is not None and not is_frame(static):
+        static = np.asarray(static, dtype=np.float64)
+        if static.ndim != 2:
+            raise ValueError(
+                "The table beside the series must have two axes, a row a series. Use table[:, np.newaxis]."
+            )
+    if static is not None and len(static) != n_series:
+        raise ValueError(
+            f"The table beside the series has {len(static)} rows for {n_series} series. Give one for each."
+        )
+    n_columns = 0 if static is None else static.shape[1]
+    if reset:
+        estimator.n_static_ = n_columns
+    elif n_columns != estimator.n_static_:
+        raise ValueError(
+            f"The table beside the series has {n_columns} columns, but it had {estimator.n_static_} in fit. "
+            "Pass X as (series, table) with the same columns."
+        )
+    return static
+
+
+# --- encoded rows ----------------------------------------------------------------------------------------------------
+
+
+class Parts(NamedTuple):
+    """What a row of numbers is made of."""
+
+    series_BCT: Tensor
+    beside_BE: Tensor
+    level_B1: Tensor
+    spread_B1: Tensor
+    lengths_B: Tensor
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Where a row holds what. Rows of other tables may have other numbers of steps."""
+
+    n_channels: int
+    n_beside: int
+
+    def n_steps(self, n_columns: int) -> int:
+        return (n_columns - self.n_beside - N_TAIL) // self.n_channels
+
+    def parts(self, x_BD: Tensor) -> Parts:
+        """The parts of rows, as views."""
+        n_steps = self.n_steps(x_BD.shape[1])
+        stop = self.n_channels * n_steps
+        series_BCT = x_BD[:, :stop].view(-1, self.n_channels, n_steps)
+        level_B1, spread_B1, length_B1 = x_BD[:, stop + self.n_beside :].split(1, dim=1)
+        return Parts(series_BCT, x_BD[:, stop : stop + self.n_beside], level_B1, spread_B1, length_B1[:, 0].long())
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """How outputs in units of a series become outputs in units of the standardised targets (Kim et al. 2022).
+
+    Parameters
+    ----------
+    gain, offset : tuple of float
+        One a target.
+
+    References
+    ----------
+    Kim et al. (2022), Reversible instance normalization for accurate time-series forecasting against distribution
+    shift.
+    """
+
+    gain: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    def apply(self, output_BO: Tensor, parts: Parts) -> Tensor:
+        """Outputs ``(B, O)`` in units of the targets; O may be several outputs for each target."""
+        gain, offset = self._vectors(output_BO)
+        return (output_BO * parts.spread_B1 + parts.level_B1) * gain + offset
+
+    def invert(self, target_BO: Tensor, parts: Parts) -> Tensor:
+        """What :meth:`apply` would make of the targets."""
+        gain, offset = self._vectors(target_BO)
+        return ((target_BO - offset) / gain - parts.level_B1) / parts.spread_B1
+
+    def _vectors(self, like_BO: Tensor) -> tuple[Tensor, Tensor]:
+        gain, offset = (torch.tensor(v, dtype=like_BO.dtype, device=like_BO.device) for v in (self.gain, self.offset))
+        n_each = like_BO.shape[1] // len(gain)
+        return (gain, offset) if n_each == 1 else (gain.repeat_interleave(n_each), offset.repeat_interleave(n_each))
+
+
+# --- the encoder -----------------------------------------------------------------------------------------------------
+
+
+def _average(x: NDArray, weight: Weights) -> Any:
+    return np.average(x, axis=0, weights=weight)
+
+
+class SequenceEncoder:
+    """Checked series to tables of rows.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        Of the encoded numbers.
+    series_scaling : {"auto", "last", "mean", "standard", None}
+        What is taken out of each series by itself: its last value, its mean, or its mean and its deviation. "auto" is
+        "last" where a channel goes on into the target so that its last value is a better guess than the mean target.
+        Of the channel that goes on, if there is one, else of all.
+
+    Attributes
+    ----------
+    layout : RowLayout
+    n_series : int
+        Training series.
+    n_steps, shortest, median_steps : int
+        Steps of the longest, the shortest and the median training series.
+    target_channel : int or None
+        The channel whose last value is nearest to the first target, if it is near.
+    is_reversible : bool
+        Whether what was taken out of the target's channel is given back to the outputs.
+    center, scale : ndarray of shape (n_channels,)
+        Of the training values.
+    """
+
+    def __init__(self, dtype: torch.dtype, series_scaling: str | None = "auto") -> None:
+        self.dtype = dtype
+        self.series_scaling = series_scaling
+
+    def fit(
+        self,
+        X: Series,
+        y: NDArray,
+        rows: NDArray[np.intp],
+        weight: Weights = None,
+        *,
+        classification: bool = False,
+    ) -> SequenceEncoder:
+        """Learn from the given rows of what :func:`check_series` gives, their targets and weights."""
+        X = X[rows] if len(rows) < len(X) else X
+        self.n_series, self.n_channels = X.shape[:2]
+        self.n_steps, self.shortest = int(X.lengths.max()), int(X.lengths.min())
+        self.median_steps = int(np.median(X.lengths))
+        self.is_unequal = self.shortest < self.n_steps
+        inside = np.arange(X.shape[2]) < X.lengths[:, None, None]
+        self.indicated = np.flatnonzero((np.isnan(X.values) & inside).any(axis=(0, 2)))
+        self.target_channel = None if classification else continued_channel(X, y, weight)
+        self.scaling, self.is_reversible = self._chosen_scaling(X, y, weight)
+        self._fit_channels(X, weight)
+        self._fit_target(X, y, weight)
+        self._fit_beside(X, y, rows, weight, classification)
+        self.layout = RowLayout(self.n_channels + len(self.indicated), self.n_beside)
+        return self
+
+    def _chosen_scaling(self, X: Series, y: NDArray, weight: Weights) -> tuple[str | None, bool]:
+        if self.target_channel is None:
+            return (None if self.series_scaling == "auto" else self.series_scaling), False
+        if self.series_scaling != "auto":
+            return self.series_scaling, self.series_scaling is not None
+        targets = y.reshape(len(y), -1)
+        last = _last_values(X)[:, self.target_channel, None]
+        error, spread = ((targets - guess) ** 2 for guess in (last, _average(targets, weight)))
+        return ("last", True) if _average(error, weight).sum() < _average(spread, weight).sum() else (None, False)
+
+    def _fit_channels(self, X: Series, weight: Weights) -> None:
+        """Mean and deviation of each channel's values, after what is taken out of each series."""
+        values, *_ = self._taken_out(X)
+        known = ~np.isnan(values)
+        share = known if weight is None else known * weight[:, None, None]
+        total = np.maximum(share.sum(axis=(0, 2)), np.finfo(float).tiny)
+        filled = np.where(known, values, 0.0)
+        largest = np.abs(filled).max(axis=(0, 2))
+        largest[largest == 0] = 1
+        unit = filled / largest[:, None]
+        center = (share * unit).sum(axis=(0, 2)) / total
+        deviation = np.sqrt((share * (unit - center[:, None]) ** 2).sum(axis=(0, 2)) / total)
+        constant = deviation < 100 * np.finfo(values.dtype).eps
+        self.center = center * largest
+        self.scale = np.where(constant, 1.0, deviation * largest)
+
+    def _fit_target(self, X: Series, y: NDArray, weight: Weights) -> None:
+        """Units of levels, and the spread of targets around them."""
+        self.target_center, self.target_scale, self.common_spread = 0.0, 1.0, 1.0
+        if not self.is_reversible:
+            return
+        targets = y.reshape(len(y), -1)
+        self.target_center = float(_average(targets, weight).mean())
+        squares = _average((targets - self.target_center) ** 2, weight).mean()
+        self.target_scale = float(np.sqrt(squares)) or 1.0
+        _, level, spread = self._taken_out(X)
+        around = ((targets - level[:, None]) / spread[:, None]) ** 2
+        self.common_spread = float(np.sqrt(_average(around, weight).mean())) or 1.0
+
+    def _fit_beside(self, X: Series, y: NDArray, rows: NDArray[np.intp], weight: Weights, classification: bool) -> None:
+        """Encoders of the last values of forecasts, and of the table beside the series."""
+        everything = np.arange(len(X))
+        self.last_encoder = self.static_encoder = None
+        if self.target_channel is not None and self.series_scaling is not None:
+            self.last_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
+                _last_values(X), y, everything, weight, classification
+            )
+        if X.static is not None:
+            self.static_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
+                X.static, y, everything, weight, classification
+            )
+            if self.static_encoder.embeddings:
+                raise ValueError(
+                    "The table beside the series has a column of text or categories with more than 32 levels. "
+                    "Encode it first, with sklearn.preprocessing.TargetEncoder for example."
+                )
+        encoders = [encoder for encoder in (self.last_encoder, self.static_encoder) if encoder is not None]
+        self.n_beside = int(self.is_unequal) + sum(encoder.n_outputs for encoder in encoders)
+
+    def reversal(self, location: NDArray, scale: NDArray) -> Reversal | None:
+        """The way back to targets that were standardised by these numbers; None where nothing is given back."""
+        if not self.is_reversible:
+            return None
+        gain, offset = self.target_scale / scale, (self.target_center - location) / scale
+        return Reversal(tuple(gain.tolist()), tuple(offset.tolist()))
+
+    def transform(self, X: Series) -> DenseTable:
+        """A table with a row a series."""
+        values, level, spread = self._taken_out(X)
+        n, n_channels, n_steps = values.shape
+        dtype = NUMPY_DTYPES[self.dtype]
+        stop = self.layout.n_channels * n_steps
+        out = np.zeros((n, stop + self.n_beside + N_TAIL), dtype)
+        channels = out[:, :stop].reshape(n, self.layout.n_channels, n_steps)
+        with np.errstate(over="ignore"):
+            scaled = (values - self.center[:, None]) / self.scale[:, None]
+        channels[:, :n_channels] = np.nan_to_num(np.clip(scaled, -LARGEST, LARGEST), nan=0.0)
+        inside = np.arange(n_steps) < X.lengths[:, None, None]
+        channels[:, n_channels:] = np.isnan(X.values[:, self.indicated]) & inside
+        out[:, stop : stop + self.n_beside] = self._beside(X)
+        out[:, -3] = (level - self.target_center) / self.target_scale
+        out[:, -2] = spread * self.common_spread / self.target_scale
+        out[:, -1] = X.lengths
+        is_unequal = X.lengths.min() < n_steps
+        return DenseTable(torch.from_numpy(out), sizes=torch.from_numpy(X.lengths) if is_unequal else None)
+
+    def _beside(self, X: Series) -> NDArray:
+        parts = []
+        if self.is_unequal:
+            parts.append(np.log(X.lengths / self.n_steps)[:, None])
+        if self.last_encoder is not None:
+            parts.append(self.last_encoder.transform(_last_values(X)).slice(0, len(X))[0].numpy())
+        if self.static_encoder is not None:
+            parts.append(self.static_encoder.transform(X.static).slice(0, len(X))[0].numpy())
+        return np.hstack(parts) if parts else np.zeros((len(X), 0))
+
+    def _taken_out(self, X: Series) -> tuple[NDArray, NDArray, NDArray]:
+        """Values without what is taken out of each series, and the level and the spread of the target's channel."""
+        values = X.values.astype(np.float64)
+        nothing = np.zeros(len(X)), np.ones(len(X))
+        if self.scaling is None:
+            return values, *nothing
+        chosen = slice(None) if self.target_channel is None else [self.target_channel]
+        location, spread = _statistics(X, chosen, self.scaling)
+        values[:, chosen] = (values[:, chosen] - location[:, :, None]) / spread[:, :, None]
+        return (values, location[:, 0], spread[:, 0]) if self.is_reversible else (values, *nothing)
+
+
+def _statistics(X: Series, chosen: Any, scaling: str) -> tuple[NDArray, NDArray]:
+    """Location and spread ``(n, c)`` of the chosen channels of each series."""
+    values = X.values[:, chosen].astype(np.float64)
+    if scaling == "last":
+        last = _last_values(X)[:, chosen]
+        return np.nan_to_num(last), np.ones_like(last)
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(axis=2), 1)
+    filled = np.where(known, values, 0.0)
+    mean = filled.sum(axis=2) / count
+    if scaling == "mean":
+        return mean, np.ones_like(mean)
+    deviation = np.sqrt((np.where(known, filled - mean[:, :, None], 0.0) ** 2).sum(axis=2) / count)
+    return mean, np.where(deviation > 1e-8 * np.abs(mean), deviation, 1.0)
+
+
+def _last_values(X: Series) -> NDArray[np.float64]:
+    """The last value of each channel, ``(n, C)``; NaN for a channel without one."""
+    known = ~np.isnan(X.values)
+    last = X.shape[2] - 1 - known[:, :, ::-1].argmax(axis=2)
+    return np.take_along_axis(X.values, last[:, :, None], axis=2)[:, :, 0].astype(np.float64)
+
+
+def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
+    """The channel whose last value is nearest to the first target, if it is nearer than the mean target is."""
+    first = y.reshape(len(y), -1)[:, 0].astype(np.float64)
+    last = _last_values(X)
+    if np.isnan(last).any():
+        last = np.where(np.isnan(last), np.nanmean(last, axis=0) if len(last) else 0.0, last)
+    error = _average((last - first[:, None]) ** 2, weight)
+    spread = _average((first - _average(first, weight)) ** 2, weight)
+    nearest = int(np.nan_to_num(error, nan=np.inf).argmin())
+    return nearest if error[nearest] < spread else None

@@ -1,0 +1,296 @@
+"""Long tables of time series to windows with targets.
+
+Axes: n windows, C channels, L lags, H steps of the horizon.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from skdl.data.frames import frame_columns, is_frame
+
+
+def window(
+    frame: Any,
+    *,
+    target: Any = None,
+    lags: int,
+    horizon: int = 1,
+    step: int = 1,
+    by: Any = None,
+    time: Any = None,
+    features: Sequence[Any] | None = None,
+    known_future: Sequence[Any] = (),
+    static: Sequence[Any] = (),
+    last: bool = False,
+    return_index: bool = False,
+) -> Any:
+    """Cut series into windows of the past and the values of the target that follow.
+
+    Windows come in the order of the time of their last step, over all groups, so that
+    :class:`sklearn.model_selection.TimeSeriesSplit` never tests on what lies before what it trains on. Neighbouring
+    windows overlap: a ``gap`` of ``horizon / step`` windows between training and test keeps targets apart.
+
+    Parameters
+    ----------
+    frame : DataFrame or array-like of shape (n_rows,) or (n_rows, n_columns)
+        A row a step, evenly spaced. Columns of an array are called 0, 1, ...
+    target : label, default=None
+        Column to forecast, the first channel of the windows. None is the only column there is.
+    lags : int
+        Steps of a window.
+    horizon : int, default=1
+        Steps to forecast.
+    step : int, default=1
+        Steps from one window to the next. Windows are laid so that the last one ends as late as it can.
+    by : label, default=None
+        Column that says which series a row belongs to. Windows never cross from one to another.
+    time : label, default=None
+        Column of time stamps, rising within each series. None takes the rows as they come.
+    features : sequence of labels, default=None
+        Columns beside the target that become channels. None takes all columns of numbers that have no other part.
+    known_future : sequence of labels, default=()
+        Columns whose values over the horizon are known beforehand, such as calendars and plans. Their channels run
+        ``horizon`` steps ahead of the others, so that they end with the last step of the horizon.
+    static : sequence of labels, default=()
+        Columns of one value a series. X is then a tuple (windows, table), as estimators take it.
+    last : bool, default=False
+        Give the last window of each series alone, whose target is still to come, and no y. It ends with the last row
+        whose target is known; rows behind that may hold what ``known_future`` needs.
+    return_index : bool, default=False
+        Whether to give the time stamp and the series of each window as well.
+
+    Returns
+    -------
+    X : ndarray of shape (n, channels, lags), or tuple of it and a DataFrame or ndarray
+        Windows; missing values are NaN.
+    y : ndarray of shape (n, horizon), or (n,) for a horizon of 1
+        Not with ``last=True``. Windows that would have missing values here are left out.
+    index : structured ndarray of shape (n,)
+        If ``return_index``: fields "time", the stamp of the last step, and "by".
+
+    Raises
+    ------
+    ValueError
+        If a column is not there or is no numbers, if time stamps are missing, occur twice or do not rise within a
+        series, if ``known_future`` reaches further than the lags, or if no series is long enough.
+
+    Warns
+    -----
+    UserWarning
+        If some series are shorter than ``lags + horizon`` and give no window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdl import window
+    >>> X, y = window(np.arange(10), lags=4, horizon=2)
+    >>> X.shape, y[0]
+    ((5, 1, 4), array([4., 5.]))
+    """
+    _check_sizes(lags=lags, horizon=horizon, step=step)
+    if known_future and horizon > lags:
+        raise ValueError(
+            f"known_future columns reach over the horizon of {horizon} steps, more than the {lags} lags hold. "
+            f"Set lags to at least {horizon}."
+        )
+    table = _Table.of(frame, target, by, time, features, known_future, static)
+    parts = [_cut(table, rows, lags, horizon, step, last) for rows in table.series()]
+    _tell_of_short_series(table, parts, lags, horizon, last)
+    ends = np.concatenate([part.ends for part in parts])
+    # Positions stand in for times where there are none.
+    stamps = table.times if table.times is not None else np.concatenate([part.positions for part in parts])
+    order = np.argsort(stamps[ends] if table.times is not None else stamps, kind="stable")
+    ends = ends[order]
+    X: Any = np.concatenate([part.X for part in parts])[order]
+    if static:
+        X = X, table.static_rows(ends)
+    result = [X] if last else [X, np.concatenate([part.y for part in parts])[order]]
+    if return_index:
+        result.append(table.index(ends))
+    return result[0] if len(result) == 1 else tuple(result)
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name} must be an integer of at least 1. Got {size!r}.")
+
+
+@dataclass
+class _Cut:
+    """The windows of one series, and the rows and the positions in the series of their last steps."""
+
+    X: NDArray
+    y: NDArray
+    ends: NDArray[np.intp]
+    positions: NDArray[np.intp]
+
+
+@dataclass
+class _Table:
+    """The columns of a long table by their parts."""
+
+    frame: Any
+    target: NDArray
+    past: NDArray
+    future: NDArray
+    groups: NDArray | None
+    times: NDArray | None
+    static: list[Any]
+
+    @classmethod
+    def of(
+        cls,
+        frame: Any,
+        target: Any,
+        by: Any,
+        time: Any,
+        features: Sequence[Any] | None,
+        known_future: Sequence[Any],
+        static: Sequence[Any],
+    ) -> _Table:
+        columns = _columns(frame)
+        if target is None:
+            free = [name for name in columns if name not in (by, time, *known_future, *static)]
+            if len(free) != 1:
+                raise ValueError(f"target must name the column to forecast, one of {free}.")
+            target = free[0]
+        for name in (target, *(features or ()), *known_future, *static, *(n for n in (by, time) if n is not None)):
+            if name not in columns:
+                raise ValueError(f"There is no column {name!r}. The columns are {list(columns)}.")
+        if features is None:
+            taken = (target, by, time, *known_future, *static)
+            features = [name for name, (kind, _) in columns.items() if name not in taken and kind == "numeric"]
+        past = np.stack([_numbers(columns, name) for name in (target, *(f for f in features if f != target))])
+        future = np.stack([_numbers(columns, name) for name in known_future]) if known_future else past[:0]
+        groups = None if by is None else columns[by][1]
+        times = None if time is None else _times(columns, time)
+        return cls(frame, past[0], past, future, groups, times, list(static))
+
+    def series(self) -> list[NDArray[np.intp]]:
+        """The rows of each series, their times checked."""
+        everything = np.arange(len(self.target))
+        if self.groups is None:
+            rows = [everything]
+        else:
+            codes = np.unique(self.groups.astype(str), return_inverse=True)[1]
+            rows = [np.flatnonzero(codes == code) for code in range(codes.max(initial=-1) + 1)]
+        for one in rows:
+            self._check_times(one)
+        return rows
+
+    def _check_times(self, rows: NDArray[np.intp]) -> None:
+        if self.times is None:
+            return
+        where = "" if self.groups is None else f" of series {self.groups[rows[0]]!r}"
+        steps = np.diff(self.times[rows])
+        zero = steps.dtype.type(0)
+        if (steps == zero).any():
+            row = rows[int((steps == zero).argmax())]
+            raise ValueError(
+                f"The time {self.times[row]} occurs twice among the rows{where}. Name the column that tells the series "
+                "apart with by=, or drop or average duplicated rows."
+            )
+        if (steps < zero).any():
+            raise ValueError(f"The times{where} do not rise. Sort the rows by time first.")
+
+    def static_rows(self, rows: NDArray[np.intp]) -> Any:
+        """The columns that do not change, for some rows."""
+        if is_frame(self.frame):
+            return nw.from_native(self.frame, eager_only=True).select(self.static)[rows.tolist()].to_native()
+        return np.asarray(self.frame)[np.ix_(rows, self.static)]
+
+    def index(self, rows: NDArray[np.intp]) -> NDArray:
+        """Time and series of some rows."""
+        times = np.arange(len(self.target)) if self.times is None else self.times
+        groups = np.zeros(len(self.target), dtype=int) if self.groups is None else self.groups
+        index = np.empty(len(rows), dtype=[("time", times.dtype), ("by", groups.dtype)])
+        index["time"], index["by"] = times[rows], groups[rows]
+        return index
+
+
+def _columns(frame: Any) -> dict[Any, tuple[str, NDArray]]:
+    """Kind and values of each column, by name."""
+    if is_frame(frame):
+        return {column.name: (column.kind, column.values) for column in frame_columns(frame)}
+    if hasattr(frame, "collect"):
+        raise TypeError(f"A {type(frame).__name__} has no rows yet. Pass frame.collect(), a DataFrame.")
+    values = np.asarray(frame)
+    if values.ndim == 1:
+        values = values[:, np.newaxis]
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Pass a DataFrame, or numbers (n_rows,) or (n_rows, n_columns). Got the type {values.dtype} and the shape "
+            f"{values.shape}."
+        )
+    return {place: ("numeric", column) for place, column in enumerate(values.T)}
+
+
+def _numbers(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray[np.float64]:
+    kind, values = columns[name]
+    if kind != "numeric":
+        raise ValueError(f"Column {name!r} is {kind}. Channels are numbers: encode it first, or leave it out.")
+    return np.asarray(values, dtype=np.float64)
+
+
+def _times(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
+    kind, values = columns[name]
+    if kind == "categorical":
+        raise ValueError(f"Column {name!r} holds text. Convert it to dates, with pandas.to_datetime for example.")
+    if (np.isnat(values) if kind == "datetime" else np.isnan(values)).any():
+        raise ValueError(f"Column {name!r} has missing time stamps. Fill them in, or drop the rows.")
+    return values
+
+
+def _cut(table: _Table, rows: NDArray[np.intp], lags: int, horizon: int, step: int, last: bool) -> _Cut:
+    """The windows of one series."""
+    target, past, future = table.target[rows], table.past[:, rows], table.future[:, rows]
+    if last:
+        known = np.flatnonzero(~np.isnan(target))
+        ends = known[-1:] if len(known) and known[-1] >= lags - 1 else known[:0]
+    else:
+        ends = np.arange(len(rows) - horizon - 1, lags - 2, -step)[::-1]
+        following = ends[:, None] + 1 + np.arange(horizon)
+        ends = ends[~np.isnan(target[following]).any(axis=1)]
+    if len(future) and len(ends) and ends[-1] + horizon >= len(rows):
+        raise ValueError(
+            f"known_future columns must go on for {horizon} steps behind the last known target. Append those rows, "
+            "with a missing target."
+        )
+    y = target[ends[:, None] + 1 + np.arange(horizon)] if not last else np.empty((len(ends), 0))
+    return _Cut(
+        np.concatenate([_windows(past, ends, lags), _windows(future, ends + horizon, lags)], axis=1),
+        y[:, 0] if horizon == 1 and not last else y,
+        rows[ends],
+        ends,
+    )
+
+
+def _windows(channels_CN: NDArray, ends: NDArray[np.intp], lags: int) -> NDArray:
+    """Windows ``(n, C, lags)`` that end with these steps."""
+    if len(channels_CN) == 0 or len(ends) == 0:
+        return np.empty((len(ends), len(channels_CN), lags))
+    return sliding_window_view(channels_CN, lags, axis=1)[:, ends - lags + 1].swapaxes(0, 1)
+
+
+def _tell_of_short_series(table: _Table, parts: list[_Cut], lags: int, horizon: int, last: bool) -> None:
+    needed = f"{lags} lags" if last else f"{lags} lags and {horizon} steps ahead"
+    short = [i for i, part in enumerate(parts) if len(part.ends) == 0]
+    if len(short) == len(parts):
+        raise ValueError(f"No series has {needed} with a known target. Lower lags or horizon.")
+    if short:
+        warnings.warn(
+            f"{len(short)} of {len(parts)} series do not have {needed} with a known target and give no window. "
+            "Lower lags or horizon to keep them.",
+            UserWarning,
+            stacklevel=3,
+        )

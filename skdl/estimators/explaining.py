@@ -1,0 +1,52 @@
+"""Which output of a network is explained, and as what it is seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import column_or_1d
+from torch import Tensor
+
+
+def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDArray[np.int64]:
+    """The number of the output that is explained, for each sample.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted one.
+    checked : array-like of length n_samples
+        What ``predict`` takes.
+    y : array-like of shape (n_samples,) or None
+        Labels, by default the predicted ones; for regression and multilabel targets the number of the output, by
+        default the first.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If there are no such labels or outputs.
+    """
+    classes = getattr(estimator, "classes_", None)
+    if classes is None or getattr(estimator._task, "is_multilabel", False):
+        numbers = np.zeros(len(checked), dtype=np.int64) if y is None else column_or_1d(y)
+        if not np.isin(numbers, np.arange(estimator.n_outputs_)).all():
+            raise ValueError(f"y must hold numbers of outputs, 0 to {estimator.n_outputs_ - 1}.")
+        return numbers.astype(np.int64)
+    labels = column_or_1d(estimator.predict(checked) if y is None else y)
+    places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    if (classes[places] != labels).any():
+        raise ValueError(f"y contains labels that the model does not know. It knows {classes.tolist()}.")
+    return places
+
+
+def class_outputs(estimator: Any, outputs: Tensor) -> Tensor:
+    """Outputs ``(n, O)`` with one a class, also where there is one logit for two."""
+    is_binary = bool(getattr(estimator._task, "is_binary", False))
+    return torch.cat([-outputs, outputs], dim=1) if is_binary else outputs

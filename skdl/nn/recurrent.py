@@ -1,0 +1,412 @@
+"""Recurrent networks for series.
+
+Axes: B series, C channels, T steps, F features of a step, S steps after the stem, H hidden units, O outputs, D numbers
+of an encoded row; see :mod:`skdl.data.sequences`.
+
+Steps behind the end of a series are padding. They are zero wherever they could be read, or are never read, so that the
+outputs of a series do not depend on how long the other series of its batch are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skdl.data.sequences import Parts, Reversal, RowLayout
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, Dropout
+
+#: Numbers of the widest layer that are computed at a time.
+CHUNK_NUMBERS = 1_000_000
+#: What stands in for padding where the largest value is looked for.
+LOWEST = -1e9
+
+
+class ConvLayer(NamedTuple):
+    """One convolution of a stem."""
+
+    n_channels: int
+    kernel_size: int
+    stride: int
+
+
+class CellKind(NamedTuple):
+    """A recurrent cell: how many gates of H units each it has, and torch's loop over the steps."""
+
+    n_gates: int
+    run: Callable[..., tuple[Tensor, ...]]
+    #: The gate that says how much of a unit's state is kept.
+    keeping_gate: int | None
+
+
+CELLS: dict[str, CellKind] = {
+    "gru": CellKind(3, torch.gru, 1),
+    "lstm": CellKind(4, torch.lstm, 1),
+    "rnn": CellKind(1, torch.rnn_tanh, None),
+}
+
+
+@dataclass(frozen=True)
+class RecurrentNetwork(AutogradNetwork):
+    """The plan of a recurrent network: a stem, recurrent layers, pooling over the steps, dense layers.
+
+    Parameters
+    ----------
+    layout : RowLayout
+    n_steps : int
+        Steps of the longest training series; others may be shorter or longer.
+    n_outputs : int
+    cell : {"gru", "lstm", "rnn"}
+    hidden_size : int
+        Units of each recurrent layer, in each direction.
+    num_layers : int
+    bidirectional : bool
+    patch_size : int
+        Without convolutions, so many neighbouring steps are one step of the recurrent layers (Lin et al. 2023).
+    conv : tuple of ConvLayer
+        Convolutions, each with batch normalisation and relu, in front of the recurrent layers.
+    pooling : tuple of str
+        Of "last", "mean", "max" and "attention": what the states of all steps become, one after the other.
+    hidden : tuple of int
+        Units of the dense layers after the pooling.
+    reversal : Reversal or None
+        What is given back to the outputs.
+
+    References
+    ----------
+    Lin et al. (2023), SegRNN: Segment recurrent neural network for long-term time series forecasting.
+    """
+
+    layout: RowLayout
+    n_steps: int
+    n_outputs: int
+    cell: str
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    patch_size: int
+    conv: tuple[ConvLayer, ...]
+    pooling: tuple[str, ...]
+    hidden: tuple[int, ...]
+    reversal: Reversal | None
+
+    @property
+    def label(self) -> str:
+        """Cell, its units and those of the dense layers."""
+        return "-".join(map(str, (self.cell, *[self.hidden_size] * self.num_layers, *self.hidden, self.n_outputs)))
+
+    def build(self) -> RecurrentModule:
+        """The module, its parameters of no matter which values."""
+        # Drawing torch's own initial values would move its global random state.
+        with torch.device("meta"):
+            module = RecurrentModule(self)
+        module = module.to_empty(device="cpu")
+        for buffer in module.buffers():
+            buffer.zero_()
+        return module
+
+    def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
+        """Recurrent layers by :meth:`Recurrence.draw_initial`, He's weights elsewhere, no output yet in forecasts."""
+        assert isinstance(module, RecurrentModule)
+        for part in module.modules():
+            if isinstance(part, nn.Linear | nn.Conv1d):
+                part.weight.normal_(0, math.sqrt(2 / part.weight[0].numel()), generator=generator)
+                if part.bias is not None:
+                    part.bias.zero_()
+            elif isinstance(part, Recurrence):
+                part.draw_initial(generator, module.n_inner)
+            elif isinstance(part, nn.BatchNorm1d):
+                part.weight.fill_(1)
+                part.bias.zero_()
+                part.running_var.fill_(1)  # type: ignore[union-attr]
+        # Forecasts start at the level of the series.
+        module.output.weight.mul_(0 if self.reversal else math.sqrt(0.5))
+
+
+class Steps(NamedTuple):
+    """A batch of series on its way through the network: ``x_BFT``, its lengths, and a mask where they differ."""
+
+    x_BFT: Tensor
+    lengths_B: Tensor
+    mask_B1T: Tensor | None
+
+    @classmethod
+    def of(cls, x_BFT: Tensor, lengths_B: Tensor) -> Steps:
+        """The first steps, up to the end of the longest series."""
+        longest, shortest = (int(n) for n in torch.aminmax(lengths_B)[::-1])
+        x_BFT = x_BFT[:, :, :longest]
+        if shortest == longest:
+            return cls(x_BFT, lengths_B, None)
+        step_T = torch.arange(longest, device=x_BFT.device)
+        return cls(x_BFT, lengths_B, (step_T < lengths_B[:, None]).unsqueeze(1).to(x_BFT.dtype))
+
+    def masked(self, x_BFT: Tensor) -> Steps:
+        """Other features of the same steps, padding set to zero."""
+        return self._replace(x_BFT=x_BFT if self.mask_B1T is None else x_BFT * self.mask_B1T)
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation over the steps of series that are not padding."""
+
+    def forward(self, x_BFT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
+        is_single = x_BFT.shape[0] * x_BFT.shape[2] == 1
+        if not self.training or is_single:
+            # A single value has no variance.
+            return F.batch_norm(x_BFT, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if mask_B1T is None:
+            return super().forward(x_BFT)
+        n_values = mask_B1T.sum()
+        mean_F = (x_BFT * mask_B1T).sum((0, 2)) / n_values
+        centered = (x_BFT - mean_F[:, None]) * mask_B1T
+        variance_F = centered.square().sum((0, 2)) / n_values
+        unbiased_F = variance_F * (n_values / (n_values - 1).clamp(min=1))
+        for running_F, now_F in ((self.running_mean, mean_F), (self.running_var, unbiased_F)):
+            # Statistics and weights lie in one row of numbers, and autograd would take them for changed weights.
+            running_F.data.lerp_(now_F.detach(), self.momentum)  # type: ignore[union-attr, arg-type]
+        factor_F = self.weight * (variance_F + self.eps).rsqrt()
+        return centered * factor_F[:, None] + self.bias[:, None]
+
+
+class ConvStem(nn.Module):
+    """Convolutions, each with batch normalisation and relu. **Shape**: ``(B, C, T)`` to ``(B, F, S)``."""
+
+    def __init__(self, n_in: int, layers: Sequence[ConvLayer]) -> None:
+        super().__init__()
+        self.strides = [layer.stride for layer in layers]
+        self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
+        for n_out, size, stride in layers:
+            self.convolutions.append(nn.Conv1d(n_in, n_out, size, stride, padding=size // 2, bias=False))
+            self.norms.append(BatchNorm1d(n_out))
+            n_in = n_out
+
+    def forward(self, steps: Steps) -> Steps:
+        for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides, strict=True):
+            lengths_B = (steps.lengths_B + stride - 1) // stride
+            shorter = Steps.of(convolution(steps.x_BFT), lengths_B)
+            steps = shorter.masked(norm(shorter.x_BFT, shorter.mask_B1T).relu_())
+        return steps
+
+
+class PatchStem(nn.Module):
+    """Neighbouring steps as one: patches that end where the series ends, through one dense layer.
+
+    The first patch of a series is filled up with zeros in front. **Shape**: ``(B, C, T)`` to ``(B, F, S)``.
+    """
+
+    def __init__(self, n_in: int, size: int, n_out: int) -> None:
+        super().__init__()
+        self.size = size
+        self.dense = nn.Linear(n_in * size, n_out)
+
+    def forward(self, steps: Steps) -> Steps:
+        x_BCT, lengths_B = steps.x_BFT, steps.lengths_B
+        n_patches_B = (lengths_B + self.size - 1) // self.size
+        if steps.mask_B1T is None:
+            x_BCT = F.pad(x_BCT, (-x_BCT.shape[2] % self.size, 0))
+        else:
+            x_BCT = _moved_back(x_BCT, n_patches_B * self.size - lengths_B, int(n_patches_B.max()) * self.size)
+        patches_BSP = x_BCT.unflatten(2, (-1, self.size)).transpose(1, 2).flatten(2)
+        features = F.gelu(self.dense(patches_BSP)).transpose(1, 2)
+        shorter = Steps.of(features, n_patches_B)
+        return shorter.masked(shorter.x_BFT)
+
+
+def _moved_back(x_BCT: Tensor, shift_B: Tensor, n_steps: int) -> Tensor:
+    """Series moved back in time by so many steps each, zeros in front."""
+    step_BT = torch.arange(n_steps, device=x_BCT.device) - shift_B[:, None]
+    padded = F.pad(x_BCT, (1, max(n_steps - x_BCT.shape[2], 0)))
+    return padded.gather(2, (step_BT + 1).clamp(0, padded.shape[2] - 1).unsqueeze(1).expand(-1, x_BCT.shape[1], -1))
+
+
+class Recurrence(nn.Module):
+    """One recurrent layer in one direction. **Shape**: ``(T, B, F)`` to ``(T, B, H)``.
+
+    torch's own layers keep a second list of their weights, which would go on with numbers of old.
+    """
+
+    def __init__(self, cell: str, n_in: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cell, self.hidden_size = cell, hidden_size
+        n_units = CELLS[cell].n_gates * hidden_size
+        self.weight_in = nn.Parameter(torch.empty(n_units, n_in))
+        self.weight_hidden = nn.Parameter(torch.empty(n_units, hidden_size))
+        self.bias_in = nn.Parameter(torch.empty(n_units))
+        self.bias_hidden = nn.Parameter(torch.empty(n_units))
+
+    def forward(self, x_TBF: Tensor) -> Tensor:
+        start = x_TBF.new_zeros(1, x_TBF.shape[1], self.hidden_size)
+        weights = [self.weight_in, self.weight_hidden, self.bias_in, self.bias_hidden]
+        state = [start, start] if self.cell == "lstm" else start
+        # Biases, layers, dropout, training, both directions, batch first.
+        return CELLS[self.cell].run(x_TBF, state, weights, True, 1, 0.0, self.training, False, False)[0]
+
+    def draw_initial(self, generator: torch.Generator, n_steps: int) -> None:
+        """Orthogonal recurrent weights, and units that keep their states for one step up to all of them.
+
+        After Saxe et al. (2014), Exact solutions to the nonlinear dynamics of learning in deep linear neural networks,
+        and Tallec and Ollivier (2018), Can recurrent neural networks warp time?
+        """
+        bound = math.sqrt(3 / self.weight_in.shape[1])
+        self.weight_in.uniform_(-bound, bound, generator=generator)
+        for gate in self.weight_hidden.split(self.hidden_size):
+            nn.init.orthogonal_(gate, generator=generator)
+        self.bias_in.zero_()
+        self.bias_hidden.zero_()
+        keeping = CELLS[self.cell].keeping_gate
+        if keeping is not None:
+            kept_H = self.bias_in.view(-1, self.hidden_size)[keeping]
+            kept_H.uniform_(1, max(n_steps - 1, 2), generator=generator).log_()
+
+
+class RecurrentLayer(nn.Module):
+    """One recurrent layer, in one direction or both. **Shape**: ``(T, B, F)`` to ``(T, B, H)`` or ``(T, B, 2 H)``."""
+
+    def __init__(self, cell: str, n_in: int, hidden_size: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.directions = nn.ModuleList(Recurrence(cell, n_in, hidden_size) for _ in range(1 + bidirectional))
+
+    def forward(self, x_TBF: Tensor, reversal_TB: Tensor | None) -> Tensor:
+        """``reversal_TB`` says which step stands where in series that are turned round; None for equal lengths."""
+        there, *back = self.directions
+        states = [there(x_TBF), *(_turned(part(_turned(x_TBF, reversal_TB)), reversal_TB) for part in back)]
+        return states[0] if len(states) == 1 else torch.cat(states, dim=2)
+
+
+def _turned(x_TBF: Tensor, reversal_TB: Tensor | None) -> Tensor:
+    """Series turned round, padding where it was."""
+    if reversal_TB is None:
+        return x_TBF.flip(0)
+    return x_TBF.gather(0, reversal_TB.unsqueeze(2).expand(-1, -1, x_TBF.shape[2]))
+
+
+class Pooling(nn.Module):
+    """What the states of all steps become. **Shape**: ``(B, H, S)`` to ``(B, H * number of ways)``."""
+
+    def __init__(self, ways: Sequence[str], n_in: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.ways, self.n_outputs, self.bidirectional = tuple(ways), n_in * len(ways), bidirectional
+        self.score = nn.Linear(n_in, 1, bias=False) if "attention" in ways else None
+
+    def forward(self, steps: Steps) -> Tensor:
+        return torch.cat([getattr(self, f"_{way}")(steps) for way in self.ways], dim=1)
+
+    def _last(self, steps: Steps) -> Tensor:
+        """The state that has seen the whole series: the last one, or of the way back the first one."""
+        x_BHS = steps.x_BFT
+        last = (steps.lengths_B - 1).view(-1, 1, 1).expand(-1, x_BHS.shape[1], -1)
+        end = x_BHS[:, :, -1] if steps.mask_B1T is None else x_BHS.gather(2, last)[:, :, 0]
+        if not self.bidirectional:
+            return end
+        half = x_BHS.shape[1] // 2
+        return torch.cat([end[:, :half], x_BHS[:, half:, 0]], dim=1)
+
+    def _mean(self, steps: Steps) -> Tensor:
+        return steps.masked(steps.x_BFT).x_BFT.sum(2) / steps.lengths_B[:, None].to(steps.x_BFT.dtype)
+
+    def _max(self, steps: Steps) -> Tensor:
+        return _filled(steps.x_BFT, steps.mask_B1T).amax(2)
+
+    def _attention(self, steps: Steps) -> Tensor:
+        """A mean whose weights are a softmax over the steps (Bahdanau et al. 2015, the simplest form)."""
+        assert self.score is not None
+        score_B1S = self.score(steps.x_BFT.transpose(1, 2)).transpose(1, 2)
+        share_B1S = _filled(score_B1S, steps.mask_B1T).softmax(2)
+        return (steps.x_BFT * share_B1S).sum(2)
+
+
+def _filled(x_BFS: Tensor, mask_B1S: Tensor | None) -> Tensor:
+    """Padding set to a number that is below all others."""
+    return x_BFS if mask_B1S is None else x_BFS.masked_fill(mask_B1S == 0, LOWEST)
+
+
+class RecurrentModule(AutogradModule):
+    """The recurrent network of a :class:`RecurrentNetwork`."""
+
+    def __init__(self, network: RecurrentNetwork) -> None:
+        super().__init__()
+        self.layout, self.reversal = network.layout, network.reversal
+        n_in, self.stem = self._stem(network)
+        n_features = n_in
+        width = network.hidden_size * (2 if network.bidirectional else 1)
+        self.layers = nn.ModuleList()
+        for _ in range(network.num_layers):
+            self.layers.append(RecurrentLayer(network.cell, n_in, network.hidden_size, network.bidirectional))
+            n_in = width
+        self.between = Dropout()
+        self.pooling = Pooling(network.pooling, width, network.bidirectional)
+        n_pooled = self.pooling.n_outputs + (n_features if network.conv else 0)
+        self._add_head(network, n_pooled)
+        self._count(network, n_features, width)
+
+    def _stem(self, network: RecurrentNetwork) -> tuple[int, nn.Module]:
+        """Features of a step after the stem, and the stem."""
+        n_in = network.layout.n_channels
+        if network.conv:
+            return network.conv[-1].n_channels, ConvStem(n_in, network.conv)
+        if network.patch_size > 1:
+            return network.hidden_size, PatchStem(n_in, network.patch_size, network.hidden_size)
+        return n_in, nn.Identity()
+
+    def _add_head(self, network: RecurrentNetwork, n_in: int) -> None:
+        self.beside = None
+        if network.layout.n_beside:
+            self.beside = nn.Linear(network.layout.n_beside, BESIDE_UNITS)
+            n_in += BESIDE_UNITS
+        layers: list[nn.Module] = [Dropout()]
+        for n_units in network.hidden:
+            layers += [nn.Linear(n_in, n_units), nn.GELU(), Dropout()]
+            n_in = n_units
+        self.hidden = nn.Sequential(*layers)
+        self.output = nn.Linear(n_in, network.n_outputs)
+
+    def _count(self, network: RecurrentNetwork, n_features: int, width: int) -> None:
+        stride = math.prod(layer.stride for layer in network.conv) * (1 if network.conv else network.patch_size)
+        #: Steps of the recurrent layers, for the longest training series.
+        self.n_inner = n_inner = -(-network.n_steps // stride)
+        n_recurrent = sum(p.numel() for p in self.layers.parameters()) * n_inner
+        n_stem = sum(p.numel() for p in self.stem.parameters()) * n_inner
+        self.n_multiplications = n_recurrent + n_stem + sum(p.numel() for p in self.hidden.parameters())
+        gates = CELLS[network.cell].n_gates * width
+        widest = max(n_inner * max(gates, n_features), network.n_steps * self.layout.n_channels)
+        self.chunk_rows = max(CHUNK_NUMBERS // widest, 1)
+        self.n_layers = network.num_layers + len(network.hidden) + 2 + max(len(network.conv), network.patch_size > 1)
+
+    def states(self, steps: Steps) -> Steps:
+        """The states of the last recurrent layer at all steps."""
+        x_TBF = steps.x_BFT.permute(2, 0, 1).contiguous()
+        reversal_TB = None
+        if steps.mask_B1T is not None:
+            step_T1 = torch.arange(len(x_TBF), device=x_TBF.device)[:, None]
+            reversal_TB = torch.where(step_T1 < steps.lengths_B, steps.lengths_B - 1 - step_T1, step_T1)
+        for i, layer in enumerate(self.layers):
+            x_TBF = layer(x_TBF if i == 0 else self.between(x_TBF), reversal_TB)
+        return steps._replace(x_BFT=x_TBF.permute(1, 2, 0))
+
+    def embed(self, parts: Parts) -> Tensor:
+        """What the output layer sees, ``(B, E)``."""
+        steps = self.stem(Steps.of(parts.series_BCT, parts.lengths_B))
+        pooled = [self.pooling(self.states(steps))]
+        if isinstance(self.stem, ConvStem):
+            pooled.append(self.pooling._mean(steps))
+        if self.beside is not None:
+            pooled.append(F.gelu(self.beside(parts.beside_BE)))
+        return self.hidden(torch.cat(pooled, dim=1))
+
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        parts = self.layout.parts(x)
+        output = self.output(self.embed(parts))
+        return output if self.reversal is None else self.reversal.apply(output, parts)
+
+    def embeddings(self, x: Tensor) -> Tensor:
+        """What the output layer sees, ``(B, E)``, without a graph."""
+        with torch.inference_mode():
+            return self.embed(self.layout.parts(x))
+
+
+#: Units of the dense layer for the numbers beside a series.
+BESIDE_UNITS = 32

@@ -1,0 +1,147 @@
+"""The skip path of recurrent networks: ridge regression in closed form, beside the network and blended with it.
+
+Axes: B series, C channels, T steps, S steps that are looked at one by one, D numbers of an encoded row, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skdl.data.convolutions import RandomConvolutions
+from skdl.data.sequences import Parts, Reversal, RowLayout
+from skdl.nn.ridge import Floats, RidgeProblem, Rows, best_penalty
+
+#: Most columns that steps become; longer series are averaged.
+MOST_COLUMNS = 2000
+#: Features of random convolutions for more and for fewer rows than this: with few, the rows decide what it costs.
+FEATURE_ROWS, FEW_FEATURES, MANY_FEATURES = 1200, 2520, 8400
+
+#: Rows whose features are there at a time.
+CHUNK_ROWS = 4096
+
+
+class StepFeatures:
+    """The last steps of each series one by one, and the numbers beside it."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+
+    def fit(self, parts: Parts, generator: torch.Generator) -> StepFeatures:
+        """Nothing is learned."""
+        return self
+
+    def transform(self, parts: Parts) -> NDArray:
+        """Features ``(B, p)``; zeros where a series is shorter."""
+        x_BCT = parts.series_BCT
+        step_BS = parts.lengths_B[:, None] - self.n_steps + torch.arange(self.n_steps)
+        places = step_BS.clamp(min=0).unsqueeze(1).expand(-1, x_BCT.shape[1], -1)
+        last_BCS = x_BCT.gather(2, places) * (step_BS >= 0).unsqueeze(1)
+        n_each = -(-last_BCS.shape[1] * self.n_steps // MOST_COLUMNS)
+        if n_each > 1:
+            last_BCS = torch.nn.functional.avg_pool1d(last_BCS, n_each, ceil_mode=True)
+        return torch.cat([last_BCS.flatten(1), parts.beside_BE], dim=1).double().numpy()
+
+
+class ConvolutionFeatures:
+    """Random convolutions of each series, beside its steps where those are given."""
+
+    def __init__(self, steps: StepFeatures | None) -> None:
+        self.steps = steps
+
+    def fit(self, parts: Parts, generator: torch.Generator) -> ConvolutionFeatures:
+        """Choose dilations and thresholds."""
+        n_features = MANY_FEATURES if len(parts.lengths_B) <= FEATURE_ROWS else FEW_FEATURES
+        self.convolutions = RandomConvolutions(n_features).fit(parts.series_BCT.float(), parts.lengths_B, generator)
+        return self
+
+    def transform(self, parts: Parts) -> NDArray:
+        """Features ``(B, p)``."""
+        shares = self.convolutions.transform(parts.series_BCT.float(), parts.lengths_B).double().numpy()
+        beside = parts.beside_BE.double().numpy() if self.steps is None else self.steps.transform(parts)
+        return np.hstack([shares, beside])
+
+
+class SkipPath:
+    """A ridge regression on features of the series: on those kinds of features that predict held-out rows best.
+
+    Parameters
+    ----------
+    kinds : sequence of {"linear", "convolution"}
+        The steps themselves, or random convolutions.
+    layout : RowLayout
+    n_steps : int
+        Steps that are looked at one by one.
+    reversal : Reversal or None
+    with_steps : bool
+        Whether steps stand beside convolutions.
+    levels : tuple of float, optional
+        Quantiles of the error on held-out rows that are added to the outputs: then there are so many for each target.
+
+    Attributes
+    ----------
+    kind : str
+        The better one of the kinds.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        layout: RowLayout,
+        n_steps: int,
+        reversal: Reversal | None,
+        with_steps: bool,
+        levels: tuple[float, ...] | None = None,
+    ) -> None:
+        self.kinds, self.layout, self.reversal = tuple(kinds), layout, reversal
+        self.n_steps, self.with_steps, self.levels = n_steps, with_steps, levels
+
+    def fit(
+        self, x_BD: Tensor, target_BO: Tensor, folds: Sequence[Rows], weight: Floats | None, generator: torch.Generator
+    ) -> Floats:
+        """Learn from encoded rows; gives the outputs ``(B, O)`` for the rows that the folds hold out.
+
+        A row's output is by a regression on the rows outside its fold.
+        """
+        parts = self.layout.parts(x_BD)
+        wanted_BO = target_BO if self.reversal is None else self.reversal.invert(target_BO.double(), parts)
+        least = np.inf
+        held_out = np.zeros(wanted_BO.shape)
+        for kind in self.kinds:
+            features = self._features(kind).fit(parts, generator)
+            problem = RidgeProblem(features.transform(parts), wanted_BO.double().numpy(), weight)
+            penalty, outputs, error = best_penalty(problem, folds)
+            if error < least:
+                least, held_out = error, outputs
+                self.kind, self.features, self.penalty = kind, features, penalty
+                best = problem
+        self.ridge = best.solved(self.penalty)
+        self.offsets_TQ = np.zeros((wanted_BO.shape[1], 1))
+        if self.levels is not None:
+            rows = np.unique(np.concatenate(folds))
+            self.offsets_TQ = np.quantile(best.target[rows] - held_out[rows], self.levels, axis=0).T
+        return self._given_back(held_out, parts)
+
+    def _features(self, kind: str) -> StepFeatures | ConvolutionFeatures:
+        steps = StepFeatures(self.n_steps)
+        if kind == "linear":
+            return steps
+        return ConvolutionFeatures(steps if self.with_steps else None)
+
+    def _given_back(self, targets_BT: Floats, parts: Parts) -> Floats:
+        outputs_BO = (targets_BT[:, :, None] + self.offsets_TQ).reshape(len(targets_BT), -1)
+        if self.reversal is None:
+            return outputs_BO
+        return self.reversal.apply(torch.from_numpy(outputs_BO), parts).numpy()
+
+    def outputs(self, x_BD: Tensor) -> Floats:
+        """Outputs ``(B, O)`` of encoded rows."""
+        return np.concatenate([self._chunk_outputs(chunk_BD) for chunk_BD in x_BD.split(CHUNK_ROWS)])
+
+    def _chunk_outputs(self, x_BD: Tensor) -> Floats:
+        parts = self.layout.parts(x_BD)
+        return self._given_back(self.ridge.predict(self.features.transform(parts)), parts)

@@ -1,0 +1,66 @@
+"""Random convolutions as features."""
+
+import numpy as np
+import pytest
+import torch
+
+from skdl.data.convolutions import RandomConvolutions, kernels
+
+
+def series(n=20, n_channels=2, n_steps=40, seed=0):
+    x = torch.randn(n, n_channels, n_steps, generator=torch.Generator().manual_seed(seed))
+    lengths = torch.randint(15, n_steps + 1, (n,), generator=torch.Generator().manual_seed(seed + 1))
+    return x * (torch.arange(n_steps) < lengths[:, None]).unsqueeze(1), lengths
+
+
+def fitted(n_features=840):
+    x, lengths = series()
+    return RandomConvolutions(n_features).fit(x, lengths, torch.Generator().manual_seed(0)), x, lengths
+
+
+def test_kernels_sum_to_zero_and_see_some_channels():
+    weight = kernels(5, torch.Generator().manual_seed(0))
+    assert weight.shape == (84, 5, 9)
+    seen = (weight != 0).any(dim=2).sum(1)
+    assert (weight.sum(2) == 0).all() and seen.min() >= 1 and seen.max() > 1
+    assert len(torch.unique(kernels(1, torch.Generator().manual_seed(0))[:, 0], dim=0)) == 84
+
+
+@pytest.mark.parametrize("n_features", [84, 840, 2520])
+def test_features_are_shares_and_about_as_many_as_asked_for(n_features):
+    convolutions, x, lengths = fitted(n_features)
+    features = convolutions.transform(x, lengths)
+    assert 0.5 * n_features <= features.shape[1] <= n_features
+    assert features.min() >= 0 and features.max() <= 1
+    # Thresholds are quantiles of what training series give: all heights are there.
+    assert np.histogram(features.mean(0).numpy(), 4, (0, 1))[0].min() > 0
+
+
+def test_a_feature_is_the_share_of_steps_above_its_threshold():
+    convolutions, x, lengths = fitted(84)
+    features = convolutions.transform(x, lengths)
+    output = torch.nn.functional.conv1d(x[:1], convolutions.weight, padding=4)[0, :, : lengths[0]]
+    torch.testing.assert_close(features[0], (output > convolutions.thresholds[0]).float().mean(1))
+
+
+def test_padding_and_company_change_nothing():
+    convolutions, x, lengths = fitted()
+    features = convolutions.transform(x, lengths)
+    longer = torch.nn.functional.pad(x, (0, 30))
+    torch.testing.assert_close(convolutions.transform(longer, lengths), features, rtol=0, atol=1e-6)
+    alone = convolutions.transform(x[3:4, :, : lengths[3]], lengths[3:4])
+    torch.testing.assert_close(alone, features[3:4], rtol=0, atol=1e-6)
+
+
+def test_short_series_have_features_too():
+    x, lengths = torch.randn(5, 1, 3), torch.tensor([3, 2, 1, 3, 3])
+    convolutions = RandomConvolutions(84).fit(x, lengths, torch.Generator().manual_seed(0))
+    assert torch.isfinite(convolutions.transform(x, lengths)).all()
+
+
+def test_series_that_stand_still_exceed_no_threshold_by_rounding():
+    convolutions, _, _ = fitted()
+    lengths = torch.tensor([40, 40])
+    still = torch.tensor([[[0.1]], [[0.1]]]).expand(2, 2, 40).clone()
+    inner = convolutions._shares(still, lengths)
+    torch.testing.assert_close(inner, convolutions._shares(still * (1 + 1e-7), lengths), rtol=0, atol=1e-6)

@@ -1,0 +1,586 @@
+"""Recurrent networks as estimators: what X may be, what a fit leaves behind, what padding must not change."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
+from sklearn.pipeline import make_pipeline
+
+from skdl import RNNClassifier, RNNRegressor, train_together, window
+
+SMALL = {
+    "hidden_size": 6,
+    "hidden_layer_sizes": (),
+    "conv_channels": (4, 6),
+    "max_epochs": 4,
+    "learning_rate": 0.02,
+    "n_members": 2,
+    "random_state": 0,
+}
+
+
+def waves(n=48, n_steps=24, n_channels=2, seed=0):
+    """Series of two classes, by the frequency of their first channel."""
+    rng = np.random.RandomState(seed)
+    y = np.arange(n) % 2
+    phase = rng.uniform(0, 6, size=(n, 1))
+    X = rng.normal(0, 0.3, size=(n, n_channels, n_steps))
+    X[:, 0] += np.sin((0.4 + 0.5 * y[:, None]) * np.arange(n_steps) + phase)
+    return X, y
+
+
+def unequal(n=48, seed=0, shortest=12):
+    X, y = waves(n, seed=seed)
+    lengths = np.random.RandomState(seed + 1).randint(shortest, 25, size=n)
+    return [x[:, :length] for x, length in zip(X, lengths, strict=True)], y
+
+
+def padded(series, n_steps):
+    X = np.full((len(series), len(series[0]), n_steps), np.nan)
+    for row, one in enumerate(series):
+        X[row, :, : one.shape[1]] = one
+    return X
+
+
+def walk(n=400, seed=0):
+    """A daily wave on a random walk."""
+    rng = np.random.RandomState(seed)
+    return np.sin(np.arange(n) / 24 * 2 * np.pi) + np.cumsum(rng.normal(0, 0.1, n))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return waves()
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return RNNClassifier(**SMALL).fit(*data)
+
+
+@pytest.fixture(scope="module")
+def windows():
+    return window(walk(), lags=24, horizon=6, step=3)
+
+
+@pytest.fixture(scope="module")
+def forecaster(windows):
+    return RNNRegressor(**SMALL).fit(*windows)
+
+
+def networks_equal(one, other):
+    pairs = zip(one.network_.state_dict().values(), other.network_.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+# --- what X may be ---------------------------------------------------------------------------------------------------
+
+KINDS = {
+    "time first": lambda X: (np.swapaxes(X, 1, 2), {"layout": "time_first"}),
+    "list": lambda X: (list(X), {}),
+    "list, time first": lambda X: ([x.T for x in X], {"layout": "time_first"}),
+    "object array": lambda X: (np.array([*X, None], dtype=object)[:-1], {}),
+    "tensor": lambda X: (torch.from_numpy(X), {}),
+    "padded with NaN": lambda X: (np.concatenate([X, np.full((*X.shape[:2], 5), np.nan)], axis=2), {}),
+    "Fortran order": lambda X: (np.asfortranarray(X), {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_series_give_equal_probabilities(data, fitted, kind):
+    given, parameters = KINDS[kind](data[0])
+    model = RNNClassifier(**SMALL, **parameters).fit(given, data[1])
+    assert_array_equal(model.predict_proba(given), fitted.predict_proba(data[0]))
+
+
+@pytest.mark.parametrize("wrap", [pd.DataFrame, pl.DataFrame, lambda rows: rows.tolist()])
+def test_rows_are_series_of_one_channel(wrap):
+    X, y = waves(n_channels=1)
+    expected = RNNClassifier(**SMALL).fit(X, y).predict_proba(X)
+    rows = wrap(X[:, 0])
+    assert_array_equal(RNNClassifier(**SMALL).fit(rows, y).predict_proba(rows), expected)
+
+
+@pytest.mark.parametrize("static", [np.array, pd.DataFrame, lambda t: pd.DataFrame(t).assign(c=list("xyz") * 16)])
+def test_a_table_beside_the_series_is_learned_from(static):
+    X, _ = waves()
+    table = np.random.RandomState(0).normal(size=(48, 2))
+    y = (table[:, 0] > 0).astype(int)
+    model = RNNClassifier(**SMALL | {"max_epochs": 20}).fit((X, static(table)), y)
+    assert model.score((X, static(table)), y) > 0.9 and model.n_static_ == static(table).shape[1]
+    with pytest.raises(ValueError, match=r"had \d in fit. Pass X as \(series, table\)"):
+        model.predict(X)
+
+
+def test_missing_values_have_an_indicator(data):
+    X, y = data[0].copy(), data[1]
+    # The first channel is told nothing by its values, everything by where they are missing.
+    X[:, 0] = 0
+    X[y == 1, 0, 3:9:2] = np.nan
+    X[:, 0, 12] = 1
+    model = RNNClassifier(**SMALL | {"max_epochs": 40}, skip=None).fit(X, y)
+    assert model.score(X, y) > 0.95
+    assert model.n_channels_ == 2 and model.network_.members[0].layout.n_channels == 3
+
+
+# --- padding and company ---------------------------------------------------------------------------------------------
+
+FORMS = [
+    {},
+    {"skip": None},
+    {"stem": "patch", "pooling": "attention", "cell": "lstm"},
+    {"stem": None, "pooling": ("last", "mean"), "cell": "rnn", "num_layers": 2},
+    {"series_scaling": "standard", "skip": "linear"},
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_padding_company_and_order_change_nothing(form):
+    X, y = unequal()
+    model = RNNClassifier(**SMALL, **form).fit(X, y)
+    p = model.predict_proba(X)
+    assert np.ptp(p[:, 0]) > 0.05
+    for n_steps in (24, 61):
+        assert_allclose(model.predict_proba(padded(X, n_steps)), p, atol=1e-6)
+    assert_allclose(np.vstack([model.predict_proba(X[i : i + 1]) for i in range(5)]), p[:5], atol=1e-6)
+    order = np.random.RandomState(0).permutation(len(X))
+    assert_allclose(model.predict_proba([X[i] for i in order]), p[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", ["auto", "mean", "standard", None])
+def test_padding_changes_no_forecast(scaling):
+    rng = np.random.RandomState(0)
+    series = [np.cumsum(rng.normal(size=rng.randint(20, 40))) for _ in range(40)]
+    X, y = [s[None, :-2] for s in series], np.array([s[-2:] for s in series])
+    model = RNNRegressor(**SMALL, series_scaling=scaling).fit(X, y)
+    assert_allclose(model.predict(padded(X, 80)), model.predict(X), atol=1e-6 * np.abs(y).max())
+
+
+@pytest.mark.parametrize("scaling", ["auto", "last", "mean", "standard"])
+def test_levels_that_were_not_there_in_training_shift_forecasts_alike(windows, scaling):
+    X, y = windows
+    model = RNNRegressor(**SMALL | {"dtype": "float64"}, series_scaling=scaling, skip=None, stem="patch").fit(X, y)
+    # What is left of the level stands beside the series, and saturates beyond all levels of training.
+    shifts = [1e4, 1e4 + 7]
+    low, high = (model.predict(X[:5] + shift) for shift in shifts)
+    assert np.abs(low - X[:5, :, -1] - 1e4).max() < 100
+    assert_allclose(high - low, 7, atol=1.5)
+
+
+# --- fits ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_fit_leaves_behind(data, fitted):
+    X, y = data
+    assert set(fitted.blend_weights_) == {"network", "skip"}
+    assert all(weight >= 0 for weight in fitted.blend_weights_.values())
+    assert fitted.out_of_fold_.shape == (48, 2) and np.isfinite(fitted.out_of_fold_).all()
+    assert_allclose(fitted.out_of_fold_.sum(1), 1)
+    assert fitted.n_iter_ == 4 and len(fitted.network_.members) == 2 and not hasattr(fitted, "n_features_in_")
+    pure = RNNClassifier(**SMALL, skip=None).fit(X, y)
+    assert pure.blend_weights_ == {"network": 1.0} and networks_equal(pure, fitted)
+
+
+def test_predictions_are_the_blend_of_network_and_skip(windows, forecaster):
+    X, _ = windows
+    weights, blended = forecaster.blend_weights_, forecaster.predict(X)
+    try:
+        forecaster.blend_weights_ = {"network": 1.0, "skip": 0.0}
+        network = forecaster.predict(X)
+        forecaster.blend_weights_ = {"network": 0.0, "skip": 1.0}
+        skip = forecaster.predict(X)
+    finally:
+        forecaster.blend_weights_ = weights
+    level = X[:, :, -1]
+    expected = level + weights["network"] * (network - level) + weights["skip"] * (skip - level)
+    assert_allclose(blended, expected, atol=1e-5)
+
+
+def test_a_useless_network_loses_its_weight():
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(200, 12))
+    y = X @ rng.normal(size=12)
+    model = RNNRegressor(**SMALL | {"max_epochs": 1, "learning_rate": 1e-6}, skip="linear").fit(X, y)
+    assert model.blend_weights_["skip"] > 0.9
+    assert_allclose(model.predict(X), LinearRegression().fit(X, y).predict(X), atol=0.5)
+
+
+def test_rows_that_the_skip_path_is_not_fitted_to_are_out_of_its_folds(windows, forecaster, monkeypatch):
+    X, y = windows
+    monkeypatch.setattr("skdl.estimators.rnn.SKIP_ROWS", len(X) // 2)
+    model = RNNRegressor(**SMALL).fit(X, y)
+    assert np.isfinite(model.out_of_fold_).all()
+    errors = [np.mean((one.out_of_fold_ - y) ** 2) for one in (model, forecaster)]
+    assert errors[0] < 1.5 * errors[1]
+
+
+def test_pure_networks_where_no_rows_are_held_out(data):
+    X, y = data
+    assert RNNClassifier(**SMALL).fit(X[:20], y[:20]).blend_weights_ == {"network": 1.0}
+    assert RNNClassifier(**SMALL, early_stopping=False).fit(X, y).blend_weights_ == {"network": 1.0}
+    assert RNNClassifier(**SMALL).fit(X, y, X_val=X, y_val=y).blend_weights_ == {"network": 1.0}
+    with pytest.raises(ValueError, match="Set early_stopping='auto'"):
+        RNNClassifier(**SMALL, early_stopping=False, skip="linear").fit(X, y)
+
+
+def test_early_stopping_is_for_those_who_ask(data):
+    X, y = data
+    settings = SMALL | {"max_epochs": 40, "n_iter_no_change": 1, "learning_rate": 0.1}
+    assert RNNClassifier(**settings).fit(X, y).n_iter_ == 40
+    assert RNNClassifier(**settings, early_stopping=True).fit(X, y).n_iter_ < 40
+    assert RNNClassifier(**settings).fit(X, y, X_val=X[::2], y_val=y[::2]).n_iter_ < 40
+
+
+@pytest.mark.parametrize("validation", ["time", "blocks"])
+def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation, monkeypatch):
+    X, y = windows
+    seen = []
+    original = RNNRegressor._jobs
+
+    def spy(self, data, folds, *rest):
+        seen.extend(folds)
+        return original(self, data, folds, *rest)
+
+    monkeypatch.setattr(RNNRegressor, "_jobs", spy)
+    RNNRegressor(**SMALL, validation=validation).fit(X, y)
+    assert all((np.diff(fold.held_out) == 1).all() for fold in seen)
+    if validation == "time":
+        assert all(fold.train.max() < fold.held_out.min() and fold.held_out.max() == len(X) - 1 for fold in seen)
+    else:
+        assert_array_equal(np.concatenate([fold.held_out for fold in seen]), np.arange(len(X)))
+
+
+@pytest.mark.parametrize(
+    ("y_shape", "settings", "shape"),
+    [
+        ((), {}, (120,)),
+        ((5,), {}, (120, 5)),
+        ((5,), {"loss": "huber"}, (120, 5)),
+        ((5,), {"loss": "absolute_error"}, (120, 5)),
+        ((), {"loss": "quantile", "quantiles": (0.1, 0.5, 0.9)}, (120, 3)),
+        ((5,), {"loss": "quantile", "quantiles": (0.1, 0.5, 0.9)}, (120, 5, 3)),
+        ((5,), {"loss": "quantile", "quantile": 0.9}, (120, 5)),
+    ],
+)
+def test_shapes_of_targets(windows, y_shape, settings, shape):
+    X, y = windows
+    model = RNNRegressor(**SMALL, **settings).fit(X[:120], y[:120, 0] if y_shape == () else y[:120, :5])
+    assert model.predict(X[:120]).shape == shape
+    assert np.isfinite(model.score(X[:120], y[:120, 0] if y_shape == () else y[:120, :5]))
+    assert model.out_of_fold_.shape == shape
+
+
+def test_counts_have_no_skip_path_and_positive_forecasts():
+    rng = np.random.RandomState(0)
+    counts = rng.poisson(np.exp(1 + np.sin(np.arange(300) / 5)))
+    X, y = window(counts, lags=20, horizon=3)
+    model = RNNRegressor(**SMALL | {"max_epochs": 8}, loss="poisson").fit(X, y)
+    assert (model.predict(X) > 0).all() and model.blend_weights_ == {"network": 1.0}
+    with pytest.raises(ValueError, match="Set skip=None with this loss"):
+        RNNRegressor(**SMALL, loss="poisson", skip="linear").fit(X, y)
+
+
+def test_quantiles_do_not_cross_and_hold_their_share():
+    rng = np.random.RandomState(0)
+    series = 5 + np.sin(np.arange(3000) / 6) * 2 + rng.normal(0, 0.5, 3000)
+    X, y = window(series, lags=24, horizon=4)
+    levels = (0.1, 0.5, 0.9)
+    settings = SMALL | {"max_epochs": 10, "hidden_size": 16}
+    model = RNNRegressor(**settings, loss="quantile", quantiles=levels).fit(X[:900], y[:900])
+    bands = model.predict(X[900:])
+    assert (np.diff(bands, axis=2) >= 0).all()
+    share = (y[900:, :, None] <= bands).mean((0, 1))
+    assert_allclose(share, levels, atol=0.08)
+    with pytest.raises(ValueError, match="return_std"):
+        model.predict(X, return_std=True)
+
+
+def test_a_standard_deviation_of_each_forecast(windows, forecaster):
+    mean, std = forecaster.predict(windows[0], return_std=True)
+    assert mean.shape == std.shape == windows[1].shape and (std > 0).all()
+
+
+# --- oracles ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{"skip": "linear"}, {"skip": None, "cell": "rnn", "stem": None}])
+def test_an_autoregression_is_learned_to_its_noise(settings):
+    rng = np.random.RandomState(0)
+    noise, series = rng.normal(size=3000), np.zeros(3000)
+    for t in range(2, 3000):
+        series[t] = 1.2 * series[t - 1] - 0.5 * series[t - 2] + noise[t]
+    X, y = window(series[100:], lags=12)
+    model = RNNRegressor(
+        hidden_size=16, hidden_layer_sizes=(), max_epochs=15, dropout=0.0, n_members=2, random_state=0, **settings
+    ).fit(X[:2000], y[:2000])
+    error = np.sqrt(np.mean((model.predict(X[2000:]) - y[2000:]) ** 2))
+    oracle = np.sqrt(np.mean((1.2 * X[2000:, 0, -1] - 0.5 * X[2000:, 0, -2] - y[2000:]) ** 2))
+    assert error < 1.04 * oracle
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_memory_of_fifty_steps(cell):
+    rng = np.random.RandomState(0)
+    X = rng.normal(0, 0.3, size=(400, 1, 51))
+    y = rng.randint(2, size=400)
+    X[:, 0, 0] = 2.0 * y - 1
+    model = RNNClassifier(
+        cell=cell,
+        hidden_size=16,
+        stem=None,
+        bidirectional=False,
+        pooling="last",
+        skip=None,
+        n_members=1,
+        early_stopping=False,
+        dropout=0.0,
+        max_epochs=40,
+        learning_rate=0.02,
+        random_state=0,
+    ).fit(X[:300], y[:300])
+    assert model.score(X[300:], y[300:]) > 0.97
+
+
+def test_a_series_of_a_thousand_steps_stays_finite():
+    rng = np.random.RandomState(0)
+    X, y = np.cumsum(rng.normal(size=(24, 1, 1000)), axis=2) * 1e3, rng.normal(size=24) * 1e3
+    model = RNNRegressor(
+        **SMALL | {"max_epochs": 2, "learning_rate": 0.5, "n_members": 1}, cell="rnn", stem=None, lr_schedule="constant"
+    ).fit(X, y)
+    assert np.isfinite(model.predict(X)).all() and np.isfinite(model.loss_curve_).all()
+
+
+# --- transform, explain, forecast ------------------------------------------------------------------------------------
+
+
+def test_embeddings_in_a_pipeline(data, fitted):
+    X, y = data
+    embedding = fitted.transform(X)
+    assert embedding.shape == (48, len(fitted.get_feature_names_out())) and embedding.dtype == np.float32
+    assert fitted.set_output(transform="pandas").transform(X).shape == embedding.shape
+    fitted.set_output(transform="default")
+    assert make_pipeline(RNNClassifier(**SMALL), LogisticRegression()).fit(X, y).score(X, y) > 0.6
+
+
+@pytest.mark.parametrize("method", ["occlusion", "integrated_gradients"])
+def test_explanations_find_the_step_and_the_channel(method):
+    rng = np.random.RandomState(0)
+    X = rng.normal(0, 0.1, size=(120, 2, 32))
+    y = rng.randint(2, size=120)
+    X[:, 1, 20] += 3 * (2 * y - 1)
+    settings = SMALL | {"max_epochs": 20, "hidden_size": 8}
+    model = RNNClassifier(**settings, stem=None, skip="linear").fit(X, y)
+    maps = model.explain(X, method=method)
+    assert maps.shape == X.shape
+    mean = np.abs(maps).mean(0)
+    assert 18 <= mean[1].argmax() <= 22 and mean[0].max() < 0.3 * mean[1].max()
+    # The predicted class is what speaks for itself.
+    assert maps[:, 1, 20].mean() > 0
+
+
+def test_integrated_gradients_add_up_to_the_output():
+    X, y = waves()
+    model = RNNClassifier(**SMALL | {"n_members": 1, "dtype": "float64"}, stem="patch", skip=None).fit(X, y)
+    blank = np.broadcast_to(model._encoder.center[:, None], X.shape[1:])[None]
+    logit = lambda X: np.diff(model.predict_log_proba(X))[:, 0]  # noqa: E731
+    sums = model.explain(X, np.ones(48, int), method="integrated_gradients").sum((1, 2))
+    assert_allclose(sums, logit(X) - logit(blank), atol=0.02)
+
+
+def test_explanations_of_unequal_series_are_zero_behind_their_ends():
+    X, y = unequal()
+    model = RNNClassifier(**SMALL).fit(X, y)
+    for method in ("occlusion", "integrated_gradients"):
+        maps = model.explain(X[:6], method=method)
+        for row, one in zip(maps, X, strict=False):
+            assert (row[:, one.shape[1] :] == 0).all() and np.abs(row[:, : one.shape[1]]).max() > 0
+
+
+def test_forecasts_go_on_with_themselves(windows, forecaster):
+    X, _ = windows
+    both = forecaster.forecast(X, 12)
+    assert both.shape == (len(X), 12)
+    first = forecaster.predict(X)
+    assert_allclose(both[:, :6], first)
+    moved = np.concatenate([X[:, 0, 6:], first], axis=1)
+    assert_allclose(both[:, 6:], forecaster.predict(moved[:, None]), atol=1e-5)
+
+
+def test_forecasts_of_several_channels_are_refused(data):
+    model = RNNRegressor(**SMALL).fit(data[0], data[0][:, 0, -3:])
+    with pytest.raises(ValueError, match="Fit on targets of the whole horizon"):
+        model.forecast(data[0], 6)
+
+
+# --- randomness, copies, company -------------------------------------------------------------------------------------
+
+
+def test_same_seed_same_network_and_no_global_state_moved():
+    X, y = unequal()
+    torch.manual_seed(3)
+    np.random.seed(3)
+    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    one = RNNClassifier(**SMALL).fit(X, y)
+    one.predict(X)
+    assert torch.equal(states[0], torch.random.get_rng_state())
+    assert_array_equal(states[1], np.random.get_state()[1])
+    two = RNNClassifier(**SMALL).fit(X, y)
+    assert networks_equal(one, two) and one.blend_weights_ == two.blend_weights_
+    assert not networks_equal(one, RNNClassifier(**SMALL | {"random_state": 1}).fit(X, y))
+
+
+def test_pickles_and_clones(data, fitted):
+    X, y = data
+    assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict_proba(X), fitted.predict_proba(X))
+    again = clone(fitted)
+    assert not hasattr(again, "network_")
+    assert_array_equal(again.fit(X, y).predict_proba(X), fitted.predict_proba(X))
+
+
+def test_warm_starts_and_partial_fits_go_on(data):
+    X, y = data
+    model = RNNClassifier(**SMALL, warm_start=True).fit(X, y)
+    before = model.predict_proba(X)
+    assert not np.array_equal(model.fit(X, y).predict_proba(X), before)
+    part = RNNClassifier(**SMALL).partial_fit(X, y, classes=[0, 1])
+    # Later series may be of other lengths.
+    part.partial_fit(X[:, :, :17], y).partial_fit(*unequal())
+    assert np.isfinite(part.predict_proba(X)).all() and part.blend_weights_ == {"network": 1.0}
+
+
+GRID = {"cell": ["gru", "rnn"], "learning_rate": [0.01, 0.02]}
+
+
+def test_a_search_over_cells_is_the_same_together(windows):
+    X, y = windows
+    split = TimeSeriesSplit(2, gap=2)
+    with joblib.parallel_config(backend="sequential"):
+        plain = GridSearchCV(RNNRegressor(**SMALL), GRID, cv=split).fit(X, y)
+    with train_together():
+        together = GridSearchCV(RNNRegressor(**SMALL), GRID, cv=split).fit(X, y)
+    assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
+    assert networks_equal(plain.best_estimator_, together.best_estimator_)
+
+
+def test_scorers_and_weights(data):
+    X, y = data
+    model = RNNClassifier(**SMALL, early_stopping=True, scoring="accuracy", class_weight="balanced")
+    model.fit(X, y, sample_weight=np.arange(48) % 3)
+    assert 0 <= model.best_validation_score_ <= 1
+    # Rows of weight 0 were not looked at.
+    assert np.isnan(model.out_of_fold_[::3]).all() and np.isfinite(model.out_of_fold_[1::3]).all()
+
+
+def test_multilabel_targets(data):
+    X, y = data
+    Y = np.stack([y, np.arange(48) % 3 == 0], axis=1).astype(int)
+    model = RNNClassifier(**SMALL).fit(X, Y)
+    assert model.predict(X).shape == model.predict_proba(X).shape == (48, 2)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+SERIES = np.zeros((4, 2, 6)) + np.arange(6)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros((4, 2, 6, 1)), r"4 axes.*\(n, channels, time\)"),
+        (np.zeros((0, 2, 6)), "X is empty"),
+        (np.zeros((4, 2, 0)), "X is empty"),
+        ([], "at least one series"),
+        ([SERIES[0], SERIES[0][:, :0]] * 2, "Series 1 of X is empty.*Leave it out"),
+        ([SERIES[0], SERIES[0][:1]] * 2, "Series 1 of X has 1 channels, but series 0 has 2"),
+        ([SERIES, SERIES] * 2, r"Series 0 of X has 3 axes"),
+        (np.where(np.arange(4)[:, None, None] == 2, np.nan, SERIES), "Series 2 of X has no value at all"),
+        (np.where(np.arange(4)[:, None, None] == 2, np.inf, SERIES), "Series 2 of X contains infinity"),
+        (SERIES.astype(str), "Convert it to float"),
+        ((SERIES, np.zeros((3, 1))), r"3 rows for 4 series"),
+        ((SERIES, np.zeros(4)), r"table\[:, np.newaxis\]"),
+        ((SERIES, SERIES, SERIES), r"\(series, table\)"),
+        ((SERIES, pd.DataFrame({"c": list("abcd")}).loc[[0] * 4].assign(c=["a", "b", "c", "d"])), None),
+    ],
+)
+def test_series_that_are_none(X, message):
+    model = RNNRegressor(**SMALL)
+    if message is None:
+        assert model.fit(X, np.arange(4.0)).predict(X).shape == (4,)
+        return
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, np.arange(4.0))
+
+
+def test_many_levels_beside_the_series_are_refused():
+    table = pd.DataFrame({"c": [f"level {i}" for i in range(48)]})
+    with pytest.raises(ValueError, match=r"more than 32 levels.*TargetEncoder"):
+        RNNClassifier(**SMALL).fit((waves()[0], table), waves()[1])
+
+
+def test_a_lazy_frame_is_refused():
+    with pytest.raises(TypeError, match="collect"):
+        RNNRegressor(**SMALL).fit(pl.DataFrame(SERIES[:, 0]).lazy(), np.arange(4.0))
+
+
+def test_series_in_predict(data, fitted):
+    X, _ = data
+    for method in (fitted.predict, fitted.transform, fitted.explain):
+        with pytest.raises(ValueError, match="1 channels, but the model was fitted on 2"):
+            method(X[:, :1])
+    # Longer and shorter ones are taken as they are.
+    longer = np.concatenate([X, X], axis=2)
+    assert np.isfinite(fitted.predict_proba(longer)).all() and np.isfinite(fitted.predict_proba(X[:, :, :3])).all()
+
+
+def test_another_horizon_is_refused(windows, forecaster):
+    X, y = windows
+    model = RNNRegressor(**SMALL, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="y has 4 targets, but the model was fitted on 6"):
+        model.fit(X, y[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"cell": "qrnn"}, "'cell' parameter"),
+        ({"hidden_size": 0}, "'hidden_size' parameter"),
+        ({"num_layers": 0}, "'num_layers' parameter"),
+        ({"layout": "last"}, "'layout' parameter"),
+        ({"stem": "dense"}, "'stem' parameter"),
+        ({"skip": "yes"}, "'skip' parameter"),
+        ({"validation": "latest"}, "'validation' parameter"),
+        ({"pooling": "sum"}, "'pooling' parameter"),
+        ({"pooling": ("last", "sum")}, "pooling must be some of"),
+        ({"pooling": ()}, "pooling must be some of"),
+        ({"conv_channels": (), "stem": "conv"}, "Use stem=None"),
+        ({"patch_size": 0}, "'patch_size' parameter"),
+        ({"dropout": 1.0}, "'dropout' parameter"),
+        ({"quantiles": (0.1, 0.9)}, "quantiles go with loss='quantile'"),
+        ({"quantiles": (0.9, 0.1), "loss": "quantile"}, "quantiles must rise"),
+        ({"quantiles": (0.0, 0.5), "loss": "quantile"}, "between 0 and 1"),
+    ],
+)
+def test_parameters_that_are_none(windows, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        RNNRegressor(**SMALL | parameters).fit(*windows)
+
+
+@pytest.mark.parametrize(
+    ("y", "method", "message"),
+    [
+        ([7] * 48, "occlusion", "does not know"),
+        ([0, 1], "occlusion", "Give one for each"),
+        (None, "lime", "Use one of"),
+    ],
+)
+def test_explanations_of_what_is_not_there(data, fitted, y, method, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.explain(data[0], y, method=method)
