@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.base import TransformerMixin
@@ -299,6 +300,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         missing = self.missing_values
         if not is_frame(X) and isinstance(missing, Real) and not isinstance(missing, bool) and np.isinf(float(missing)):
             raise ValueError("missing_values must be finite or NaN. Replace infinities by NaN in X.")
+        if sp.issparse(X):
+            raise TypeError("Sparse data was passed, but a sparse matrix has no missing cells. Use X.toarray().")
         return check_table(self, X, reset=reset)
 
     def _prepare(self, X: Any, random_state: np.random.RandomState) -> tuple[Tensor, Tensor]:
