@@ -200,7 +200,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     >>> X = np.stack([a, 2 * a + 1], axis=1)
     >>> X[::4, 1] = np.nan
     >>> imputer = DeepImputer(strategy="gaussian").fit(X)
-    >>> np.round(imputer.transform([[1.0, np.nan]]), 1)
+    >>> np.round(imputer.transform([[1.0, np.nan]]))
     array([[1., 3.]])
     """
 

@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skdl import (
     CNNClassifier,
     CNNRegressor,
+    DeepImputer,
     MLPClassifier,
     MLPEstimator,
     MLPRegressor,
@@ -46,6 +47,14 @@ RNN_EXACT = {
     "skip": None,
 }
 
+IMPUTER_SMALL = {"hidden_layer_sizes": (4,), "max_epochs": 1}
+IMPUTERS = [
+    DeepImputer(**IMPUTER_SMALL),
+    DeepImputer(strategy="gaussian"),
+    DeepImputer(**IMPUTER_SMALL, n_members=1, early_stopping=True, dropout=0.1, dtype="float64"),
+    DeepImputer(strategy="gaussian", add_indicator=True, keep_empty_features=True, clip=False),
+]
+
 ESTIMATORS = [
     MLPClassifier(),
     MLPRegressor(),
@@ -72,12 +81,15 @@ ESTIMATORS = [
     RNNRegressor(**RNN_SMALL),
     RNNClassifier(**RNN_SMALL | RNN_EXACT | {"max_epochs": 40}, cell="lstm"),
     RNNRegressor(**RNN_SMALL | RNN_EXACT | {"max_epochs": 150, "hidden_size": 16}, pooling="last"),
+    *IMPUTERS,
 ]
 
 WEIGHT_CHECKS = ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data")
 
 
 def expected_failures(estimator):
+    if isinstance(estimator, DeepImputer):
+        return {}
     if not hasattr(estimator, "numeric_embedding"):
         exact = CNN_EXACT if hasattr(estimator, "image_shape") else RNN_EXACT
         is_exact = all(getattr(estimator, name) == value for name, value in exact.items())
@@ -102,6 +114,33 @@ def test_estimator_keeps_the_contract(estimator, check):
 @pytest.mark.parametrize("check", [checks.check_param_validation, checks.check_dataframe_column_names_consistency])
 def test_estimator_passes_checks_that_are_not_part_of_the_suite(estimator, check):
     check(type(estimator).__name__, clone(estimator).set_params(max_epochs=2))
+
+
+@pytest.mark.parametrize("imputer", IMPUTERS, ids=range(len(IMPUTERS)))
+@pytest.mark.parametrize(
+    "check",
+    [
+        checks.check_dataframe_column_names_consistency,
+        checks.check_get_feature_names_out_error,
+        checks.check_global_output_transform_pandas,
+        checks.check_global_set_output_transform_polars,
+        checks.check_inplace_ensure_writeable,
+        checks.check_n_features_in_after_fitting,
+        checks.check_param_validation,
+        checks.check_readonly_memmap_input,
+        checks.check_set_output_transform,
+        checks.check_set_output_transform_pandas,
+        checks.check_set_output_transform_polars,
+        checks.check_transformer_get_feature_names_out,
+        checks.check_transformer_get_feature_names_out_pandas,
+    ],
+    ids=lambda check: check.__name__,
+)
+# The checks give it a frame in fit and an array in transform too.
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+@pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
+def test_imputer_passes_checks_that_are_not_part_of_the_suite(imputer, check):
+    check("DeepImputer", clone(imputer))
 
 
 @pytest.mark.parametrize("Classifier", [MLPClassifier, MLPEstimator])
@@ -136,6 +175,13 @@ def test_defaults_do_not_depend_on_the_class(task, same):
     assert {name: params[name] for name in same().get_params().keys() - own} == {
         name: value for name, value in same().get_params().items() if name not in own
     }
+
+
+def test_imputers_have_their_tags_before_fit():
+    tags = get_tags(DeepImputer())
+    assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
+    assert tags.input_tags.allow_nan and not tags.input_tags.sparse and not tags.target_tags.required
+    assert tags.requires_fit and not is_classifier(DeepImputer()) and not is_regressor(DeepImputer())
 
 
 def test_poisson_regressor_is_tagged_for_targets_that_are_not_negative():
