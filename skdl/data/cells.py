@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.frames import Column, frame_columns, is_frame
+from skdl.data.frames import Column, frame_columns, is_frame, is_missing_cell
 from skdl.data.tabular import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
@@ -196,7 +196,7 @@ class TableCells:
 
     def _without_missing_value(self, column: Column) -> Column:
         value = self.missing_value
-        if value is None or value != value or isinstance(value, str) != (column.kind == "categorical"):
+        if is_missing_cell(value) or isinstance(value, str) != (column.kind == "categorical"):
             return column
         is_missing = column.values == value
         if not np.any(is_missing):

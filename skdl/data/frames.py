@@ -124,7 +124,7 @@ def _numeric(name: Any, series: Any) -> Column:
 
 def _floats(name: Any, cells: list[Any]) -> NDArray[np.float64]:
     try:
-        return np.array([np.nan if _is_missing(cell) else float(cell) for cell in cells], dtype=np.float64)
+        return np.array([np.nan if is_missing_cell(cell) else float(cell) for cell in cells], dtype=np.float64)
     except OverflowError as error:
         raise ValueError(f"Column {name!r} holds a number that is too large for a float64. Scale it down.") from error
 
@@ -144,7 +144,7 @@ def _span_seconds(values: NDArray) -> NDArray[np.float64]:
     return np.where(np.isnat(values), np.nan, values.astype(np.float64) / 1e6)
 
 
-def _is_missing(cell: Any) -> bool:
+def is_missing_cell(cell: Any) -> bool:
     """None, NaN, NaT and pandas.NA: what is missing does not equal itself, or cannot tell."""
     if cell is None:
         return True
@@ -158,12 +158,12 @@ def _is_missing(cell: Any) -> bool:
 
 def _objects(name: Any, cells: list[Any]) -> Column:
     values = np.empty(len(cells), dtype=object)
-    values[:] = [None if _is_missing(cell) else cell for cell in cells]
+    values[:] = [None if is_missing_cell(cell) else cell for cell in cells]
     return Column(name, "categorical", values, all(value is None for value in values))
 
 
 def _stamp(cell: Any) -> np.datetime64:
-    if _is_missing(cell):
+    if is_missing_cell(cell):
         return np.datetime64("NaT")
     if getattr(cell, "tzinfo", None) is not None:
         cell = cell.astimezone(datetime.UTC).replace(tzinfo=None)
@@ -172,7 +172,7 @@ def _stamp(cell: Any) -> np.datetime64:
 
 def _cells(name: Any, cells: list[Any]) -> Column:
     """A column of Python objects, by what its cells are."""
-    types = {type(cell) for cell in cells if not _is_missing(cell)}
+    types = {type(cell) for cell in cells if not is_missing_cell(cell)}
     for accepted, kind in _CELL_KINDS:
         if not types or not all(issubclass(cell_type, accepted) for cell_type in types):
             continue
@@ -181,7 +181,7 @@ def _cells(name: Any, cells: list[Any]) -> Column:
         if kind == "categorical":
             return _objects(name, cells)
         if issubclass(next(iter(types)), datetime.timedelta | np.timedelta64):
-            spans = [np.timedelta64("NaT") if _is_missing(cell) else np.timedelta64(cell, "us") for cell in cells]
+            spans = [np.timedelta64("NaT") if is_missing_cell(cell) else np.timedelta64(cell, "us") for cell in cells]
             return _finite(name, _span_seconds(np.array(spans, dtype="timedelta64[us]")))
         return _finite(name, _floats(name, cells))
     simple = (str, numbers.Real, bool, np.bool_, datetime.date, decimal.Decimal)
@@ -195,7 +195,7 @@ def _cells(name: Any, cells: list[Any]) -> Column:
 
 
 def _mixture(name: Any, cells: list[Any]) -> Column:
-    column = _objects(name, [None if _is_missing(cell) else str(cell) for cell in cells])
+    column = _objects(name, [None if is_missing_cell(cell) else str(cell) for cell in cells])
     return replace(column, is_mixture=not column.is_empty)
 
 
