@@ -8,7 +8,6 @@ import numbers
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -213,34 +212,63 @@ def with_cells(X: Any, cells: Mapping[int, tuple[NDArray[np.intp], NDArray]], ke
     """
     frame = nw.from_native(X, eager_only=True)
     replaced = [_with_values(frame[:, c], *cells[c]) for c in kept if c in cells and len(cells[c][0])]
-    return frame.with_columns(*replaced).select([frame.columns[c] for c in kept]).to_native()
+    return frame.with_columns(*replaced).select([nw.col(frame.columns[c]) for c in kept]).to_native()
 
 
 def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray) -> Any:
+    if series.dtype.is_integer():
+        series = series.cast(_wide_enough(series.dtype, values))
+    return series.scatter(rows.tolist(), _cells_of(series, values))
+
+
+def _cells_of(series: Any, values: NDArray) -> Any:
+    """Values as cells of a series' type."""
     dtype = series.dtype
     if dtype.is_integer():
-        if (values == np.round(values)).all():
-            return series.scatter(rows.tolist(), values.astype(np.int64).tolist())
-        series = series.cast(nw.Float64)
-    return series.scatter(rows.tolist(), _native_values(dtype, values))
-
-
-def _native_values(dtype: Any, values: NDArray) -> list[Any]:
+        return values.astype(np.int64).tolist()
     if dtype == nw.Duration:
-        return [datetime.timedelta(seconds=value) for value in values.tolist()]
-    zone = getattr(dtype, "time_zone", None) if dtype == nw.Datetime else None
+        return _new_series(series, (values * 1e6).astype("timedelta64[us]")).cast(dtype)
+    if dtype != nw.Datetime and dtype != nw.Date:
+        return values.tolist()
+    stamps = _new_series(series, values)
+    zone = getattr(dtype, "time_zone", None)
     if zone is not None:
-        return [value.replace(tzinfo=datetime.UTC).astimezone(ZoneInfo(zone)) for value in values.tolist()]
-    return values.tolist()
+        stamps = stamps.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    return stamps.cast(dtype)
+
+
+def _new_series(like: Any, values: NDArray) -> Any:
+    return nw.new_series(like.name, values, backend=like.implementation)
+
+
+def _wide_enough(dtype: Any, values: NDArray) -> Any:
+    """A type of integers, or the one that imputed values need: a wider one, or one of floats."""
+    if (values != np.round(values)).any():
+        return nw.Float64()
+    if dtype in (nw.Int128, nw.UInt128):
+        return dtype
+    for wide_enough in (dtype, nw.Int64()):
+        limits = np.iinfo(str(wide_enough).lower())
+        if values.min() >= limits.min and values.max() <= limits.max:
+            return wide_enough
+    return nw.Float64()
 
 
 def with_columns(X: Any, columns: Mapping[str, NDArray]) -> Any:
     """A frame with further columns behind its own."""
     frame = nw.from_native(X, eager_only=True)
-    backend = nw.get_native_namespace(X)
+    backend = frame.implementation
     return frame.with_columns(
         *(nw.new_series(name, values, backend=backend) for name, values in columns.items())
     ).to_native()
+
+
+def with_names(X: Any, names: Sequence[str]) -> Any:
+    """A frame whose columns are called so; as it is where it has other names than text."""
+    frame = nw.from_native(X, eager_only=True)
+    if not all(isinstance(name, str) for name in frame.columns):
+        return X
+    return frame.rename(dict(zip(frame.columns, names, strict=True))).to_native()
 
 
 def in_library(X: Any, library: str) -> Any:

@@ -19,13 +19,13 @@ from sklearn.base import TransformerMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils._set_output import _get_output_config
+from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
 
 from skdl.data.cells import NumberCells, TableCells
 from skdl.data.completion import CellFeatures, CompletionTable, Hiding
-from skdl.data.frames import in_library, is_frame, with_cells, with_columns
+from skdl.data.frames import in_library, is_frame, with_cells, with_columns, with_names
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Samples
 from skdl.engine.predict import network_outputs
@@ -330,7 +330,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         return x_ND, present_ND
 
     def _goes_on(self) -> bool:
-        return super()._goes_on() and self.network_ is not None
+        return super()._goes_on() and self.strategy == "deep" and self.network_ is not None
 
     def _encoded(self, X: Any) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """Standardised cells, zeros where missing; which are present; which cells of the table are missing."""
@@ -481,10 +481,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _filled(self, X: Any, missing_NC: NDArray[np.bool_], cells: dict[int, tuple[NDArray, NDArray]]) -> Any:
         """X with these cells in its holes, without empty columns, with indicators."""
-        names = self.get_feature_names_out()[len(self._kept) :]
         if is_frame(X):
-            filled = with_cells(X, cells, self._kept)
-            indicators = zip(names.tolist(), self._indicated, strict=True)
+            names = self.get_feature_names_out().tolist()
+            filled = with_names(with_cells(X, cells, self._kept), names[: len(self._kept)])
+            indicators = zip(names[len(self._kept) :], self._indicated, strict=True)
             return with_columns(filled, {name: missing_NC[:, c] for name, c in indicators})
         filled = X.copy()
         filled[missing_NC] = 0
@@ -540,13 +540,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         X = self._check_X(X, reset=False)
         x_ND, present_ND, missing_NC = self._encoded(X)
         mean_ND = self._completed(x_ND, present_ND)
-        library = self._output_library(X)
-        return [
-            in_library(
-                self._filled(X, missing_NC, self._drawn(x_ND, present_ND, mean_ND, missing_NC, generator)), library
-            )
-            for _ in range(n_samples)
-        ]
+        tables = []
+        for _ in range(n_samples):
+            cells = self._drawn(x_ND, present_ND, mean_ND, missing_NC, generator)
+            table = in_library(self._filled(X, missing_NC, cells), self._output_library(X))
+            # What scikit-learn itself does with the result of ``transform``.
+            tables.append(_wrap_data_with_container("transform", table, X, self))
+        return tables
 
     def _drawn(
         self,

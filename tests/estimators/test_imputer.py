@@ -1,15 +1,21 @@
 """Imputation of missing cells."""
 
+import datetime
+import decimal
 import pickle
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch.nn.utils import parameters_to_vector
 
 import skdl
 from skdl import DeepImputer
@@ -149,3 +155,912 @@ def test_pipeline_with_a_classifier(gaussian_table):
     x, holes, _ = gaussian_table
     model = make_pipeline(DeepImputer(**QUICK), LogisticRegression()).fit(holes[:500], x[:500, 0] > 0)
     assert model.score(holes[500:800], x[500:800, 0] > 0) > 0.8
+
+
+# --- oracles -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["gaussian", "deep"])
+def quick(request):
+    """Makes an imputer of each strategy that is fitted in an instant."""
+    return lambda **settings: DeepImputer(**QUICK | {"strategy": request.param} | settings)
+
+
+@pytest.fixture
+def numbers():
+    """Rows of correlated numbers, of very different columns."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 2)) @ rng.normal(size=(2, 4)) + 0.1 * rng.normal(size=(120, 4))
+    x = x * [1, 1e-3, 1e4, 1] + [0, 0, 5e4, -3]
+    return np.where(rng.random(x.shape) < 0.2, np.nan, x)
+
+
+def conditional(row, covariance, mean):
+    """Mean and covariance of a row's missing cells."""
+    m, o = np.isnan(row), ~np.isnan(row)
+    weights = np.linalg.solve(covariance[np.ix_(o, o)], covariance[np.ix_(o, m)]).T
+    return mean[m] + weights @ (row[o] - mean[o]), covariance[np.ix_(m, m)] - weights @ covariance[np.ix_(o, m)]
+
+
+def test_deep_when_data_is_gaussian_then_error_is_almost_that_of_the_true_mean(gaussian_table):
+    x, holes, covariance = gaussian_table
+    imputer = DeepImputer(clip=False, random_state=0, n_members=2, max_epochs=8).fit(holes[:2000])
+    completed, best = imputer.transform(holes[2000:]), x[2000:].copy()
+    for true, row in zip(best, holes[2000:], strict=True):
+        true[np.isnan(row)] = conditional(row, covariance, np.arange(6.0))[0]
+    is_hidden = np.isnan(holes[2000:])
+    error, least = (np.sqrt(np.mean((table - x[2000:])[is_hidden] ** 2)) for table in (completed, best))
+    # A correction that held-out rows of noise let through costs more than the estimation of the covariance does.
+    assert error <= 1.02 * least
+
+
+def test_transform_when_columns_are_independent_then_the_mean(quick):
+    x = np.random.default_rng(0).normal(5, 2, size=(2000, 4))
+    x[::3, 1] = np.nan
+    completed = quick().fit_transform(x)
+    away = (completed[::3, 1] - np.nanmean(x[:, 1])) / 2
+    # Three correlations that are not there have a root sum of squares of about sqrt(3 / 1333) = 0.05.
+    assert np.sqrt(np.mean(away**2)) < 0.1
+
+
+def test_deep_when_network_has_learned_nothing_then_gaussian(numbers):
+    imputer = DeepImputer(**QUICK, learning_rate=1e-12).fit(numbers)
+    gaussian = DeepImputer(strategy="gaussian", random_state=0).fit(numbers)
+    np.testing.assert_allclose(imputer.transform(numbers), gaussian.transform(numbers), rtol=1e-5)
+
+
+# --- present cells -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_transform_when_cells_are_present_then_bit_equal(quick, dtype):
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(dtype)
+    x[:6, 0] = [-0.0, np.finfo(dtype).tiny / 2, np.finfo(dtype).max / 1e10, 0.1, -1e-30, 1 / 3]
+    x[::4, 1], x[1::4, 2] = np.nan, np.nan
+    completed = quick().fit_transform(x)
+    bits = {np.float64: np.int64, np.float32: np.int32}[dtype]
+    present = ~np.isnan(x)
+    assert completed.dtype == dtype and np.isfinite(completed).all()
+    np.testing.assert_array_equal(completed.view(bits)[present], x.view(bits)[present])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_fit_and_transform_when_array_is_given_then_it_is_left_as_it_is(quick, numbers, order):
+    given = np.array(numbers, order=order)
+    imputer = quick(missing_values=0.0).fit(given)
+    completed = imputer.transform(given)
+    imputer.sample(given, 2, random_state=0)
+    imputer.score(given)
+    np.testing.assert_array_equal(given, numbers)
+    assert not np.shares_memory(completed, given)
+
+
+def test_transform_when_nothing_is_missing_then_a_copy(quick, numbers):
+    full = np.nan_to_num(numbers)
+    completed = quick().fit(numbers).transform(full)
+    np.testing.assert_array_equal(completed, full)
+    assert not np.shares_memory(completed, full)
+
+
+N_ROWS = 40
+DAY = datetime.datetime(2024, 2, 29, 12, 30, 15, 123456)
+TIMES = [DAY + datetime.timedelta(hours=7 * i) for i in range(N_ROWS)]
+SPANS = [datetime.timedelta(minutes=i, microseconds=1) for i in range(N_ROWS)]
+TEXT = ["low", "mid", "high", "mid"] * 10
+UTC = datetime.UTC
+
+
+def holes(cells):
+    return [None if i % 5 == 3 else cell for i, cell in enumerate(cells)]
+
+
+PANDAS = {
+    "float64": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="float64"),
+    "Float32": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="Float32"),
+    "double[pyarrow]": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="double[pyarrow]"),
+    "boolean": pd.Series(holes([True, False] * 20), dtype="boolean"),
+    "object of booleans": pd.Series(holes([True, False] * 20), dtype=object),
+    "str": pd.Series(holes(TEXT)),
+    "string": pd.Series(holes(TEXT), dtype="string"),
+    "object of text": pd.Series(holes(TEXT), dtype=object),
+    "category": pd.Series(holes(TEXT), dtype="category"),
+    "ordered": pd.Series(holes(TEXT), dtype=pd.CategoricalDtype(["low", "mid", "high", "never"], ordered=True)),
+    "category of numbers": pd.Series(holes([3, 1, 2, 1] * 10), dtype=pd.CategoricalDtype([1, 2, 3])),
+    "datetime64[us]": pd.Series(pd.to_datetime(holes(TIMES))).astype("datetime64[us]"),
+    "datetime64[ns]": pd.Series(pd.to_datetime(holes(TIMES))).astype("datetime64[ns]") + pd.Timedelta(7, "ns"),
+    "aware": pd.Series(pd.to_datetime(holes(TIMES))).dt.tz_localize("Europe/Paris"),
+    "timedelta64[us]": pd.Series(pd.to_timedelta(holes(SPANS))).astype("timedelta64[us]"),
+}
+POLARS = {
+    "Float64": pl.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist())),
+    "Float32": pl.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype=pl.Float32),
+    "Float64 with NaN": pl.Series([np.nan if i % 5 == 3 else i / 3 for i in range(N_ROWS)]),
+    "Decimal": pl.Series(holes([decimal.Decimal(i) / 4 for i in range(N_ROWS)]), dtype=pl.Decimal(10, 2)),
+    "Boolean": pl.Series(holes([True, False] * 20)),
+    "String": pl.Series(holes(TEXT)),
+    "Categorical": pl.Series(holes(TEXT), dtype=pl.Categorical),
+    "Enum": pl.Series(holes(TEXT), dtype=pl.Enum(["low", "mid", "high", "never"])),
+    "Date": pl.Series(holes([time.date() for time in TIMES])),
+    "Datetime": pl.Series(holes(TIMES)),
+    "Datetime[ms]": pl.Series(holes(TIMES), dtype=pl.Datetime("ms")),
+    "aware": pl.Series(holes(TIMES)).dt.replace_time_zone("Europe/Paris"),
+    "Duration": pl.Series(holes(SPANS)),
+    "Duration[ms]": pl.Series(holes(SPANS), dtype=pl.Duration("ms")),
+}
+COLUMNS = [pytest.param(series, id=f"pandas {name}") for name, series in PANDAS.items()]
+COLUMNS += [pytest.param(series, id=f"polars {name}") for name, series in POLARS.items()]
+
+
+def frame_with(series):
+    if isinstance(series, pl.Series):
+        return pl.DataFrame({"c": series, "z": np.arange(float(N_ROWS))})
+    return pd.DataFrame({"c": series, "z": np.arange(float(N_ROWS))})
+
+
+def is_missing(cell):
+    return cell is None or cell is pd.NA or cell is pd.NaT or cell != cell
+
+
+@pytest.mark.parametrize("series", COLUMNS)
+def test_transform_when_column_is_of_a_frame_then_type_and_present_cells_stay(quick, series):
+    X = frame_with(series)
+    completed = quick().fit(X).transform(X)
+    assert type(completed) is type(X) and completed["c"].dtype == series.dtype
+    before, after = series.to_list(), completed["c"].to_list()
+    missing = [is_missing(cell) for cell in before]
+    assert sum(missing) == N_ROWS // 5 and not any(is_missing(cell) for cell in after)
+    assert [cell for cell, hole in zip(after, missing, strict=True) if not hole] == [
+        cell for cell, hole in zip(before, missing, strict=True) if not hole
+    ]
+    assert completed["z"].to_list() == X["z"].to_list()
+    # Without clipping numbers there is nothing that a level or a date may be beyond either.
+    assert min(after) >= min(cell for cell in before if not is_missing(cell))
+
+
+@pytest.mark.parametrize("series", COLUMNS)
+def test_sample_when_column_is_of_a_frame_then_type_and_present_cells_stay(series):
+    X = frame_with(series)
+    (drawn,) = DeepImputer(strategy="gaussian").fit(X).sample(X, 1, random_state=0)
+    assert drawn["c"].dtype == series.dtype
+    pairs = list(zip(drawn["c"].to_list(), series.to_list(), strict=True))
+    assert not any(is_missing(cell) for cell, _ in pairs)
+    assert all(cell == before for cell, before in pairs if not is_missing(before))
+
+
+@pytest.mark.parametrize(
+    ("series", "error"),
+    [
+        (PANDAS["datetime64[us]"], datetime.timedelta(hours=3)),
+        (PANDAS["aware"], datetime.timedelta(hours=3)),
+        (POLARS["Datetime"], datetime.timedelta(hours=3)),
+        (POLARS["aware"], datetime.timedelta(hours=3)),
+        (PANDAS["timedelta64[us]"], datetime.timedelta(minutes=0.5)),
+        (POLARS["Duration"], datetime.timedelta(minutes=0.5)),
+    ],
+    ids=["pandas", "pandas aware", "polars", "polars aware", "pandas duration", "polars duration"],
+)
+def test_transform_when_dates_follow_another_column_then_they_are_found(series, error):
+    X = frame_with(series)
+    after = DeepImputer(strategy="gaussian").fit_transform(X)["c"].to_list()
+    true = SPANS if isinstance(after[0], datetime.timedelta) else TIMES
+    away = [
+        abs(a.replace(tzinfo=None) - t if isinstance(t, datetime.datetime) else a - t)
+        for a, t in zip(after, true, strict=True)
+    ]
+    # The prior's five rows against 32 draw 7 % towards the middle; half the way between two rows is less.
+    assert np.mean(away) < error
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("rounds", [True, False])
+def test_transform_when_integers_have_holes_then_integers_if_rounded(quick, library, rounds):
+    cells = holes(range(0, 3 * N_ROWS, 3))
+    series = pd.Series(cells, dtype="Int64") if library == "pandas" else pl.Series(cells)
+    X = frame_with(series)
+    completed = quick(round_integers=rounds).fit_transform(X)
+    after = completed["c"].to_list()
+    assert (completed["c"].dtype == series.dtype) == rounds
+    assert all(cell == before for cell, before in zip(after, cells, strict=True) if before is not None)
+    assert all(float(cell).is_integer() for cell in after) or not rounds
+    assert completed["z"].dtype == X["z"].dtype
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_transform_when_integers_are_beyond_float_then_rounded_ones_stay(library):
+    cells = holes([2**60 + i for i in range(N_ROWS)])
+    X = frame_with(pd.Series(cells, dtype="Int64") if library == "pandas" else pl.Series(cells))
+    after = DeepImputer(strategy="gaussian", round_integers=True).fit_transform(X)["c"].to_list()
+    assert all(cell == before for cell, before in zip(after, cells, strict=True) if before is not None)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_transform_when_rounded_integer_does_not_fit_its_type_then_an_answer(library):
+    cells = [None if i < 10 else i for i in range(N_ROWS)]
+    X = frame_with(pd.Series(cells, dtype="UInt8") if library == "pandas" else pl.Series(cells, dtype=pl.UInt8))
+    new = X.head(1).assign(z=-900.0) if library == "pandas" else X.head(1).with_columns(z=pl.lit(-900.0))
+    completed = DeepImputer(strategy="gaussian", round_integers=True, clip=False).fit(X).transform(new)
+    assert completed["c"].to_list()[0] < -100
+
+
+def test_transform_when_column_is_a_mixture_then_present_cells_stay(quick):
+    cells = np.array(["a", 1, None, 1.5] * 10, dtype=object)
+    after = quick().fit_transform(pd.DataFrame({"c": cells, "z": np.arange(40.0)}))["c"].tolist()
+    assert [type(cell) for cell in after[:2]] == [str, int]
+    assert [after[i] for i in range(40) if i % 4 != 2] == [cells[i] for i in range(40) if i % 4 != 2]
+    assert not any(is_missing(cell) for cell in after)
+
+
+# --- parameters --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_clip_when_row_is_beyond_the_training_rows_then_imputed_in_their_range(quick, clip):
+    a = np.random.default_rng(0).normal(size=200)
+    imputer = quick(clip=clip).fit(np.stack([a, 2 * a], axis=1))
+    low, high = imputer.transform([[-9.0, np.nan], [9.0, np.nan]])[:, 1]
+    if clip:
+        assert (low, high) == (2 * a.min(), 2 * a.max())
+    else:
+        assert low < 2 * a.min() and high > 2 * a.max()
+
+
+def test_clip_when_drawn_then_in_the_range_too(quick, numbers):
+    draws = np.stack(quick().fit(numbers).sample(numbers, 20, random_state=0))
+    assert (draws >= np.nanmin(numbers, axis=0)).all() and (draws <= np.nanmax(numbers, axis=0)).all()
+
+
+def test_round_integers_when_array_then_only_whole_columns_are_rounded(quick):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=100)
+    x = np.stack([a, np.round(5 * a), 3 * a], axis=1)
+    x[::4, 1], x[1::4, 2] = np.nan, np.nan
+    rounded, exact = (quick(round_integers=rounds).fit_transform(x) for rounds in (True, False))
+    np.testing.assert_array_equal(rounded[:, 1], np.round(exact[:, 1]))
+    np.testing.assert_array_equal(rounded[:, 2], exact[:, 2])
+    assert (rounded[:, 1] != exact[:, 1]).any()
+
+
+@pytest.mark.parametrize("library", [None, "pandas", "polars"])
+def test_indicator_when_frames_or_arrays_then_marks_what_was_missing(quick, numbers, library):
+    numbers[:, 1] = np.nan_to_num(numbers[:, 1])
+    X = as_frame(numbers, library)
+    imputer = quick(add_indicator=True).fit(X)
+    new = numbers[::-1].copy()
+    new[0] = np.nan
+    completed = imputer.transform(as_frame(new, library))
+    names = ["missingindicator_" + name for name in (["x0", "x2", "x3"] if library is None else "acd")]
+    assert imputer.get_feature_names_out().tolist()[4:] == names
+    if library is not None:
+        assert list(completed.columns) == [*"abcd", *names]
+    np.testing.assert_array_equal(np.asarray(completed)[:, 4:].astype(bool), np.isnan(new[:, [0, 2, 3]]))
+
+
+def as_frame(x, library, names="abcd"):
+    columns = {name: x[:, c] for c, name in enumerate(names)}
+    return x if library is None else (pd.DataFrame(columns) if library == "pandas" else pl.DataFrame(columns))
+
+
+@pytest.mark.parametrize("library", [None, "pandas", "polars"])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_keep_empty_features_when_column_is_empty_then_kept_or_dropped(quick, numbers, keeps, library):
+    numbers[:, 2] = np.nan
+    imputer = quick(keep_empty_features=keeps).fit(as_frame(numbers, library))
+    new = np.nan_to_num(numbers, nan=7.0)
+    new[:, 2] = [np.nan, 2.0] * 60
+    completed = imputer.transform(as_frame(new, library))
+    assert completed.shape == (120, 4 if keeps else 3)
+    names = [f"x{c}" for c in range(4)] if library is None else list("abcd")
+    assert imputer.get_feature_names_out().tolist() == [name for name in names if keeps or name not in ("x2", "c")]
+    if keeps:
+        # What was not there to learn from is left as it is; in arrays it is zero.
+        expected = np.where(np.isnan(new[:, 2]), 0 if library is None else np.nan, new[:, 2])
+        np.testing.assert_array_equal(np.asarray(completed)[:, 2], expected)
+
+
+@pytest.mark.parametrize("library", [None, "pandas", "polars"])
+def test_missing_values_when_a_number_then_as_if_nan(quick, numbers, library):
+    marked = np.where(np.isnan(numbers), -1e9, numbers)
+    marked[:3] = numbers[:3]
+    imputer = quick(missing_values=-1e9).fit(as_frame(marked, library))
+    plain = quick().fit(as_frame(numbers, library))
+    np.testing.assert_array_equal(
+        imputer.transform(as_frame(marked, library)), plain.transform(as_frame(numbers, library))
+    )
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_missing_values_when_text_then_imputed_in_text_columns(quick, library):
+    cells = ["?" if cell is None else cell for cell in holes(TEXT)]
+    X = frame_with(pd.Series(cells) if library == "pandas" else pl.Series(cells))
+    after = quick(missing_values="?").fit_transform(X)["c"].to_list()
+    assert "?" not in after
+    assert [a for a, c in zip(after, cells, strict=True) if c != "?"] == [c for c in cells if c != "?"]
+
+
+@pytest.mark.parametrize("series", COLUMNS)
+@pytest.mark.parametrize("value", [-1, "?", None, pd.NA, np.nan], ids=str)
+def test_missing_values_when_not_in_a_column_then_changes_nothing(series, value):
+    X = frame_with(series)
+    marked, plain = (
+        DeepImputer(strategy="gaussian", missing_values=missing).fit_transform(X)["c"].to_list()
+        for missing in (value, np.nan)
+    )
+    assert marked == plain
+
+
+# --- names, output, index ----------------------------------------------------------------------------------------
+
+INPUTS = [None, "pandas", "polars"]
+
+
+@pytest.mark.parametrize("library", INPUTS)
+@pytest.mark.parametrize("output", ["default", "pandas", "polars"])
+def test_set_output_when_chosen_then_frame_of_that_library(quick, numbers, library, output):
+    X = as_frame(numbers, library)
+    imputer = quick(add_indicator=True).set_output(transform=output).fit(X)
+    wanted = {None: np.ndarray, "pandas": pd.DataFrame, "polars": pl.DataFrame}
+    drawn = imputer.sample(X, 2, random_state=0)
+    for completed in (imputer.transform(X), *drawn):
+        assert type(completed) is wanted[library if output == "default" else output]
+        if not isinstance(completed, np.ndarray):
+            assert list(completed.columns) == imputer.get_feature_names_out().tolist()
+    plain = clone(imputer).set_output(transform="default").fit(X).transform(X)
+    np.testing.assert_array_equal(np.asarray(imputer.transform(X), float), np.asarray(plain, float))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_set_output_when_columns_are_mixed_then_categories_survive(library, output):
+    X = pd.DataFrame({"c": pd.Series(holes(TEXT), dtype="category"), "z": np.arange(float(N_ROWS)), "d": holes(TIMES)})
+    X = pl.from_pandas(X) if library == "polars" else X
+    completed = DeepImputer(strategy="gaussian").set_output(transform=output).fit_transform(X)
+    if output == "pandas":
+        assert completed["c"].dtype == "category" and completed["d"].dtype.kind == "M"
+    else:
+        assert completed["c"].dtype in (pl.Categorical, pl.Enum) and completed["d"].dtype == pl.Datetime
+
+
+@pytest.mark.parametrize("output", ["default", "pandas"])
+@pytest.mark.parametrize(
+    "index", [pd.Index([f"row{i}" for i in range(120)]), pd.Index([0, 1] * 60), pd.RangeIndex(120, 0, -1)]
+)
+def test_transform_when_pandas_then_index_is_kept(quick, numbers, output, index):
+    X = pd.DataFrame(numbers, columns=list("abcd"), index=index)
+    imputer = quick(add_indicator=True).set_output(transform=output).fit(X)
+    for completed in (imputer.transform(X), *imputer.sample(X, 1, random_state=0)):
+        pd.testing.assert_index_equal(completed.index, index)
+        np.testing.assert_array_equal(completed.iloc[:, 4:], np.isnan(numbers))
+        np.testing.assert_array_equal(completed["a"][~np.isnan(numbers[:, 0])], numbers[~np.isnan(numbers[:, 0]), 0])
+
+
+def test_transform_when_columns_have_numbers_for_names_then_they_keep_them(quick, numbers):
+    X = pd.DataFrame(numbers, columns=[3, 2, 1, 0])
+    completed = quick().fit(X).transform(X)
+    assert completed.columns.tolist() == [3, 2, 1, 0]
+    np.testing.assert_array_equal(completed, quick().fit_transform(numbers))
+
+
+def test_transform_when_fitted_on_an_array_then_frame_has_the_names_that_are_promised(numbers):
+    imputer = DeepImputer(strategy="gaussian").fit(numbers)
+    with pytest.warns(UserWarning, match="X has feature names"):
+        completed = imputer.transform(as_frame(numbers, "pandas"))
+    assert list(completed.columns) == imputer.get_feature_names_out().tolist()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_fit_when_frame_then_names_are_kept(quick, numbers, library):
+    imputer = quick().fit(as_frame(numbers, library))
+    assert imputer.n_features_in_ == 4 and imputer.feature_names_in_.tolist() == list("abcd")
+    assert imputer.get_feature_names_out().tolist() == list("abcd")
+    assert quick().fit(numbers).get_feature_names_out(list("wxyz")).tolist() == list("wxyz")
+
+
+# --- rows --------------------------------------------------------------------------------------------------------
+
+
+def test_transform_when_all_cells_of_a_row_are_missing_then_what_is_most_likely(quick):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"n": rng.normal(10, 1, size=400), "t": ["often", "often", "often", "rare"] * 100})
+    X.loc[::3, "n"] = np.nan
+    completed = quick().fit(X).transform(pd.DataFrame({"n": [np.nan], "t": [None]}))
+    assert completed["t"].tolist() == ["often"]
+    assert completed["n"].item() == pytest.approx(X["n"].mean(), abs=0.1)
+
+
+def test_transform_when_column_had_no_holes_in_fit_then_imputed(quick):
+    a = np.random.default_rng(0).normal(size=500)
+    imputer = quick().fit(np.stack([a, -a], axis=1))
+    np.testing.assert_allclose(imputer.transform([[np.nan, -0.5], [0.5, np.nan]]), [[0.5, -0.5]] * 2, atol=0.1)
+
+
+def test_transform_when_column_is_constant_then_its_value(quick):
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=50), np.full(50, 0.1)])
+    x[::5, 1], x[1::5, 0] = np.nan, np.nan
+    completed = quick().fit_transform(x)
+    assert (completed[:, 1] == 0.1).all() and np.isfinite(completed).all()
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 19, 20, 21])
+@pytest.mark.parametrize("n_members", [1, 4])
+def test_fit_when_rows_are_few_then_completed_in_their_range(quick, n_rows, n_members):
+    x = np.random.default_rng(0).normal(size=(n_rows, 3))
+    x[0, 0] = np.nan if n_rows > 1 else 1.0
+    imputer = quick(n_members=n_members).fit(x)
+    new = np.vstack([x, [np.nan, 0.0, np.nan], [np.nan] * 3])
+    completed = imputer.transform(new)
+    assert np.isfinite(completed).all() and completed.shape == new.shape
+    assert np.isfinite(np.stack(imputer.sample(new, 3, random_state=0))).all()
+    assert np.isfinite(imputer.imputation_std(new)).all()
+
+
+def test_fit_when_columns_outnumber_rows_then_completed(quick):
+    x = np.random.default_rng(0).normal(size=(25, 60))
+    x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
+    assert np.isfinite(quick().fit_transform(x)).all()
+
+
+def test_fit_when_there_is_one_column_then_its_mean(quick):
+    x = np.array([1.0, 2.0, 6.0, np.nan] * 20)[:, None]
+    np.testing.assert_allclose(quick().fit_transform(x)[3::4], 3.0, atol=0.3)
+
+
+def test_transform_when_level_is_new_then_it_stays_and_the_rest_is_imputed(quick):
+    X = pd.DataFrame({"t": TEXT, "n": np.arange(float(N_ROWS))})
+    new = pd.DataFrame({"t": ["unheard of", None, "low"], "n": [np.nan, 3.0, np.nan]})
+    completed = quick().fit(X).transform(new)
+    assert completed["t"].tolist()[::2] == ["unheard of", "low"] and completed["t"][1] in TEXT
+    assert completed["n"].between(0, N_ROWS).all()
+
+
+def test_transform_when_repeated_then_same_and_estimator_as_before(quick, numbers):
+    imputer = quick().fit(numbers[:80])
+    before = pickle.dumps(imputer)
+    first = imputer.transform(numbers[80:])
+    imputer.sample(numbers, 2, random_state=0)
+    imputer.score(numbers)
+    imputer.imputation_std(numbers)
+    np.testing.assert_array_equal(imputer.transform(numbers[80:]), first)
+    assert pickle.dumps(imputer) == before
+
+
+def test_transform_when_frame_rows_come_in_another_company_then_same(quick):
+    X, _ = load_penguins(as_frame=True, return_X_y=True)
+    imputer = quick().fit(X)
+    X = X.iloc[:60].copy()
+    for i in range(60):
+        X.iloc[i, i % X.shape[1]] = np.nan
+    together = imputer.transform(X)
+    shuffled = imputer.transform(X.iloc[::-1]).iloc[::-1]
+    alone = pd.concat([imputer.transform(X.iloc[[i]]) for i in range(60)])
+    pd.testing.assert_frame_equal(shuffled, together, rtol=1e-6)
+    pd.testing.assert_frame_equal(alone, together, rtol=1e-6)
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.full((5, 2), np.nan),
+        pd.DataFrame({"a": [None, None], "b": [np.nan, np.nan]}),
+        pl.DataFrame({"a": [None, None]}),
+    ],
+    ids=["array", "pandas", "polars"],
+)
+def test_fit_when_table_is_empty_then_sentence(quick, X):
+    with pytest.raises(ValueError, match=r"no values to learn from.*Drop such tables"):
+        quick().fit(X)
+
+
+@pytest.mark.parametrize("library", [None, "pandas", "polars"])
+def test_infinity_when_in_fit_or_transform_then_sentence(quick, numbers, library):
+    bad = numbers.copy()
+    bad[7, 1] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        quick().fit(as_frame(bad, library))
+    imputer = quick().fit(as_frame(numbers, library))
+    for method in (imputer.transform, imputer.sample, imputer.imputation_std, imputer.score):
+        with pytest.raises(ValueError, match="infinity"):
+            method(as_frame(bad, library))
+
+
+def test_text_when_in_an_array_then_sentence(quick, numbers):
+    X = np.array([["a", 1.0], ["b", 2.0]], dtype=object)
+    with pytest.raises(ValueError, match="Text is encoded in the columns of a DataFrame"):
+        quick().fit(X)
+    with pytest.raises(ValueError, match="Text is encoded in the columns of a DataFrame"):
+        quick().fit(numbers[:, :2]).transform(X)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_when_changed_then_sentence(quick, numbers, library):
+    X = as_frame(numbers, library)
+    imputer = quick().fit(X)
+    with pytest.raises(ValueError, match="feature names should match"):
+        imputer.transform(X[["b", "a", "c", "d"]])
+    with pytest.raises(ValueError, match="feature names should match"):
+        imputer.transform(as_frame(numbers, library, names="abcx"))
+    with pytest.raises(ValueError, match=r"feature names should match|features"):
+        imputer.transform(X[["a", "b", "c"]])
+    text = [*"xyz"] * 40
+    other = X.assign(b=text) if library == "pandas" else X.with_columns(b=pl.Series(text))
+    with pytest.raises(ValueError, match=r"Column 'b' is categorical, but was numeric in fit"):
+        imputer.transform(other)
+
+
+def test_columns_when_too_few_in_an_array_then_sentence(quick, numbers):
+    with pytest.raises(ValueError, match="X has 3 features, but DeepImputer is expecting 4"):
+        quick().fit(numbers).transform(numbers[:, :3])
+
+
+@pytest.mark.parametrize("method", ["transform", "sample", "imputation_std", "score"])
+def test_method_when_not_fitted_then_sentence(numbers, method):
+    with pytest.raises(NotFittedError, match="not fitted"):
+        getattr(DeepImputer(), method)(numbers)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("strategy", "mean"),
+        ("add_indicator", "yes"),
+        ("keep_empty_features", None),
+        ("clip", 1.5),
+        ("round_integers", "no"),
+        ("hidden_layer_sizes", 0),
+        ("activation", "sine"),
+        ("dropout", 1.0),
+        ("learning_rate", 0),
+        ("max_epochs", 0),
+        ("batch_size", "all"),
+        ("n_members", 0),
+        ("validation_fraction", 1.0),
+        ("scoring", "r2"),
+        ("dtype", "float16"),
+        ("random_state", -1),
+    ],
+)
+def test_parameter_when_wrong_then_scikit_learns_sentence(quick, numbers, name, value):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of DeepImputer must be"):
+        quick().set_params(**{name: value}).fit(numbers)
+
+
+@pytest.mark.parametrize("n_samples", [0, -1, 1.5, "3", None])
+def test_sample_when_number_is_wrong_then_sentence(numbers, n_samples):
+    with pytest.raises(ValueError, match="n_samples must be an integer of at least 1"):
+        DeepImputer(strategy="gaussian").fit(numbers).sample(numbers, n_samples)
+
+
+# --- draws -------------------------------------------------------------------------------------------------------
+
+
+def test_sample_when_gaussian_then_conditional_mean_and_covariance(gaussian_table):
+    _, holes, covariance = gaussian_table
+    row = np.array([np.nan, 1.5, np.nan, 2.0, np.nan, 5.5])
+    mean, expected = conditional(row, covariance, np.arange(6.0))
+    scale = np.sqrt(np.diag(expected))
+    # 3,000 rows, a third of them hidden, tell a mean that far out to about 0.1 standard deviations: the estimate of
+    # maximum likelihood is off by 0.11 in the third column.
+    for strategy, tolerance in (("gaussian", 0.15), ("deep", 0.2)):
+        imputer = DeepImputer(**QUICK | {"strategy": strategy}, clip=False).fit(holes)
+        draws = imputer.sample(np.tile(row, (20_000, 1)), 1, random_state=0)[0][:, np.isnan(row)]
+        np.testing.assert_allclose((draws.mean(axis=0) - mean) / scale, 0, atol=tolerance)
+        np.testing.assert_allclose((np.cov(draws.T) - expected) / np.outer(scale, scale), 0, atol=tolerance)
+
+
+def test_sample_when_deep_then_intervals_cover(gaussian_table):
+    x, holes, _ = gaussian_table
+    imputer = DeepImputer(**QUICK | {"max_epochs": 3}, clip=False).fit(holes[:2000])
+    low, high = np.quantile(imputer.sample(holes[2000:], 100, random_state=0), [0.05, 0.95], axis=0)
+    inside = ((x[2000:] >= low) & (x[2000:] <= high))[np.isnan(holes[2000:])].mean()
+    assert 0.85 <= inside <= 0.95
+
+
+def test_sample_when_drawn_then_list_that_the_seed_decides(quick, numbers):
+    imputer = quick().fit(numbers)
+    one, same, other = (imputer.sample(numbers, 3, random_state=seed) for seed in (0, np.random.RandomState(0), 1))
+    assert isinstance(one, list) and len(one) == 3
+    np.testing.assert_array_equal(one, same)
+    hidden = np.isnan(numbers)
+    assert (np.ptp(one, axis=0)[hidden] > 0).mean() > 0.9
+    assert (np.ptp(one, axis=0)[~hidden] == 0).all()
+    assert (np.array(one) != np.array(other))[:, hidden].any(axis=0).mean() > 0.9
+    np.testing.assert_array_equal(np.stack(one)[:, ~hidden], np.tile(numbers[~hidden], (3, 1)))
+
+
+def test_sample_when_more_are_drawn_then_the_first_are_the_same(quick, numbers):
+    imputer = quick().fit(numbers)
+    np.testing.assert_array_equal(
+        imputer.sample(numbers, 2, random_state=0), imputer.sample(numbers, 5, random_state=0)[:2]
+    )
+
+
+def test_sample_when_levels_are_independent_then_by_their_shares(quick):
+    rng = np.random.default_rng(0)
+    levels = rng.choice(["a", "b", "c"], p=[0.6, 0.3, 0.1], size=1500)
+    X = pd.DataFrame({"t": levels, "n": rng.normal(size=1500)}).astype({"t": "category"})
+    new = X.assign(t=X["t"].where(X["t"].isna()))
+    drawn = pd.concat(quick().fit(X).sample(new, 4, random_state=0))["t"]
+    assert drawn.dtype == X["t"].dtype and not drawn.isna().any()
+    # A correlation with the other column that is not there moves shares of 6,000 draws by less than 0.02.
+    np.testing.assert_allclose(
+        drawn.value_counts(normalize=True)[["a", "b", "c"]],
+        X["t"].value_counts(normalize=True)[["a", "b", "c"]],
+        atol=0.03,
+    )
+
+
+def test_sample_when_nothing_is_missing_then_the_table(quick, numbers):
+    full = np.nan_to_num(numbers)
+    np.testing.assert_array_equal(quick().fit(numbers).sample(full, 2, random_state=0), [full, full])
+
+
+def test_imputation_std_when_gaussian_then_that_of_the_truth(gaussian_table):
+    _, holes, covariance = gaussian_table
+    new = holes[2000:2100]
+    std = DeepImputer(strategy="gaussian").fit(holes[:2000]).imputation_std(new)
+    for row, got in zip(new, std, strict=True):
+        m = np.isnan(row)
+        expected = np.sqrt(np.diag(conditional(row, covariance, np.arange(6.0))[1]))
+        np.testing.assert_allclose(got[m], expected, rtol=0.15)
+        assert (got[~m] == 0).all()
+
+
+def test_imputation_std_when_drawn_then_that_of_the_draws(gaussian_table, quick):
+    _, holes, _ = gaussian_table
+    imputer = quick(clip=False).fit(holes[:2000])
+    new = holes[2000:2100]
+    hidden = np.isnan(new)
+    draws = np.std(imputer.sample(new, 400, random_state=0), axis=0)[hidden]
+    # A standard deviation of 400 draws is off by 3.5 %, in one of 200 cells by four times as much.
+    np.testing.assert_allclose(draws / imputer.imputation_std(new)[hidden], 1, atol=0.2)
+
+
+def test_imputation_std_when_columns_are_mixed_then_a_number_a_cell(quick):
+    X = pd.DataFrame({"e": [np.nan] * N_ROWS, "t": holes(TEXT), "n": holes([float(i) for i in range(N_ROWS)])})
+    std = quick().fit(X).imputation_std(X)
+    assert std.shape == X.shape and np.isnan(std[:, 0]).all()
+    missing = X[["t", "n"]].isna().to_numpy()
+    assert (std[:, 1:][missing] > 0).all() and (std[:, 1:][~missing] == 0).all()
+    assert std[:, 1].max() <= 0.5
+
+
+# --- score and searches ------------------------------------------------------------------------------------------
+
+
+def test_score_when_columns_are_independent_or_one_then_between_zero_and_one(quick):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(600, 1))
+    alone, together = rng.normal(size=(600, 4)), a + 0.1 * rng.normal(size=(600, 4))
+    assert -0.05 < quick().fit(alone[:400]).score(alone[400:]) < 0.05
+    assert 0.95 < quick().fit(together[:400]).score(together[400:]) < 1
+
+
+def test_score_when_repeated_then_the_same_number(quick, numbers):
+    imputer = quick().fit(numbers)
+    score = imputer.score(numbers)
+    assert isinstance(score, float) and imputer.score(numbers) == score
+
+
+def test_search_when_data_is_curved_then_deep_is_chosen():
+    a = np.random.default_rng(0).uniform(-2, 2, size=600)
+    settings = {"hidden_layer_sizes": (32,), "n_members": 1, "max_epochs": 25, "learning_rate": 0.01, "random_state": 0}
+    search = GridSearchCV(DeepImputer(**settings), {"strategy": ["gaussian", "deep"]}, cv=2)
+    assert search.fit(np.stack([a, a**2], axis=1)).best_params_ == {"strategy": "deep"}
+
+
+def parameters(imputer):
+    return parameters_to_vector(imputer.network_.parameters()).detach().numpy()
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"learning_rate": [1e-3, 1e-2], "dropout": [0.0, 0.3]},
+        {"strategy": ["deep", "gaussian"], "hidden_layer_sizes": [(4,), (4, 4)]},
+        {"n_members": [1, 3], "early_stopping": [True, False], "max_epochs": [2, 4]},
+        {"clip": [True, False], "random_state": [0, 1]},
+    ],
+    ids=lambda grid: next(iter(grid)),
+)
+def test_together_when_imputers_are_searched_then_as_without(numbers, grid):
+    settings = {"hidden_layer_sizes": (4,), "max_epochs": 2, "dtype": "float64", "random_state": 0}
+
+    def run():
+        return GridSearchCV(DeepImputer(**settings), grid, cv=2).fit(numbers)
+
+    plain = run()
+    with skdl.train_together():
+        together = run()
+    assert together.best_params_ == plain.best_params_
+    np.testing.assert_allclose(together.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"], rtol=1e-8)
+    assert (together.best_estimator_.network_ is None) == (plain.best_estimator_.network_ is None)
+    np.testing.assert_allclose(together.transform(numbers), plain.transform(numbers), rtol=1e-8)
+    if plain.best_estimator_.network_ is not None:
+        np.testing.assert_allclose(
+            parameters(together.best_estimator_), parameters(plain.best_estimator_), rtol=1e-8, atol=1e-10
+        )
+
+
+def test_together_when_pipeline_imputes_for_a_classifier_then_as_without(numbers):
+    y = np.nan_to_num(numbers[:, 0]) > 0
+    tiny = {"hidden_layer_sizes": (4,), "max_epochs": 2, "dtype": "float64", "random_state": 0}
+    pipeline = make_pipeline(DeepImputer(**tiny), skdl.MLPClassifier(**tiny, n_members=1, early_stopping=False))
+    grid = {"deepimputer__learning_rate": [1e-3, 1e-2], "mlpclassifier__learning_rate": [1e-3, 3e-2]}
+
+    def run():
+        return GridSearchCV(pipeline, grid, cv=2).fit(numbers, y)
+
+    plain = run()
+    with skdl.train_together() as report:
+        together = run()
+    # Of each kind there are networks: those of imputers and those of classifiers.
+    assert len({type(stack.plan.network) for stack in report.report_}) == 2
+    for key in ("mean_test_score", "rank_test_score"):
+        np.testing.assert_array_equal(together.cv_results_[key], plain.cv_results_[key])
+    np.testing.assert_allclose(together.predict_proba(numbers), plain.predict_proba(numbers), rtol=1e-8)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_pipeline_when_frame_is_mixed_then_it_classifies(library):
+    X, y = load_penguins(as_frame=True, return_X_y=True)
+    X = pl.from_pandas(X) if library == "polars" else X
+    classifier = skdl.MLPClassifier(hidden_layer_sizes=(16,), max_epochs=30, n_members=1, random_state=0)
+    pipeline = make_pipeline(DeepImputer(**QUICK, add_indicator=True), classifier)
+    assert cross_val_score(pipeline, X, y, cv=2).min() > 0.95
+
+
+# --- fits --------------------------------------------------------------------------------------------------------
+
+
+def test_fit_when_seed_is_the_same_then_the_same(quick, numbers):
+    one, same = (quick().fit(numbers).transform(numbers) for _ in range(2))
+    np.testing.assert_array_equal(one, same)
+
+
+def test_fit_when_seed_is_another_then_another_network(numbers):
+    settings = QUICK | {"max_epochs": 5}
+    one, other = (DeepImputer(**settings | {"random_state": seed}).fit(numbers) for seed in (0, 1))
+    assert (parameters(one) != parameters(other)).any()
+
+
+def test_fit_when_seed_is_given_then_global_generators_are_left_alone(quick, numbers):
+    np.random.seed(3)
+    torch.manual_seed(3)
+    before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    imputer = quick(dropout=0.2).fit(numbers)
+    imputer.transform(numbers)
+    imputer.sample(numbers, 2, random_state=0)
+    imputer.score(numbers)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+
+
+def test_clone_and_pickle_when_fitted_then_parameters_and_results_stay(quick, numbers):
+    imputer = quick(missing_values=-1, add_indicator=True).fit(numbers)
+    assert clone(imputer).get_params() == imputer.get_params() and not hasattr(clone(imputer), "network_shares_")
+    again = pickle.loads(pickle.dumps(imputer))
+    np.testing.assert_array_equal(again.transform(numbers), imputer.transform(numbers))
+    np.testing.assert_array_equal(again.sample(numbers, 1, random_state=0), imputer.sample(numbers, 1, random_state=0))
+
+
+@pytest.mark.parametrize("settings", [{}, {"warm_start": True}, {"early_stopping": True}], ids=str)
+@pytest.mark.parametrize("n_rows", [161, 200])
+def test_pickle_when_fitted_then_no_training_data_inside(quick, settings, n_rows):
+    # 161 rows have quantiles that are values of theirs.
+    x = np.random.default_rng(0).normal(size=(n_rows, 2))
+    inside = pickle.dumps(quick(**settings).fit(x))
+    middle = np.sort(x, axis=0)[1:-1]
+    scaled = (middle - x.mean(axis=0)) / x.std(axis=0)
+    for values in (middle, middle.astype(np.float32), scaled, scaled.astype(np.float32)):
+        assert not any(value.tobytes() in inside for value in values.ravel())
+
+
+def test_pickle_when_level_is_rare_then_not_inside(quick):
+    names = [f"often{i}" for i in range(32)] * 3 + ["only once"]
+    imputer = quick().fit(pd.DataFrame({"t": names, "n": np.arange(97.0)}))
+    assert b"often31" in pickle.dumps(imputer) and b"only once" not in pickle.dumps(imputer)
+
+
+def test_history_when_trained_then_one_row_an_epoch(numbers):
+    imputer = DeepImputer(**QUICK | {"max_epochs": 6, "learning_rate": 0.01}).fit(numbers)
+    assert imputer.n_iter_ == len(imputer.history_) == len(imputer.loss_curve_) == 6
+    assert imputer.history_["loss"].tolist() == imputer.loss_curve_
+    assert imputer.loss_curve_[-1] < imputer.loss_curve_[0]
+
+
+def test_early_stopping_when_nothing_improves_then_stops(numbers):
+    settings = QUICK | {"max_epochs": 100, "n_iter_no_change": 2, "learning_rate": 0.3, "lr_schedule": "constant"}
+    imputer = DeepImputer(**settings, early_stopping=True).fit(numbers)
+    assert imputer.n_iter_ < 100
+    assert len(imputer.validation_scores_) == imputer.n_iter_
+    assert np.isfinite(imputer.history_["validation_loss"]).all()
+    assert DeepImputer(**settings | {"max_epochs": 3}).fit(numbers).validation_scores_ is None
+
+
+def test_warm_start_when_fitted_again_then_goes_on(numbers):
+    imputer = DeepImputer(**QUICK | {"max_epochs": 3}, warm_start=True, learning_rate=0.01, lr_schedule="constant")
+    first = imputer.fit(numbers).loss_curve_
+    seen = imputer.t_
+    second = imputer.fit(numbers).loss_curve_
+    assert max(second) < first[0] and imputer.t_ == 2 * seen
+    with pytest.raises(ValueError, match="architecture was changed"):
+        imputer.set_params(hidden_layer_sizes=(3,)).fit(numbers)
+
+
+def test_warm_start_when_strategy_becomes_gaussian_then_no_network(numbers):
+    imputer = DeepImputer(**QUICK | {"max_epochs": 5}, warm_start=True, learning_rate=0.01).fit(numbers)
+    imputer.set_params(strategy="gaussian").fit(numbers)
+    gaussian = DeepImputer(strategy="gaussian", random_state=0).fit(numbers)
+    assert imputer.network_ is None
+    np.testing.assert_array_equal(imputer.transform(numbers), gaussian.transform(numbers))
+
+
+@pytest.mark.parametrize("strategy", ["deep", "gaussian"])
+def test_warm_start_when_there_is_no_network_yet_then_fits_afresh(numbers, strategy):
+    imputer = DeepImputer(**QUICK | {"strategy": "gaussian"}, warm_start=True).fit(numbers[:60])
+    again = imputer.set_params(strategy=strategy).fit(numbers)
+    fresh = DeepImputer(**QUICK | {"strategy": strategy}).fit(numbers)
+    np.testing.assert_array_equal(again.transform(numbers), fresh.transform(numbers))
+
+
+def test_fit_when_fitted_again_on_fewer_columns_then_as_new(quick, numbers):
+    imputer = quick(add_indicator=True).fit(as_frame(numbers, "pandas")).fit(numbers[:, :3])
+    assert imputer.n_features_in_ == 3 and not hasattr(imputer, "feature_names_in_")
+    fresh = quick(add_indicator=True).fit(numbers[:, :3])
+    np.testing.assert_array_equal(imputer.transform(numbers[:, :3]), fresh.transform(numbers[:, :3]))
+
+
+# --- callbacks ---------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Notes the tasks of a fit, and stops it after epoch ``last``."""
+
+    def __init__(self, last=None):
+        self.last, self.ended, self.fitted = last, [], []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        self.ended.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context, *, X=None, y=None, metadata=None):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        self.ended.append(context.task_name)
+        if context.task_name == "epoch":
+            self.fitted.append(fitted_estimator)
+            return context.task_id + 1 == self.last
+        return None
+
+
+def test_callback_when_network_is_trained_then_every_epoch_is_a_task(numbers):
+    recorder = Recorder()
+    imputer = DeepImputer(**QUICK | {"max_epochs": 4}).set_callbacks(recorder).fit(numbers)
+    assert recorder.ended == ["epoch"] * imputer.n_iter_ + ["fit", "teardown"]
+    plain = DeepImputer(**QUICK | {"max_epochs": 4}).fit(numbers)
+    np.testing.assert_array_equal(imputer.transform(numbers), plain.transform(numbers))
+    for fitted in recorder.fitted:
+        assert np.isfinite(fitted.transform(numbers)).all()
+
+
+def test_callback_when_gaussian_then_only_the_fit_is_a_task(numbers):
+    recorder = Recorder()
+    DeepImputer(strategy="gaussian").set_callbacks(recorder).fit(numbers)
+    assert recorder.ended == ["fit", "teardown"]
+
+
+def test_callback_when_it_returns_true_then_fit_stops(numbers):
+    imputer = DeepImputer(**QUICK | {"max_epochs": 6}).set_callbacks(Recorder(last=2)).fit(numbers)
+    assert imputer.n_iter_ == 2
+
+
+def test_verbose_when_set_then_a_line_an_epoch(numbers, capsys):
+    DeepImputer(**QUICK | {"max_epochs": 3}, verbose=1).fit(numbers)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[-1].startswith("DeepImputer epoch 3: loss")
