@@ -65,7 +65,9 @@ MOST_TRAINING_ROWS = 100_000
 #: Share of the rows that a network holds out, and the most rows.
 HELD_OUT, MOST_HELD_OUT = 0.2, 2000
 #: Share of the cells of held-out rows that are hidden, to see what the networks make of them.
-HIDDEN_CELLS = 0.3
+HIDDEN_CELLS = 0.25
+#: Held-out rows come so often, other cells hidden each time, that there are about so many of them.
+MOST_COPIES, JUDGED_ROWS = 8, 4000
 #: Share of the cells that are hidden to score an imputer.
 SCORED_CELLS = 0.2
 #: Rows whose holes are learned.
@@ -344,23 +346,23 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     ) -> None:
         held_out = self._held_out(random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
-        hidden_ND = torch.from_numpy(
-            random_state.random_sample((self._n_rows, len(self._cells.encoders))) < HIDDEN_CELLS
-        )
-        hidden_ND = hidden_ND[:, self._column_of_D] & present_ND
-        shown = CompletionTable(x_ND, present_ND & ~hidden_ND, self._features)
+        hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
         target_ND = x_ND.masked_fill(~present_ND, torch.nan)
         stops = self.early_stopping is True
         starts = self._states(len(held_out)) if self._goes_on() else [None] * len(held_out)
         jobs = []
         for m, (rows, seed, start) in enumerate(zip(held_out, seeds.tolist(), starts, strict=True)):
             samples = self._training_samples(x_ND, present_ND, target_ND, rows, seed)
-            validation = Samples(shown, target_ND[rows], None, rows) if stops else None
+            validation = None
+            if stops:
+                copies, is_hidden = hidden[m]
+                shown = CompletionTable(x_ND[copies], present_ND[copies] & ~is_hidden, self._features)
+                validation = Samples(shown, target_ND[copies])
             settings = self._settings(samples, stops=stops)
             jobs.append(Job(self._plan(samples), settings, samples, seed, validation, start, monitor, m))
         # Members of one fit have equal plans, but each its own samples.
         self._run(jobs)
-        self._judge([self._held_out_cells(x_ND, hidden_ND, shown, rows, m) for m, rows in enumerate(held_out)])
+        self._judge([self._held_out_cells(x_ND, present_ND, *cells, m) for m, cells in enumerate(hidden)])
 
     def _held_out(self, random_state: np.random.RandomState) -> list[Tensor]:
         """The rows that each network holds out."""
@@ -372,6 +374,14 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         n_held_out = min(math.ceil(fraction * self._n_rows), MOST_HELD_OUT)
         order = random_state.permutation(self._n_rows)
         return [torch.from_numpy(np.sort(np.roll(order, -m * n_held_out)[:n_held_out])) for m in range(n_members)]
+
+    def _hidden_cells(
+        self, present_ND: Tensor, held_out: Tensor, random_state: np.random.RandomState
+    ) -> tuple[Tensor, Tensor]:
+        """Held-out rows, some of them several times, and which of their cells ``(N, D)`` to hide."""
+        rows = held_out.repeat(int(np.clip(JUDGED_ROWS // len(held_out), 1, MOST_COPIES)))
+        draws = torch.from_numpy(random_state.random_sample((len(rows), len(self._cells.encoders))))
+        return rows, (draws < HIDDEN_CELLS)[:, self._column_of_D] & present_ND[rows]
 
     def _training_samples(
         self, x_ND: Tensor, present_ND: Tensor, target_ND: Tensor, held_out: Tensor, seed: int
@@ -392,13 +402,14 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         return torch.from_numpy(self._cells.column_of_D)
 
     def _held_out_cells(
-        self, x_ND: Tensor, hidden_ND: Tensor, shown: CompletionTable, rows: Tensor, member: int
+        self, x_ND: Tensor, present_ND: Tensor, rows: Tensor, is_hidden: Tensor, member: int
     ) -> HeldOutCells:
-        table = CompletionTable(shown.x_ND[rows], shown.present_ND[rows], self._features)
+        """What a network makes of hidden cells of rows that it was not trained on."""
+        table = CompletionTable(x_ND[rows], present_ND[rows] & ~is_hidden, self._features)
         module = self._members()[min(member, len(self._members()) - 1)]
         network = network_outputs(module, table, resolve_device(self.device)).astype(np.float64)
         gaussian, deviation = self._gaussian(table.x_ND, table.present_ND)
-        return HeldOutCells(x_ND[rows].double(), hidden_ND[rows], gaussian, deviation, torch.from_numpy(network))
+        return HeldOutCells(table.x_ND.double(), is_hidden, gaussian, deviation, torch.from_numpy(network))
 
     def _gaussian(self, x_ND: Tensor, present_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Conditional mean, and standard deviation of missing cells."""

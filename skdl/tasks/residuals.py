@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 #: Cells that a bin of predictions has at least, and the most bins.
 BIN_CELLS, MOST_BINS = 100, 20
-#: Fewer cells than this say nothing of a distribution.
-FEWEST_CELLS = 30
+#: Cells of a bin are joined by so many of the whole column, and those of the column by so many of the Gaussian: few
+#: cells show less of a distribution's tails than there is.
+PRIOR_CELLS = 40
+#: Probabilities of the prior's cells.
+PRIOR_LEVELS = (np.arange(PRIOR_CELLS) + 0.5) / PRIOR_CELLS
 #: Probabilities at which the residuals' quantiles are kept.
 LEVELS = np.linspace(0, 1, 65)
 
@@ -35,22 +38,17 @@ class ResidualQuantiles:
     quantiles: NDArray[np.float64]
 
     @classmethod
-    def of(cls, prediction: NDArray[np.float64], residual: NDArray[np.float64]) -> ResidualQuantiles | None:
-        """Learn from cells that were held out; None where there are too few."""
-        if len(residual) < FEWEST_CELLS:
-            return None
+    def of(cls, prediction: NDArray[np.float64], residual: NDArray[np.float64]) -> ResidualQuantiles:
+        """Learn from cells that were held out."""
         n_bins = int(np.clip(len(residual) // BIN_CELLS, 1, MOST_BINS))
-        edges = np.unique(np.quantile(prediction, np.arange(1, n_bins) / n_bins))
+        column = np.concatenate([residual, ndtri(PRIOR_LEVELS)])
+        prior = _quantiles(column, PRIOR_LEVELS)
+        edges = np.unique(np.quantile(prediction, np.arange(1, n_bins) / n_bins)) if n_bins > 1 else np.empty(0)
+        if not len(edges):
+            return cls(edges, _quantiles(column, LEVELS)[None])
         bins = np.searchsorted(edges, prediction)
-        edges_kept, parts = [], []
-        for b in range(len(edges) + 1):
-            part = residual[bins == b]
-            if len(part) >= FEWEST_CELLS:
-                parts.append(np.quantile(part, LEVELS))
-                edges_kept.append(edges[b] if b < len(edges) else np.inf)
-        if not parts:
-            return cls(np.empty(0), np.quantile(residual, LEVELS)[None])
-        return cls(np.array(edges_kept[:-1]), np.array(parts))
+        parts = [np.concatenate([residual[bins == b], prior]) for b in range(len(edges) + 1)]
+        return cls(edges, np.array([_quantiles(part, LEVELS) for part in parts]))
 
     def residual(self, prediction: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
         """Residuals for standard normal draws, over their Gaussian standard deviation."""
@@ -65,3 +63,8 @@ class ResidualQuantiles:
         """Standard deviation of the residuals, over the Gaussian one."""
         middles = (self.quantiles[:, 1:] + self.quantiles[:, :-1]) / 2
         return middles.std(axis=1)[np.searchsorted(self.edges, prediction)]
+
+
+def _quantiles(sample: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Weibull's rule: a further value lies below the estimate with just this probability.
+    return np.quantile(sample, levels, method="weibull")
