@@ -21,7 +21,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skdl.data.frames import is_frame
+from skdl.data.frames import check_unique_names, column_names, is_frame
 from skdl.data.table import DenseTable
 from skdl.data.tabular import LARGEST, NUMPY_DTYPES, TableEncoder, Weights
 
@@ -66,7 +66,8 @@ def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
     X : array, tensor, list of arrays, DataFrame, or tuple (series, table)
         - Arrays ``(n, channels, time)``, or ``(n, time, channels)`` under "time_first". NaN is a missing value, and at
           the end of a series, in all channels, it is padding.
-        - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel.
+        - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel. Tensors, lists,
+          frames and columns of frames do as well.
         - Rows ``(n, time)``: series of one channel.
         - A tuple of one of these and a table with a row a series.
     reset : bool
@@ -96,27 +97,50 @@ def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
 
 def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
     """Values ``(n, C, T)``."""
+    if reset:
+        # Of another fit, on rows; those of this one are set where rows are checked.
+        for name in ("n_features_in_", "feature_names_in_"):
+            estimator.__dict__.pop(name, None)
     if isinstance(X, Tensor):
         X = X.detach().cpu().numpy()
     if isinstance(X, list) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1):
         if len(X) == 0:
             raise ValueError("Found X with 0 sample(s) while a minimum of 1 is required. Pass at least one series.")
-        if any(isinstance(cell, np.ndarray | Tensor) or _is_nested(cell) for cell in X):
+        if _are_series(X):
             return _padded(list(X), estimator.layout)
     if isinstance(X, np.ndarray) and X.ndim >= 3:
-        if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                estimator.__dict__.pop(name, None)
         return _finite(_channels_first(X, estimator.layout))
     if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
         raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
-    dtypes = [np.float64, np.float32]
-    return validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_all_finite="allow-nan")[:, np.newaxis]
+    return _rows(estimator, X, reset)[:, np.newaxis]
+
+
+def _rows(estimator: Any, X: Any, reset: bool) -> NDArray:
+    """Values ``(n, T)`` of rows, checked as scikit-learn does."""
+    try:
+        return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
+    except ValueError as error:
+        if "features as input" in str(error):
+            remedy = "Series of other lengths than in fit go in as (n, 1, time), X[:, np.newaxis], or as a list."
+            raise ValueError(f"{error} {remedy}") from error
+        raise
+
+
+def _are_series(cells: Sequence[Any]) -> bool:
+    """Whether cells are arrays or of unequal lengths; lists of as many numbers each are rows of a table."""
+    if any(_is_array(cell) or _is_nested(cell) for cell in cells):
+        return True
+    return all(isinstance(cell, list | tuple) for cell in cells) and len({len(cell) for cell in cells}) > 1
+
+
+def _is_array(cell: Any) -> bool:
+    """Whether a cell is an array, a tensor, a frame or a column of one; a number of numpy's is none."""
+    return len(getattr(cell, "shape", ())) > 0
 
 
 def _is_nested(cell: Any) -> bool:
-    """Whether a cell is a list of lists: the channels of a series."""
-    return isinstance(cell, list | tuple) and len(cell) > 0 and isinstance(cell[0], list | tuple | np.ndarray)
+    """Whether a cell is a list of lists or arrays: the channels of a series."""
+    return isinstance(cell, list | tuple) and any(isinstance(part, list | tuple) or _is_array(part) for part in cell)
 
 
 def _channels_first(X: NDArray, layout: str) -> NDArray:
@@ -148,7 +172,12 @@ def _padded(cells: Sequence[Any], layout: str) -> NDArray:
 
 
 def _one_series(cell: Any, layout: str, row: int) -> NDArray:
-    one = np.asarray(cell.detach().cpu() if isinstance(cell, Tensor) else cell)
+    try:
+        one = np.asarray(cell.detach().cpu() if isinstance(cell, Tensor) else cell)
+    except ValueError as error:
+        raise ValueError(
+            f"The channels of series {row} of X are of unequal lengths. Fill up the shorter ones with NaN."
+        ) from error
     if one.ndim == 1:
         one = one[np.newaxis] if layout == "channels_first" else one[:, np.newaxis]
     if one.ndim != 2:
@@ -163,7 +192,10 @@ def _finite(values: NDArray, row: int = 0) -> NDArray:
     if values.dtype.kind not in "biufO":
         raise ValueError(f"Series must be numbers, and X has the type {values.dtype}. Convert it to float.")
     if values.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float64)
+        try:
+            values = values.astype(np.float64)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"Series must be numbers, and X holds others: {error}. Convert it to float.") from error
     infinite = np.isinf(values).any(axis=(1, 2))
     if infinite.any():
         raise ValueError(
@@ -194,25 +226,48 @@ def _check_channels(estimator: Any, values: NDArray, reset: bool) -> None:
 
 def _check_static(estimator: Any, static: Any, n_series: int, reset: bool) -> Any:
     """The table beside the series, as a frame or a numeric array."""
-    if static is not None and not is_frame(static):
-        static = np.asarray(static, dtype=np.float64)
-        if static.ndim != 2:
-            raise ValueError(
-                "The table beside the series must have two axes, a row a series. Use table[:, np.newaxis]."
-            )
+    names = None
+    if is_frame(static):
+        check_unique_names(static)
+        names = column_names(static)
+    elif static is not None:
+        static = _static_array(static)
     if static is not None and len(static) != n_series:
         raise ValueError(
             f"The table beside the series has {len(static)} rows for {n_series} series. Give one for each."
         )
     n_columns = 0 if static is None else static.shape[1]
     if reset:
-        estimator.n_static_ = n_columns
+        estimator.n_static_, estimator._static_names = n_columns, names
     elif n_columns != estimator.n_static_:
         raise ValueError(
             f"The table beside the series has {n_columns} columns, but it had {estimator.n_static_} in fit. "
             "Pass X as (series, table) with the same columns."
         )
+    elif None not in (names, estimator._static_names) and names != estimator._static_names:
+        raise ValueError(
+            f"The table beside the series has the columns {names}, but they were {estimator._static_names} in fit. "
+            "Pass the same columns in the same order."
+        )
     return static
+
+
+def _static_array(static: Any) -> NDArray[np.float64]:
+    values = np.asarray(static)
+    if values.ndim != 2:
+        raise ValueError("The table beside the series must have two axes, a row a series. Use table[:, np.newaxis].")
+    try:
+        values = values.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"The table beside the series holds what is no number: {error}. Pass text as columns of a DataFrame."
+        ) from error
+    if np.isinf(values).any():
+        raise ValueError(
+            "The table beside the series contains infinity. Replace it by a number, or by NaN where the value is "
+            "missing."
+        )
+    return values
 
 
 # --- encoded rows ----------------------------------------------------------------------------------------------------
@@ -479,9 +534,13 @@ def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
     """The channel whose last value is nearest to the first target, if it is nearer than the mean target is."""
     first = y.reshape(len(y), -1)[:, 0].astype(np.float64)
     last = _last_values(X)
-    if np.isnan(last).any():
-        last = np.where(np.isnan(last), np.nanmean(last, axis=0) if len(last) else 0.0, last)
-    error = _average((last - first[:, None]) ** 2, weight)
-    spread = _average((first - _average(first, weight)) ** 2, weight)
+    known = ~np.isnan(last)
+    # Squares of huge values overflow: what goes on there is not told from what does not.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(known, last, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        error = _average((np.where(known, last, mean) - first[:, None]) ** 2, weight)
+        spread = _average((first - _average(first, weight)) ** 2, weight)
+    # A channel without any value goes on into nothing.
+    error[~known.any(axis=0)] = np.inf
     nearest = int(np.nan_to_num(error, nan=np.inf).argmin())
-    return nearest if error[nearest] < spread else None
+    return nearest if error[nearest] < spread < np.inf else None

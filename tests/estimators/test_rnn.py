@@ -109,6 +109,30 @@ def test_rows_are_series_of_one_channel(wrap):
     assert_array_equal(RNNClassifier(**SMALL).fit(rows, y).predict_proba(rows), expected)
 
 
+@pytest.mark.parametrize("cell", [list, pd.Series, pl.Series, torch.from_numpy])
+def test_series_of_unequal_lengths_in_any_container(cell):
+    X, y = unequal()
+    one = [x[0] for x in X]
+    expected = RNNClassifier(**SMALL).fit(one, y).predict_proba(one)
+    given = [cell(x) for x in one]
+    assert_array_equal(RNNClassifier(**SMALL).fit(given, y).predict_proba(given), expected)
+
+
+def test_frames_are_series_with_a_row_a_step(data):
+    X, y = data
+    given = [pd.DataFrame(x.T) for x in X]
+    model = RNNClassifier(**SMALL, layout="time_first").fit(given, y)
+    assert_array_equal(model.predict_proba(given), RNNClassifier(**SMALL).fit(X, y).predict_proba(X))
+
+
+def test_another_fit_forgets_the_names_of_columns(data):
+    X, y = data
+    model = RNNClassifier(**SMALL).fit(pd.DataFrame(X[:, 0]).add_prefix("t"), y)
+    assert model.n_features_in_ == 24
+    model.fit(list(X), y)
+    assert not hasattr(model, "n_features_in_") and not hasattr(model, "feature_names_in_")
+
+
 @pytest.mark.parametrize("static", [np.array, pd.DataFrame, lambda t: pd.DataFrame(t).assign(c=list("xyz") * 16)])
 def test_a_table_beside_the_series_is_learned_from(static):
     X, _ = waves()
@@ -118,6 +142,25 @@ def test_a_table_beside_the_series_is_learned_from(static):
     assert model.score((X, static(table)), y) > 0.9 and model.n_static_ == static(table).shape[1]
     with pytest.raises(ValueError, match=r"had \d in fit. Pass X as \(series, table\)"):
         model.predict(X)
+
+
+def test_a_table_beside_the_series_keeps_its_columns(data):
+    X, y = data
+    table = pd.DataFrame({"a": y, "b": -y})
+    model = RNNClassifier(**SMALL).fit((X, table), y)
+    with pytest.raises(ValueError, match=r"columns \['b', 'a'\].*\['a', 'b'\] in fit. Pass the same columns"):
+        model.predict((X, table[["b", "a"]]))
+
+
+def test_a_channel_without_any_value_says_nothing(data):
+    X, y = data[0].copy(), data[0][:, 0, -1]
+    X[:, 1] = np.nan
+    assert np.isfinite(RNNRegressor(**SMALL).fit(X, y).predict(X)).all()
+
+
+def test_huge_series_are_no_forecast(data):
+    X, y = data[0] * 1e200, data[0][:, 0, -1]
+    assert np.isfinite(RNNRegressor(**SMALL).fit(X, y).predict(X)).all()
 
 
 def test_missing_values_have_an_indicator(data):
@@ -504,7 +547,12 @@ SERIES = np.zeros((4, 2, 6)) + np.arange(6)
         (np.where(np.arange(4)[:, None, None] == 2, np.nan, SERIES), "Series 2 of X has no value at all"),
         (np.where(np.arange(4)[:, None, None] == 2, np.inf, SERIES), "Series 2 of X contains infinity"),
         (SERIES.astype(str), "Convert it to float"),
+        ([SERIES[0].tolist(), []] * 2, "Series 1 of X is empty"),
+        ([[[1.0, 2], [3]]] * 4, "channels of series 0 of X are of unequal lengths"),
+        (np.where(SERIES > 2, "a", SERIES).astype(object), "could not convert string to float: 'a'"),
         ((SERIES, np.zeros((3, 1))), r"3 rows for 4 series"),
+        ((SERIES, np.full((4, 1), np.inf)), "table beside the series contains infinity"),
+        ((SERIES, [["a"]] * 4), "Pass text as columns of a DataFrame"),
         ((SERIES, np.zeros(4)), r"table\[:, np.newaxis\]"),
         ((SERIES, SERIES, SERIES), r"\(series, table\)"),
         ((SERIES, pd.DataFrame({"c": list("abcd")}).loc[[0] * 4].assign(c=["a", "b", "c", "d"])), None),
@@ -538,6 +586,14 @@ def test_series_in_predict(data, fitted):
     # Longer and shorter ones are taken as they are.
     longer = np.concatenate([X, X], axis=2)
     assert np.isfinite(fitted.predict_proba(longer)).all() and np.isfinite(fitted.predict_proba(X[:, :, :3])).all()
+
+
+def test_rows_of_another_length_in_predict(data):
+    X, _ = data
+    model = RNNRegressor(**SMALL).fit(X[:, 0], X[:, 0, -1])
+    with pytest.raises(ValueError, match=r"expecting 24 features as input.*X\[:, np.newaxis\]"):
+        model.predict(X[:, 0, 4:])
+    assert np.isfinite(model.predict(X[:, :1, 4:])).all()
 
 
 def test_another_horizon_is_refused(windows, forecaster):
