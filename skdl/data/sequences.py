@@ -106,7 +106,7 @@ def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
     if isinstance(X, list) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1):
         if len(X) == 0:
             raise ValueError("Found X with 0 sample(s) while a minimum of 1 is required. Pass at least one series.")
-        if _are_series(X):
+        if _are_series(list(X)):
             return _padded(list(X), estimator.layout)
     if isinstance(X, np.ndarray) and X.ndim >= 3:
         return _finite(_channels_first(X, estimator.layout))
