@@ -258,7 +258,7 @@ def test_a_useless_network_loses_its_weight():
 
 def test_rows_that_the_skip_path_is_not_fitted_to_are_out_of_its_folds(windows, forecaster, monkeypatch):
     X, y = windows
-    monkeypatch.setattr("skdl.estimators.rnn.SKIP_ROWS", len(X) // 2)
+    monkeypatch.setattr("skdl.estimators.blended.SKIP_ROWS", len(X) // 2)
     model = RNNRegressor(**SMALL).fit(X, y)
     assert np.isfinite(model.out_of_fold_).all()
     errors = [np.mean((one.out_of_fold_ - y) ** 2) for one in (model, forecaster)]
