@@ -53,12 +53,22 @@ class SkipBlendMixin:
             return None
         return self._encoder.reversal(self._task.location, self._task.scale)
 
-    def _skip_kinds(self) -> tuple[str, ...]:
-        """Features that the skip path may work on; none where there is no path."""
-        if self.skip is None or (self.skip == "auto" and self._has_log_link()):
-            return ()
+    def _check_skip(self, holds_out: bool) -> None:
+        """Refuse a skip path that was asked for where there can be none."""
+        if self.skip in (None, "auto"):
+            return
         if self._has_log_link():
             raise ValueError(f"skip={self.skip!r} predicts means, not their logarithms. Set skip=None with this loss.")
+        if not holds_out:
+            raise ValueError(
+                f"skip={self.skip!r} is blended with the network by rows that neither has seen, and none are held "
+                "out. Set early_stopping='auto' and leave X_val out, or set skip=None."
+            )
+
+    def _skip_kinds(self) -> tuple[str, ...]:
+        """Features that the skip path may work on; none where there is no path."""
+        if self.skip is None or self._has_log_link():
+            return ()
         if self.skip != "auto":
             return (self.skip,)
         if self._encoder.shortest < CONVOLUTION_STEPS:
@@ -68,15 +78,7 @@ class SkipBlendMixin:
     def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
         """Fit the skip path and blend it with the networks by what both say of rows that they did not see."""
         super()._note_held_out(data, held_out, results)  # type: ignore[misc]
-        kinds = self._skip_kinds()
-        if not kinds:
-            return
-        if self.out_of_fold_ is None:
-            if self.skip != "auto":
-                raise ValueError(
-                    f"skip={self.skip!r} is blended with the network by rows that neither has seen, and none are held "
-                    "out. Set early_stopping='auto' and leave X_val out, or set skip=None."
-                )
+        if self.out_of_fold_ is None or not self._skip_kinds():
             return
         rows = data.rows[:: -(-len(data.rows) // SKIP_ROWS)]
         folds = [fold for fold in (np.flatnonzero(np.isin(rows, fold)) for fold in held_out) if len(fold)]

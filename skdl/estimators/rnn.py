@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -98,8 +99,9 @@ skip : {"auto", "linear", "convolution"} or None, default="auto"
     is no such path. None is the pure network.
 validation : {"auto", "random", "blocks", "time"}, default="auto"
     Which rows networks hold out: random ones, stratified by the target; stretches of neighbouring rows, one for each
-    network; or the last ones, the same for each. "auto" is "blocks" where a channel goes on into the target: windows
-    that overlap would else give the held-out ones away. Rows should then be in the order of time.
+    network, the last one for a lone network; or the last ones, the same for each. "auto" is "blocks" where a channel
+    goes on into the target: windows that overlap would else give the held-out ones away. Rows should then be in the
+    order of time.
 """
 
 RNN_TRAINING_DOC = with_entries(
@@ -227,14 +229,10 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         kind = self.validation
         if kind == "auto":
             kind = "blocks" if self._is_forecast(data) else "random"
-        fraction = self.validation_fraction
         folds = super()._folds(data, n_members, random_state)
         if kind == "random":
             return folds
-        if kind == "blocks" and n_members > 1 and isinstance(fraction, str):
-            return [Fold(np.setdiff1d(data.rows, block), block) for block in np.array_split(data.rows, n_members)]
-        n_latest = held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(data.rows))
-        return [Fold(data.rows[:-n_latest], data.rows[-n_latest:])] * n_members
+        return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last=kind == "time")
 
     def _is_forecast(self, data: FitData) -> bool:
         """Whether a channel goes on into the target."""
@@ -243,6 +241,7 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return continued_channel(data.X[data.rows], data.y[data.rows], data.weight_of(data.rows)) is not None
 
     def _jobs(self, data: FitData, folds: list[Fold], held_out: FitData | None, *rest: Any) -> list[Job]:
+        self._check_skip(held_out is None and len(folds[0].held_out) > 0)
         jobs = super()._jobs(data, folds, held_out, *rest)
         if self.early_stopping == "auto" and held_out is None:
             # The schedule ends at its best, and networks that stop where their held-out rows like it best make those
@@ -320,6 +319,19 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
             raise ValueError(f"y has {len(target)} entries for {len(x_BD)} series. Give one for each.")
         maps = SERIES_EXPLANATIONS[method](self, x_BD, target)
         return np.swapaxes(maps, 1, 2) if self.layout == "time_first" else maps
+
+
+def _neighbouring_folds(rows: NDArray[np.intp], n_members: int, fraction: float | str, *, are_last: bool) -> list[Fold]:
+    """Folds that hold out stretches of neighbouring rows: the last ones for each network, or others for each."""
+    differ = n_members > 1 and not are_last
+    if differ and isinstance(fraction, str):
+        blocks = np.array_split(rows, n_members)
+    else:
+        n_held_out = held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(rows))
+        last = len(rows) - n_held_out
+        starts = np.linspace(0, last, n_members).round().astype(int).tolist() if differ else [last] * n_members
+        blocks = [rows[start : start + n_held_out] for start in starts]
+    return [Fold(np.setdiff1d(rows, block), block) for block in blocks]
 
 
 def _embeddings(module: RecurrentModule, x: Tensor, codes: Tensor | None) -> Tensor:
@@ -442,10 +454,17 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
             return super()._make_task()
         if self.loss != "quantile":
             raise ValueError(f"quantiles go with loss='quantile'. Got loss={self.loss!r}; set it, or quantiles=None.")
-        levels = np.asarray(self.quantiles, dtype=float)
-        if levels.ndim != 1 or len(levels) == 0 or np.any(np.diff(levels) <= 0) or levels[0] <= 0 or levels[-1] >= 1:
-            raise ValueError(f"quantiles must rise and lie between 0 and 1. Got {self.quantiles!r}.")
-        return QuantilesTask(tuple(levels.tolist()))
+        levels = [float(level) for level in self.quantiles if isinstance(level, Real)]
+        rises = all(low < high for low, high in pairwise([0, *levels, 1]))
+        if len(levels) < max(len(self.quantiles), 1) or not rises:
+            raise ValueError(f"quantiles must be numbers that rise between 0 and 1. Got {self.quantiles!r}.")
+        return QuantilesTask(tuple(levels))
+
+    def _middle(self, predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predictions, of several quantiles those of the one nearest to the median."""
+        if self.quantiles is None:
+            return predictions
+        return predictions[..., int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())]
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict values.
@@ -488,8 +507,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         """
         if self.quantiles is None:
             return super().score(X, y, sample_weight)
-        nearest = int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())
-        return r2_score(y, self.predict(X)[..., nearest], sample_weight=sample_weight)
+        return r2_score(y, self._middle(self.predict(X)), sample_weight=sample_weight)
 
     def forecast(self, X: Any, n_steps: int) -> NDArray[np.float64]:
         """Forecast further than the horizon of the fit: each forecast is the past of the next one.
@@ -500,7 +518,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         Parameters
         ----------
         X : array-like of series of one channel
-            As in ``fit``.
+            As in ``fit``, with the table beside it if there was one.
         n_steps : int
             Steps to forecast.
 
@@ -513,25 +531,25 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         Raises
         ------
         ValueError
-            If series have several channels, whose future is not known, or a table beside them.
+            If series have several channels, whose future is not known, or ``n_steps`` is no integer of at least 1.
         """
         check_is_fitted(self, "network_")
+        if not isinstance(n_steps, Integral) or isinstance(n_steps, bool) or n_steps < 1:
+            raise ValueError(f"n_steps must be an integer of at least 1. Got {n_steps!r}.")
         past = self._check_X(X, reset=False)
-        if past.shape[1] != 1 or past.static is not None:
+        if past.shape[1] != 1:
             raise ValueError(
-                "forecast goes on with what it predicts, which is one channel without a table beside it. "
+                f"forecast goes on with what it predicts, which is one channel, and X has {past.shape[1]}. "
                 "Fit on targets of the whole horizon and use predict."
             )
         series = [values[0, :length] for values, length in zip(past.values, past.lengths, strict=True)]
         parts: list[NDArray[np.float64]] = []
         while sum(part.shape[1] for part in parts) < n_steps:
-            part = self.predict(_padded_rows(series))
+            part = self.predict(replace(_padded_rows(series), static=past.static))
             parts.append(part[:, np.newaxis] if self._task.is_single else part)
-            middle = parts[-1]
-            if self.quantiles is not None:
-                middle = middle[..., int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())]
             # As long as before: what the network has not seen is how long series become.
-            series = [np.append(one, more)[-len(one) :] for one, more in zip(series, middle, strict=True)]
+            ahead = zip(series, self._middle(parts[-1]), strict=True)
+            series = [np.append(one, more)[-len(one) :] for one, more in ahead]
         return np.concatenate(parts, axis=1)[:, :n_steps]
 
 

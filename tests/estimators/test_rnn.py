@@ -270,8 +270,12 @@ def test_pure_networks_where_no_rows_are_held_out(data):
     assert RNNClassifier(**SMALL).fit(X[:20], y[:20]).blend_weights_ == {"network": 1.0}
     assert RNNClassifier(**SMALL, early_stopping=False).fit(X, y).blend_weights_ == {"network": 1.0}
     assert RNNClassifier(**SMALL).fit(X, y, X_val=X, y_val=y).blend_weights_ == {"network": 1.0}
-    with pytest.raises(ValueError, match="Set early_stopping='auto'"):
-        RNNClassifier(**SMALL, early_stopping=False, skip="linear").fit(X, y)
+    for parameters, held_out in ({"early_stopping": False}, {}), ({}, {"X_val": X, "y_val": y}):
+        model = RNNClassifier(**SMALL, **parameters, skip="linear")
+        with pytest.raises(ValueError, match="Set early_stopping='auto'"):
+            model.fit(X, y, **held_out)
+        # Said before anything is trained.
+        assert not hasattr(model, "network_")
 
 
 def test_early_stopping_is_for_those_who_ask(data):
@@ -282,9 +286,10 @@ def test_early_stopping_is_for_those_who_ask(data):
     assert RNNClassifier(**settings).fit(X, y, X_val=X[::2], y_val=y[::2]).n_iter_ < 40
 
 
-@pytest.mark.parametrize("validation", ["time", "blocks"])
+@pytest.mark.parametrize("validation", ["time", "blocks", "blocks of a given size"])
 def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation, monkeypatch):
     X, y = windows
+    share = {"validation_fraction": 0.25} if "size" in validation else {}
     seen = []
     original = RNNRegressor._jobs
 
@@ -293,10 +298,12 @@ def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation
         return original(self, data, folds, *rest)
 
     monkeypatch.setattr(RNNRegressor, "_jobs", spy)
-    RNNRegressor(**SMALL, validation=validation).fit(X, y)
+    RNNRegressor(**SMALL, validation=validation.split()[0], **share).fit(X, y)
     assert all((np.diff(fold.held_out) == 1).all() for fold in seen)
     if validation == "time":
         assert all(fold.train.max() < fold.held_out.min() and fold.held_out.max() == len(X) - 1 for fold in seen)
+    elif share:
+        assert [fold.held_out[0] for fold in seen] == [0, 93] and all(len(fold.held_out) == 31 for fold in seen)
     else:
         assert_array_equal(np.concatenate([fold.held_out for fold in seen]), np.arange(len(X)))
 
@@ -457,10 +464,31 @@ def test_forecasts_go_on_with_themselves(windows, forecaster):
     assert_allclose(both[:, 6:], forecaster.predict(moved[:, None]), atol=1e-5)
 
 
+def test_forecasts_with_a_table_beside_the_series(windows):
+    X, y = windows
+    table = np.arange(len(X))[:, None] % 2
+    model = RNNRegressor(**SMALL).fit((X, table), y)
+    moved = np.concatenate([X[:, 0, 6:], model.predict((X, table))], axis=1)
+    assert_allclose(model.forecast((X, table), 12)[:, 6:], model.predict((moved[:, None], table)), atol=1e-5)
+
+
+def test_forecasts_of_bands_go_on_with_the_middle(windows):
+    X, y = windows
+    model = RNNRegressor(**SMALL, loss="quantile", quantiles=(0.1, 0.4, 0.9)).fit(X, y)
+    moved = np.concatenate([X[:, 0, 6:], model.predict(X)[:, :, 1]], axis=1)
+    assert_allclose(model.forecast(X, 9)[:, 6:], model.predict(moved[:, None])[:, :3], atol=1e-5)
+
+
 def test_forecasts_of_several_channels_are_refused(data):
     model = RNNRegressor(**SMALL).fit(data[0], data[0][:, 0, -3:])
-    with pytest.raises(ValueError, match="Fit on targets of the whole horizon"):
+    with pytest.raises(ValueError, match=r"one channel, and X has 2. Fit on targets of the whole horizon"):
         model.forecast(data[0], 6)
+
+
+@pytest.mark.parametrize("n_steps", [0, 2.0, True, "day"])
+def test_numbers_of_steps_that_are_none(windows, forecaster, n_steps):
+    with pytest.raises(ValueError, match="n_steps must be an integer of at least 1"):
+        forecaster.forecast(windows[0], n_steps)
 
 
 # --- randomness, copies, company -------------------------------------------------------------------------------------
@@ -620,8 +648,11 @@ def test_another_horizon_is_refused(windows, forecaster):
         ({"patch_size": 0}, "'patch_size' parameter"),
         ({"dropout": 1.0}, "'dropout' parameter"),
         ({"quantiles": (0.1, 0.9)}, "quantiles go with loss='quantile'"),
-        ({"quantiles": (0.9, 0.1), "loss": "quantile"}, "quantiles must rise"),
+        ({"quantiles": (0.9, 0.1), "loss": "quantile"}, "quantiles must be numbers that rise"),
         ({"quantiles": (0.0, 0.5), "loss": "quantile"}, "between 0 and 1"),
+        ({"quantiles": (0.1, np.nan), "loss": "quantile"}, "quantiles must be numbers that rise"),
+        ({"quantiles": ("low", "high"), "loss": "quantile"}, "quantiles must be numbers that rise"),
+        ({"quantiles": (), "loss": "quantile"}, "quantiles must be numbers that rise"),
     ],
 )
 def test_parameters_that_are_none(windows, parameters, message):
