@@ -37,7 +37,8 @@ def window(
 
     Windows come in the order of the time of their last step, over all groups, so that
     :class:`sklearn.model_selection.TimeSeriesSplit` never tests on what lies before what it trains on. Neighbouring
-    windows overlap: a ``gap`` of ``horizon / step`` windows between training and test keeps targets apart.
+    windows overlap: a ``gap`` of ``horizon / step`` windows, times the number of series, keeps targets of training and
+    test apart.
 
     Parameters
     ----------
