@@ -17,7 +17,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skdl.data.sequences import SequenceEncoder, Series, check_series, continued_channel
+from skdl.data.sequences import SequenceEncoder, continued_channel
+from skdl.data.series import Series, check_series
 from skdl.engine.device import resolve_device
 from skdl.engine.folds import Fold, held_out_rows
 from skdl.engine.job import Job

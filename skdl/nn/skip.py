@@ -23,7 +23,7 @@ MOST_COLUMNS = 2000
 FEATURE_ROWS, FEW_FEATURES, MANY_FEATURES = 1200, 2520, 8400
 
 #: Rows whose features are there at a time.
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 1024
 
 
 class StepFeatures:

@@ -530,13 +530,16 @@ def test_warm_starts_and_partial_fits_go_on(data):
 GRID = {"cell": ["gru", "rnn"], "learning_rate": [0.01, 0.02]}
 
 
-def test_a_search_over_cells_is_the_same_together(windows):
+@pytest.mark.parametrize(
+    "settings", [{}, {"early_stopping": True, "validation": "time", "scoring": "neg_mean_absolute_error"}]
+)
+def test_a_search_over_cells_is_the_same_together(windows, settings):
     X, y = windows
-    split = TimeSeriesSplit(2, gap=2)
+    search = GridSearchCV(RNNRegressor(**SMALL, **settings), GRID, cv=TimeSeriesSplit(2, gap=2))
     with joblib.parallel_config(backend="sequential"):
-        plain = GridSearchCV(RNNRegressor(**SMALL), GRID, cv=split).fit(X, y)
+        plain = clone(search).fit(X, y)
     with train_together():
-        together = GridSearchCV(RNNRegressor(**SMALL), GRID, cv=split).fit(X, y)
+        together = clone(search).fit(X, y)
     assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
     assert networks_equal(plain.best_estimator_, together.best_estimator_)
 
