@@ -23,6 +23,8 @@ from skdl.data.tabular import LARGEST, NUMPY_DTYPES, TableEncoder, Weights
 
 #: Numbers of a row that follow those beside the series: level, spread and length.
 N_TAIL = 3
+#: Bound on levels and spreads, in units of the targets: single precision has room above it.
+LARGEST_LEVEL = 1e30
 
 # --- encoded rows ----------------------------------------------------------------------------------------------------
 
@@ -233,8 +235,8 @@ class SequenceEncoder:
         inside = np.arange(n_steps) < X.lengths[:, None, None]
         channels[:, n_channels:] = np.isnan(X.values[:, self.indicated]) & inside
         out[:, stop : stop + self.n_beside] = self._beside(X)
-        out[:, -3] = (level - self.target_center) / self.target_scale
-        out[:, -2] = spread * self.common_spread / self.target_scale
+        out[:, -3] = np.clip((level - self.target_center) / self.target_scale, -LARGEST_LEVEL, LARGEST_LEVEL)
+        out[:, -2] = np.clip(spread * self.common_spread / self.target_scale, 0, LARGEST_LEVEL)
         out[:, -1] = X.lengths
         is_unequal = X.lengths.min() < n_steps
         return DenseTable(torch.from_numpy(out), sizes=torch.from_numpy(X.lengths) if is_unequal else None)

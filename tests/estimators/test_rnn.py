@@ -163,6 +163,11 @@ def test_huge_series_are_no_forecast(data):
     assert np.isfinite(RNNRegressor(**SMALL).fit(X, y).predict(X)).all()
 
 
+@pytest.mark.parametrize("level", [1e20, 1e39, 1e300])
+def test_absurd_levels_give_numbers(windows, forecaster, level):
+    assert np.isfinite(forecaster.predict(windows[0] + level)).all()
+
+
 def test_missing_values_have_an_indicator(data):
     X, y = data[0].copy(), data[1]
     # The first channel is told nothing by its values, everything by where they are missing.
