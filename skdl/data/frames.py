@@ -70,6 +70,13 @@ def frame_columns(X: Any, mixtures: Collection[int] = ()) -> list[Column]:
     return [_mixture(s.name, s.to_list()) if i in mixtures else _column(s) for i, s in series]
 
 
+def column_names(X: Any) -> list[Any]:
+    """The names of a frame's columns, also where two are the same."""
+    # narwhals takes no pandas frame with two columns of one name.
+    frame = X if nw.dependencies.is_pandas_dataframe(X) else nw.from_native(X, eager_only=True)
+    return list(frame.columns)
+
+
 def check_unique_names(X: Any) -> None:
     """Refuse a frame with two columns of one name.
 
@@ -78,7 +85,7 @@ def check_unique_names(X: Any) -> None:
     ValueError
         With the names.
     """
-    names = list(nw.from_native(X, eager_only=True).columns) if not hasattr(X, "columns") else list(X.columns)
+    names = column_names(X)
     if len(set(names)) < len(names):
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         raise ValueError(f"Column names must be unique, but these occur more than once: {twice}. Rename them.")

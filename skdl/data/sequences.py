@@ -1,4 +1,4 @@
-"""Series to tensors: arrays, lists of unequal lengths, flat rows, each with a table beside it if wanted.
+"""Checked series to tensors; see :mod:`skdl.data.series`.
 
 Axes: n series, C channels, T steps, E numbers beside a series, O outputs.
 
@@ -9,211 +9,22 @@ then the numbers beside it, then its level, its spread and its length. The netwo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skdl.data.frames import is_frame
+from skdl.data.series import Series
 from skdl.data.table import DenseTable
 from skdl.data.tabular import LARGEST, NUMPY_DTYPES, TableEncoder, Weights
 
 #: Numbers of a row that follow those beside the series: level, spread and length.
 N_TAIL = 3
-
-# --- from what users have to one array ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Series:
-    """Checked series: what :func:`check_series` gives. Handed in again, by a scorer say, they are what they are.
-
-    ``values`` ``(n, C, T)`` hold NaN where there is no value, after the end of a series too; ``lengths`` ``(n,)`` are
-    the steps up to the last value; ``static`` is a table with a row a series, or None.
-    """
-
-    values: NDArray
-    lengths: NDArray[np.intp]
-    static: Any = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.values.shape
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, key: Any) -> Series:
-        rows = key[0] if isinstance(key, tuple) else key
-        static = None if self.static is None else _safe_indexing(self.static, rows)
-        return Series(self.values[rows], self.lengths[rows], static)
-
-
-def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
-    """Series as one array, padded with NaN behind their ends.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Its parameter ``layout`` ("channels_first" or "time_first") says how series of several channels stand.
-    X : array, tensor, list of arrays, DataFrame, or tuple (series, table)
-        - Arrays ``(n, channels, time)``, or ``(n, time, channels)`` under "time_first". NaN is a missing value, and at
-          the end of a series, in all channels, it is padding.
-        - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel.
-        - Rows ``(n, time)``: series of one channel.
-        - A tuple of one of these and a table with a row a series.
-    reset : bool
-        True in ``fit``: sets ``n_channels_``, and ``n_features_in_`` and ``feature_names_in_`` for rows.
-
-    Returns
-    -------
-    Series
-
-    Raises
-    ------
-    ValueError, TypeError
-        With the remedy; for rows in scikit-learn's words.
-    """
-    if isinstance(X, Series) and not reset:
-        return X
-    static = None
-    if isinstance(X, tuple):
-        if len(X) != 2:
-            raise ValueError(f"A tuple X must be (series, table). Got {len(X)} elements; pass series as a list.")
-        X, static = X
-    values = _values(estimator, X, reset)
-    _check_channels(estimator, values, reset)
-    lengths = _lengths(values)
-    return Series(values[:, :, : lengths.max()], lengths, _check_static(estimator, static, len(values), reset))
-
-
-def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
-    """Values ``(n, C, T)``."""
-    if isinstance(X, Tensor):
-        X = X.detach().cpu().numpy()
-    if isinstance(X, list) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1):
-        if len(X) == 0:
-            raise ValueError("Found X with 0 sample(s) while a minimum of 1 is required. Pass at least one series.")
-        if any(isinstance(cell, np.ndarray | Tensor) or _is_nested(cell) for cell in X):
-            return _padded(list(X), estimator.layout)
-    if isinstance(X, np.ndarray) and X.ndim >= 3:
-        if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                estimator.__dict__.pop(name, None)
-        return _finite(_channels_first(X, estimator.layout))
-    if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
-        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
-    dtypes = [np.float64, np.float32]
-    return validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_all_finite="allow-nan")[:, np.newaxis]
-
-
-def _is_nested(cell: Any) -> bool:
-    """Whether a cell is a list of lists: the channels of a series."""
-    return isinstance(cell, list | tuple) and len(cell) > 0 and isinstance(cell[0], list | tuple | np.ndarray)
-
-
-def _channels_first(X: NDArray, layout: str) -> NDArray:
-    if X.ndim != 3:
-        raise ValueError(
-            f"X has {X.ndim} axes, {X.shape}. Pass series as (n, channels, time), as (n, time, channels) with "
-            "layout='time_first', or as rows (n, time)."
-        )
-    if 0 in X.shape:
-        raise ValueError(f"X is empty: it has the shape {X.shape}. Pass at least one series, channel and step.")
-    return np.swapaxes(X, 1, 2) if layout == "time_first" else X
-
-
-def _padded(cells: Sequence[Any], layout: str) -> NDArray:
-    """Series of unequal lengths in one array."""
-    series = [_one_series(cell, layout, row) for row, cell in enumerate(cells)]
-    n_channels = len(series[0])
-    for row, one in enumerate(series):
-        if len(one) != n_channels:
-            raise ValueError(
-                f"Series {row} of X has {len(one)} channels, but series 0 has {n_channels}. Give all series the same "
-                "channels, NaN where one was not measured; series stand as (channels, time) unless "
-                "layout='time_first'."
-            )
-    values = np.full((len(series), n_channels, max(one.shape[1] for one in series)), np.nan, series[0].dtype)
-    for row, one in enumerate(series):
-        values[row, :, : one.shape[1]] = one
-    return values
-
-
-def _one_series(cell: Any, layout: str, row: int) -> NDArray:
-    one = np.asarray(cell.detach().cpu() if isinstance(cell, Tensor) else cell)
-    if one.ndim == 1:
-        one = one[np.newaxis] if layout == "channels_first" else one[:, np.newaxis]
-    if one.ndim != 2:
-        raise ValueError(f"Series {row} of X has {one.ndim} axes. Pass each as (channels, time), or as (time,).")
-    if 0 in one.shape:
-        raise ValueError(f"Series {row} of X is empty: it has the shape {one.shape}. Leave it out.")
-    return _finite((one.T if layout == "time_first" else one)[np.newaxis], row)[0]
-
-
-def _finite(values: NDArray, row: int = 0) -> NDArray:
-    """Values as floats without infinities."""
-    if values.dtype.kind not in "biufO":
-        raise ValueError(f"Series must be numbers, and X has the type {values.dtype}. Convert it to float.")
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float64)
-    infinite = np.isinf(values).any(axis=(1, 2))
-    if infinite.any():
-        raise ValueError(
-            f"Series {row + int(infinite.argmax())} of X contains infinity. Replace it by a number, or by NaN "
-            "where the value is missing."
-        )
-    return values
-
-
-def _lengths(values: NDArray) -> NDArray[np.intp]:
-    """Steps up to the last value in any channel."""
-    known = ~np.isnan(values).all(axis=1)
-    if not known.any(axis=1).all():
-        row = int(known.any(axis=1).argmin())
-        raise ValueError(f"Series {row} of X has no value at all: every one is NaN. Leave it out.")
-    return values.shape[2] - known[:, ::-1].argmax(axis=1)
-
-
-def _check_channels(estimator: Any, values: NDArray, reset: bool) -> None:
-    if reset:
-        estimator.n_channels_ = values.shape[1]
-    elif values.shape[1] != estimator.n_channels_:
-        raise ValueError(
-            f"X has {values.shape[1]} channels, but the model was fitted on {estimator.n_channels_}. Series stand as "
-            "(n, channels, time) unless layout='time_first'."
-        )
-
-
-def _check_static(estimator: Any, static: Any, n_series: int, reset: bool) -> Any:
-    """The table beside the series, as a frame or a numeric array."""
-    if static is not None and not is_frame(static):
-        static = np.asarray(static, dtype=np.float64)
-        if static.ndim != 2:
-            raise ValueError(
-                "The table beside the series must have two axes, a row a series. Use table[:, np.newaxis]."
-            )
-    if static is not None and len(static) != n_series:
-        raise ValueError(
-            f"The table beside the series has {len(static)} rows for {n_series} series. Give one for each."
-        )
-    n_columns = 0 if static is None else static.shape[1]
-    if reset:
-        estimator.n_static_ = n_columns
-    elif n_columns != estimator.n_static_:
-        raise ValueError(
-            f"The table beside the series has {n_columns} columns, but it had {estimator.n_static_} in fit. "
-            "Pass X as (series, table) with the same columns."
-        )
-    return static
-
+#: Bound on levels and spreads, in units of the targets: single precision has room above it.
+LARGEST_LEVEL = 1e30
 
 # --- encoded rows ----------------------------------------------------------------------------------------------------
 
@@ -328,7 +139,7 @@ class SequenceEncoder:
         *,
         classification: bool = False,
     ) -> SequenceEncoder:
-        """Learn from the given rows of what :func:`check_series` gives, their targets and weights."""
+        """Learn from the given rows of what :func:`skdl.data.series.check_series` gives, their targets and weights."""
         X = X[rows] if len(rows) < len(X) else X
         self.n_series, self.n_channels = X.shape[:2]
         self.n_steps, self.shortest = int(X.lengths.max()), int(X.lengths.min())
@@ -424,8 +235,8 @@ class SequenceEncoder:
         inside = np.arange(n_steps) < X.lengths[:, None, None]
         channels[:, n_channels:] = np.isnan(X.values[:, self.indicated]) & inside
         out[:, stop : stop + self.n_beside] = self._beside(X)
-        out[:, -3] = (level - self.target_center) / self.target_scale
-        out[:, -2] = spread * self.common_spread / self.target_scale
+        out[:, -3] = np.clip((level - self.target_center) / self.target_scale, -LARGEST_LEVEL, LARGEST_LEVEL)
+        out[:, -2] = np.clip(spread * self.common_spread / self.target_scale, 0, LARGEST_LEVEL)
         out[:, -1] = X.lengths
         is_unequal = X.lengths.min() < n_steps
         return DenseTable(torch.from_numpy(out), sizes=torch.from_numpy(X.lengths) if is_unequal else None)
@@ -479,9 +290,13 @@ def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
     """The channel whose last value is nearest to the first target, if it is nearer than the mean target is."""
     first = y.reshape(len(y), -1)[:, 0].astype(np.float64)
     last = _last_values(X)
-    if np.isnan(last).any():
-        last = np.where(np.isnan(last), np.nanmean(last, axis=0) if len(last) else 0.0, last)
-    error = _average((last - first[:, None]) ** 2, weight)
-    spread = _average((first - _average(first, weight)) ** 2, weight)
+    known = ~np.isnan(last)
+    # Squares of huge values overflow: what goes on there is not told from what does not.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(known, last, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        error = _average((np.where(known, last, mean) - first[:, None]) ** 2, weight)
+        spread = _average((first - _average(first, weight)) ** 2, weight)
+    # A channel without any value goes on into nothing.
+    error[~known.any(axis=0)] = np.inf
     nearest = int(np.nan_to_num(error, nan=np.inf).argmin())
-    return nearest if error[nearest] < spread else None
+    return nearest if error[nearest] < spread < np.inf else None

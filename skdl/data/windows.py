@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from skdl.data.frames import frame_columns, is_frame
+from skdl.data.frames import Column, check_unique_names, frame_columns, is_frame
 
 
 def window(
@@ -37,7 +37,8 @@ def window(
 
     Windows come in the order of the time of their last step, over all groups, so that
     :class:`sklearn.model_selection.TimeSeriesSplit` never tests on what lies before what it trains on. Neighbouring
-    windows overlap: a ``gap`` of ``horizon / step`` windows between training and test keeps targets apart.
+    windows overlap: a ``gap`` of ``horizon / step`` windows, times the number of series, keeps targets of training and
+    test apart.
 
     Parameters
     ----------
@@ -52,11 +53,12 @@ def window(
     step : int, default=1
         Steps from one window to the next. Windows are laid so that the last one ends as late as it can.
     by : label, default=None
-        Column that says which series a row belongs to. Windows never cross from one to another.
+        Column that says which series a row belongs to, of numbers or text. Windows never cross from one to another.
     time : label, default=None
         Column of time stamps, rising within each series. None takes the rows as they come.
     features : sequence of labels, default=None
-        Columns beside the target that become channels. None takes all columns of numbers that have no other part.
+        Columns beside the target that become channels, of numbers or booleans. None takes all of these that have no
+        other part.
     known_future : sequence of labels, default=()
         Columns whose values over the horizon are known beforehand, such as calendars and plans. Their channels run
         ``horizon`` steps ahead of the others, so that they end with the last step of the horizon.
@@ -71,7 +73,8 @@ def window(
     Returns
     -------
     X : ndarray of shape (n, channels, lags), or tuple of it and a DataFrame or ndarray
-        Windows; missing values are NaN.
+        Windows; missing values are NaN. Those whose last step has no value in any channel are left out: they would pass
+        for shorter series.
     y : ndarray of shape (n, horizon), or (n,) for a horizon of 1
         Not with ``last=True``. Windows that would have missing values here are left out.
     index : structured ndarray of shape (n,)
@@ -80,8 +83,9 @@ def window(
     Raises
     ------
     ValueError
-        If a column is not there or is no numbers, if time stamps are missing, occur twice or do not rise within a
-        series, if ``known_future`` reaches further than the lags, or if no series is long enough.
+        If a column is not there or is no numbers, if entries of ``by`` are missing, if time stamps are missing, occur
+        twice or do not rise within a series, if ``known_future`` holds the target or reaches further than the lags, or
+        if no series is long enough.
 
     Warns
     -----
@@ -97,6 +101,7 @@ def window(
     ((5, 1, 4), array([4., 5.]))
     """
     _check_sizes(lags=lags, horizon=horizon, step=step)
+    _check_lists(features=features, known_future=known_future, static=static)
     if known_future and horizon > lags:
         raise ValueError(
             f"known_future columns reach over the horizon of {horizon} steps, more than the {lags} lags hold. "
@@ -123,6 +128,12 @@ def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name} must be an integer of at least 1. Got {size!r}.")
+
+
+def _check_lists(**lists: Sequence[Any] | None) -> None:
+    for name, labels in lists.items():
+        if isinstance(labels, str):
+            raise ValueError(f"{name} must be a list of columns. Use {name}=[{labels!r}].")
 
 
 @dataclass
@@ -159,6 +170,8 @@ class _Table:
         static: Sequence[Any],
     ) -> _Table:
         columns = _columns(frame)
+        if isinstance(by, list):
+            raise ValueError(f"by must name one column. Join {by} into one first.")
         if target is None:
             free = [name for name in columns if name not in (by, time, *known_future, *static)]
             if len(free) != 1:
@@ -167,12 +180,14 @@ class _Table:
         for name in (target, *(features or ()), *known_future, *static, *(n for n in (by, time) if n is not None)):
             if name not in columns:
                 raise ValueError(f"There is no column {name!r}. The columns are {list(columns)}.")
+        if target in known_future:
+            raise ValueError(f"The target {target!r} is not known beforehand. Leave it out of known_future.")
         if features is None:
             taken = (target, by, time, *known_future, *static)
             features = [name for name, (kind, _) in columns.items() if name not in taken and kind == "numeric"]
         past = np.stack([_numbers(columns, name) for name in (target, *(f for f in features if f != target))])
         future = np.stack([_numbers(columns, name) for name in known_future]) if known_future else past[:0]
-        groups = None if by is None else columns[by][1]
+        groups = None if by is None else _groups(columns, by)
         times = None if time is None else _times(columns, time)
         return cls(frame, past[0], past, future, groups, times, list(static))
 
@@ -221,7 +236,8 @@ class _Table:
 def _columns(frame: Any) -> dict[Any, tuple[str, NDArray]]:
     """Kind and values of each column, by name."""
     if is_frame(frame):
-        return {column.name: (column.kind, column.values) for column in frame_columns(frame)}
+        check_unique_names(frame)
+        return {column.name: _with_flags_as_numbers(column) for column in frame_columns(frame)}
     if hasattr(frame, "collect"):
         raise TypeError(f"A {type(frame).__name__} has no rows yet. Pass frame.collect(), a DataFrame.")
     values = np.asarray(frame)
@@ -232,7 +248,31 @@ def _columns(frame: Any) -> dict[Any, tuple[str, NDArray]]:
             f"Pass a DataFrame, or numbers (n_rows,) or (n_rows, n_columns). Got the type {values.dtype} and the shape "
             f"{values.shape}."
         )
+    if np.isinf(values).any():
+        raise ValueError("The array contains infinity. Replace it by a number, or by NaN where the value is missing.")
     return {place: ("numeric", column) for place, column in enumerate(values.T)}
+
+
+def _with_flags_as_numbers(column: Column) -> tuple[str, NDArray]:
+    """Kind and values of a column, booleans as 0 and 1: calendars are made of them."""
+    cells = [cell for cell in column.values if cell is not None] if column.kind == "categorical" else []
+    if cells and all(isinstance(cell, bool | np.bool_) for cell in cells):
+        return "numeric", np.array([np.nan if cell is None else float(cell) for cell in column.values])
+    return column.kind, column.values
+
+
+def _is_missing(kind: str, values: NDArray) -> NDArray[np.bool_]:
+    if kind == "categorical":
+        return np.array([cell is None for cell in values], dtype=bool)
+    return np.isnat(values) if kind == "datetime" else np.isnan(values)
+
+
+def _groups(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
+    kind, values = columns[name]
+    n_missing = _is_missing(kind, values).sum()
+    if n_missing:
+        raise ValueError(f"Column {name!r} is missing in {n_missing} rows. Drop them, or say which series they are of.")
+    return values
 
 
 def _numbers(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray[np.float64]:
@@ -246,7 +286,7 @@ def _times(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
     kind, values = columns[name]
     if kind == "categorical":
         raise ValueError(f"Column {name!r} holds text. Convert it to dates, with pandas.to_datetime for example.")
-    if (np.isnat(values) if kind == "datetime" else np.isnan(values)).any():
+    if _is_missing(kind, values).any():
         raise ValueError(f"Column {name!r} has missing time stamps. Fill them in, or drop the rows.")
     return values
 
@@ -254,11 +294,11 @@ def _times(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
 def _cut(table: _Table, rows: NDArray[np.intp], lags: int, horizon: int, step: int, last: bool) -> _Cut:
     """The windows of one series."""
     target, past, future = table.target[rows], table.past[:, rows], table.future[:, rows]
+    last_known = int(np.flatnonzero(~np.isnan(target)).max(initial=-1))
     if last:
-        known = np.flatnonzero(~np.isnan(target))
-        ends = known[-1:] if len(known) and known[-1] >= lags - 1 else known[:0]
+        ends = np.array([last_known] if last_known >= lags - 1 else [], dtype=np.intp)
     else:
-        ends = np.arange(len(rows) - horizon - 1, lags - 2, -step)[::-1]
+        ends = np.arange(last_known - horizon, lags - 2, -step)[::-1]
         following = ends[:, None] + 1 + np.arange(horizon)
         ends = ends[~np.isnan(target[following]).any(axis=1)]
     if len(future) and len(ends) and ends[-1] + horizon >= len(rows):
@@ -266,6 +306,10 @@ def _cut(table: _Table, rows: NDArray[np.intp], lags: int, horizon: int, step: i
             f"known_future columns must go on for {horizon} steps behind the last known target. Append those rows, "
             "with a missing target."
         )
+    is_known = ~np.isnan(past[:, ends]).all(axis=0)
+    if len(future):
+        is_known |= ~np.isnan(future[:, ends + horizon]).all(axis=0)
+    ends = ends[is_known]
     y = target[ends[:, None] + 1 + np.arange(horizon)] if not last else np.empty((len(ends), 0))
     return _Cut(
         np.concatenate([_windows(past, ends, lags), _windows(future, ends + horizon, lags)], axis=1),

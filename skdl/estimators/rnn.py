@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -17,24 +16,25 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from torch.nn import functional as F
 
-from skdl.data.sequences import Reversal, SequenceEncoder, Series, check_series, continued_channel
-from skdl.data.table import DenseTable, Table
+from skdl.data.sequences import SequenceEncoder, continued_channel
+from skdl.data.series import Series, check_series
 from skdl.engine.device import resolve_device
 from skdl.engine.folds import Fold, held_out_rows
-from skdl.engine.job import Job, Result
+from skdl.engine.job import Job
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import LONE_VALIDATION_FRACTION, NetworkEstimator
-from skdl.estimators.explaining import class_outputs, explained_outputs
+from skdl.estimators.blended import SkipBlendMixin
+from skdl.estimators.explaining import explained_outputs
+from skdl.estimators.explaining_series import SERIES_EXPLANATIONS
 from skdl.estimators.parameters import (
     FITTED_DOC,
     TRAINING_DOC,
     TrainingParameters,
     documented,
-    layer_sizes,
     with_entries,
 )
+from skdl.estimators.recurrent_plan import POOLINGS, recurrent_plan
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -46,30 +46,13 @@ from skdl.estimators.supervised import (
     NetworkRegressorMixin,
 )
 from skdl.estimators.validation import FitData
-from skdl.nn.explain import integrated_gradients
-from skdl.nn.recurrent import CELLS, ConvLayer, RecurrentModule, RecurrentNetwork
-from skdl.nn.skip import SkipPath
-from skdl.tasks.blending import blend_weights
-from skdl.tasks.classification import ClassificationTask
+from skdl.nn.recurrent import CELLS, RecurrentModule, RecurrentNetwork
 from skdl.tasks.regression import QuantilesTask, RegressionTask
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.
 AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
 #: Training steps that "auto" epochs aim at, and bounds on the epochs, of forecasts as well.
 AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS, MOST_FORECAST_EPOCHS = 1500, 15, 100, 30
-#: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
-STEM_STEPS, INNER_STEPS = 16, 24
-#: Channels of the convolutions of an "auto" stem, and kernel sizes of any, the last one of all that follow.
-AUTO_CONV, CONV_SIZES = (48, 96, 96), (7, 5, 3)
-#: "auto" units, and those of forecasts from so many training series on.
-AUTO_UNITS, MANY_UNITS, MANY_ROWS = 64, 128, 1000
-#: Most series that the skip path is fitted to, evenly spaced.
-SKIP_ROWS = 10_000
-#: Steps of the shortest series from which random convolutions are tried.
-CONVOLUTION_STEPS = 9
-
-POOLINGS = ("last", "mean", "max", "attention")
-
 SERIES_DOC = """
 layout : {"channels_first", "time_first"}, default="channels_first"
     How series of several channels stand: (n, channels, time) or (n, time, channels).
@@ -117,8 +100,9 @@ skip : {"auto", "linear", "convolution"} or None, default="auto"
     is no such path. None is the pure network.
 validation : {"auto", "random", "blocks", "time"}, default="auto"
     Which rows networks hold out: random ones, stratified by the target; stretches of neighbouring rows, one for each
-    network; or the last ones, the same for each. "auto" is "blocks" where a channel goes on into the target: windows
-    that overlap would else give the held-out ones away. Rows should then be in the order of time.
+    network, the last one for a lone network; or the last ones, the same for each. "auto" is "blocks" where a channel
+    goes on into the target: windows that overlap would else give the held-out ones away. Rows should then be in the
+    order of time.
 """
 
 RNN_TRAINING_DOC = with_entries(
@@ -175,7 +159,7 @@ n_static_ : int
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEstimator):
+class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkipBlendMixin, NetworkEstimator):
     """A recurrent network on series, with a closed-form path beside it."""
 
     layout: str = "channels_first"
@@ -232,15 +216,6 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         scaling = None if self._has_log_link() else self.series_scaling
         return SequenceEncoder(dtype, scaling)
 
-    def _has_log_link(self) -> bool:
-        return bool(getattr(self._task, "has_log_link", False))
-
-    def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
-        # Scorers and callbacks see the networks alone while these are trained.
-        self._skip: SkipPath | None = None
-        self.blend_weights_ = {"network": 1.0}
-        super()._prepare(data, train_rows, classes)
-
     def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
         if self.early_stopping == "auto":
             return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
@@ -255,14 +230,10 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         kind = self.validation
         if kind == "auto":
             kind = "blocks" if self._is_forecast(data) else "random"
-        fraction = self.validation_fraction
         folds = super()._folds(data, n_members, random_state)
         if kind == "random":
             return folds
-        if kind == "blocks" and n_members > 1 and isinstance(fraction, str):
-            return [Fold(np.setdiff1d(data.rows, block), block) for block in np.array_split(data.rows, n_members)]
-        n_latest = held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(data.rows))
-        return [Fold(data.rows[:-n_latest], data.rows[-n_latest:])] * n_members
+        return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last=kind == "time")
 
     def _is_forecast(self, data: FitData) -> bool:
         """Whether a channel goes on into the target."""
@@ -271,6 +242,7 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return continued_channel(data.X[data.rows], data.y[data.rows], data.weight_of(data.rows)) is not None
 
     def _jobs(self, data: FitData, folds: list[Fold], held_out: FitData | None, *rest: Any) -> list[Job]:
+        self._check_skip(held_out is None and len(folds[0].held_out) > 0)
         jobs = super()._jobs(data, folds, held_out, *rest)
         if self.early_stopping == "auto" and held_out is None:
             # The schedule ends at its best, and networks that stop where their held-out rows like it best make those
@@ -293,195 +265,9 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
     # --- the network ---------------------------------------------------------------------------------------------
 
     def _make_network(self, encoder: SequenceEncoder, n_outputs: int) -> RecurrentNetwork:
-        is_forecast = encoder.target_channel is not None
-        stem = self._stem(encoder)
-        hidden_size = self._hidden_size(encoder)
-        hidden: tuple[int, ...] = (2 * hidden_size,) if is_forecast else ()
-        if not isinstance(self.hidden_layer_sizes, str):
-            hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
-        return RecurrentNetwork(
-            layout=encoder.layout,
-            n_steps=encoder.n_steps,
-            n_outputs=n_outputs,
-            cell=self.cell,
-            hidden_size=hidden_size,
-            num_layers=self.num_layers,
-            bidirectional=not is_forecast if isinstance(self.bidirectional, str) else bool(self.bidirectional),
-            patch_size=self._patch_size(encoder) if stem == "patch" else 1,
-            conv=self._conv(encoder) if stem == "conv" else (),
-            pooling=self._pooling(is_forecast),
-            hidden=hidden,
-            reversal=self._reversal(encoder),
-        )
-
-    def _reversal(self, encoder: SequenceEncoder) -> Reversal | None:
-        if not isinstance(self._task, RegressionTask):
-            return None
-        return encoder.reversal(self._task.location, self._task.scale)
-
-    def _stem(self, encoder: SequenceEncoder) -> str | None:
-        if self.stem != "auto":
-            return self.stem
-        if encoder.median_steps < STEM_STEPS:
-            return None
-        return "conv" if encoder.target_channel is None else "patch"
-
-    def _hidden_size(self, encoder: SequenceEncoder) -> int:
-        if not isinstance(self.hidden_size, str):
-            return self.hidden_size
-        is_large = encoder.target_channel is not None and encoder.n_series >= MANY_ROWS
-        return MANY_UNITS if is_large else AUTO_UNITS
-
-    def _patch_size(self, encoder: SequenceEncoder) -> int:
-        if not isinstance(self.patch_size, str):
-            return self.patch_size
-        # About six patches of a short series, at most 32 of a long one.
-        return max(min(8, encoder.median_steps // 6), math.ceil(encoder.median_steps / 32))
-
-    def _conv(self, encoder: SequenceEncoder) -> tuple[ConvLayer, ...]:
-        n_halved = max(round(math.log2(encoder.median_steps / INNER_STEPS)), 0)
-        if isinstance(self.conv_channels, str):
-            # A layer for each time that a long series is halved.
-            channels = AUTO_CONV + AUTO_CONV[-1:] * max(n_halved - len(AUTO_CONV), 0)
-        else:
-            channels = layer_sizes("conv_channels", self.conv_channels)
-            if not channels:
-                raise ValueError("conv_channels must name at least one layer. Use stem=None for none.")
-        sizes = (*CONV_SIZES, *[CONV_SIZES[-1]] * len(channels))
-        # The first layer halves last: what it skipped would never be seen.
-        halves = [i >= 1 and i <= n_halved for i in range(len(channels))]
-        halves[0] = n_halved >= len(channels)
-        return tuple(ConvLayer(n, k, 2 if half else 1) for n, k, half in zip(channels, sizes, halves, strict=False))
-
-    def _pooling(self, is_forecast: bool) -> tuple[str, ...]:
-        if isinstance(self.pooling, str):
-            if self.pooling != "auto":
-                return (self.pooling,)
-            return ("last",) if is_forecast else ("last", "mean", "max")
-        ways = tuple(str(way) for way in self.pooling)
-        if not ways or not set(ways) <= set(POOLINGS):
-            raise ValueError(f"pooling must be some of {list(POOLINGS)}. Got {self.pooling!r}.")
-        return ways
-
-    # --- the skip path -------------------------------------------------------------------------------------------
-
-    def _skip_kinds(self) -> tuple[str, ...]:
-        """Features that the skip path may work on; none where there is no path."""
-        if self.skip is None or (self.skip == "auto" and self._has_log_link()):
-            return ()
-        if self._has_log_link():
-            raise ValueError(f"skip={self.skip!r} predicts means, not their logarithms. Set skip=None with this loss.")
-        if self.skip != "auto":
-            return (self.skip,)
-        if self._encoder.shortest < CONVOLUTION_STEPS:
-            return ("linear",)
-        return ("convolution",) if is_classifier(self) else ("linear", "convolution")
-
-    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
-        """Fit the skip path and blend it with the networks by what both say of rows that they did not see."""
-        super()._note_held_out(data, held_out, results)
-        kinds = self._skip_kinds()
-        if not kinds:
-            return
-        if self.out_of_fold_ is None:
-            if self.skip != "auto":
-                raise ValueError(
-                    f"skip={self.skip!r} is blended with the network by rows that neither has seen, and none are held "
-                    "out. Set early_stopping='auto' and leave X_val out, or set skip=None."
-                )
-            return
-        rows = data.rows[:: -(-len(data.rows) // SKIP_ROWS)]
-        folds = [np.flatnonzero(np.isin(rows, fold)) for fold in held_out]
-        self._blend(data, rows, [fold for fold in folds if len(fold)], self._held_out_outputs(data, held_out, results))
-
-    def _held_out_outputs(
-        self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]
-    ) -> NDArray[np.float64]:
-        """Mean outputs ``(n, O)`` of the networks for rows that they held out; NaN elsewhere."""
-        sums, counts = np.zeros((len(data.y), self.n_outputs_)), np.zeros((len(data.y), 1))
-        for rows, result in zip(held_out, results, strict=False):
-            if result.validation_outputs is not None:
-                sums[rows] += result.validation_outputs.numpy()
-                counts[rows] += 1
-        with np.errstate(invalid="ignore"):
-            return sums / counts
-
-    def _blend(
-        self, data: FitData, rows: NDArray[np.intp], folds: list[NDArray[np.intp]], outputs: NDArray[np.float64]
-    ) -> None:
-        x_BD = self._encoder.transform(data.X[rows]).values
-        weight = self._weight(data, rows)
-        target = self._task.encode(data.y[rows], torch.float64)
-        skip = self._new_skip()
-        generator = torch.Generator().manual_seed(0)
-        of_skip = skip.fit(x_BD, self._skip_target(target), folds, weight, generator)
-        known = np.flatnonzero(np.isfinite(outputs[rows]).all(axis=1) & np.isin(np.arange(len(rows)), np.hstack(folds)))
-        base = self._base(x_BD[known])
-        parts = [outputs[rows[known]], of_skip[known]]
-        settings = {"quantile": torch.tensor(getattr(self, "quantile", 0.5), dtype=torch.float64)}
-        share = None if weight is None else weight[known]
-        weights = blend_weights(parts, target[known], self._task.loss, settings, base, share)
-        self._skip, self.blend_weights_ = skip, dict(zip(("network", "skip"), weights.tolist(), strict=True))
-        self._note_blended(data, rows[known], of_skip[known], outputs)
-
-    def _note_blended(
-        self, data: FitData, rows: NDArray[np.intp], of_skip: NDArray[np.float64], outputs: NDArray[np.float64]
-    ) -> None:
-        """Keep what the blend says of rows that it did not see: ``of_skip`` is for some of those with outputs."""
-        held_out = np.flatnonzero(np.isfinite(outputs).all(axis=1))
-        x_BD = self._encoder.transform(data.X[held_out]).values
-        is_given = np.isin(held_out, rows)
-        skip_outputs = np.empty((len(held_out), self.n_outputs_))
-        skip_outputs[is_given] = of_skip
-        if not is_given.all():
-            # The skip path was not fitted to these rows at all.
-            assert self._skip is not None
-            skip_outputs[~is_given] = self._skip.outputs(x_BD[torch.as_tensor(~is_given)])
-        self.out_of_fold_[held_out] = self._task.values(self._blended(x_BD, outputs[held_out], skip_outputs))
-
-    def _blended(
-        self, x_BD: Tensor, of_network: NDArray[np.float64], of_skip: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The sum of both outputs, as seen from the level of the series, by the weights of the blend."""
-        base, weights = self._base(x_BD), self.blend_weights_
-        return base + weights["network"] * (of_network - base) + weights["skip"] * (of_skip - base)
-
-    def _new_skip(self) -> SkipPath:
-        encoder, levels = self._encoder, None
-        if isinstance(self._task, RegressionTask):
-            losses = {"absolute_error": (0.5,), "quantile": (getattr(self, "quantile", 0.5),)}
-            levels = self._task.levels if isinstance(self._task, QuantilesTask) else losses.get(str(self.loss))
-        return SkipPath(
-            self._skip_kinds(),
-            encoder.layout,
-            encoder.shortest,
-            self._reversal(encoder),
-            with_steps=not is_classifier(self),
-            levels=levels,
-        )
-
-    def _skip_target(self, target: Tensor) -> Tensor:
-        """The targets of the skip path: labels as -1 and 1."""
-        if not isinstance(self._task, ClassificationTask):
-            return target
-        if not target.is_floating_point():
-            target = F.one_hot(target, self.n_outputs_).double()
-        return 2 * target - 1
-
-    def _base(self, x_BD: Tensor) -> NDArray[np.float64]:
-        """Outputs ``(B, O)`` of a model that has learned nothing: the level of the series where it is given back."""
-        zeros = torch.zeros(len(x_BD), self.n_outputs_, dtype=torch.float64)
-        reversal = self._reversal(self._encoder)
-        return (zeros if reversal is None else reversal.apply(zeros, self._encoder.layout.parts(x_BD))).numpy()
+        return recurrent_plan(self, encoder, n_outputs, self._reversal())
 
     # --- predict -------------------------------------------------------------------------------------------------
-
-    def _table_outputs(self, table: Table) -> NDArray[np.float64]:
-        outputs = super()._table_outputs(table)
-        if self._skip is None:
-            return outputs
-        x_BD = cast(DenseTable, table).values
-        return self._blended(x_BD, outputs, self._skip.outputs(x_BD))
 
     def transform(self, X: Any) -> NDArray:
         """Embed series: what the output layer of the network sees of them.
@@ -536,57 +322,17 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return np.swapaxes(maps, 1, 2) if self.layout == "time_first" else maps
 
 
-def _occlusion(estimator: SequenceNetworkEstimator, x_BD: Tensor, target: Tensor) -> NDArray[np.float64]:
-    """The fall of the outputs when stretches of single channels are blanked."""
-
-    def chosen(rows: Tensor) -> Tensor:
-        outputs = estimator._table_outputs(DenseTable(rows))
-        combined = outputs if outputs.ndim == 2 else estimator._task.combine(outputs)
-        return class_outputs(estimator, torch.as_tensor(combined)).gather(1, target[:, None])[:, 0]
-
-    whole = chosen(x_BD)
-    layout = estimator._encoder.layout
-    n_steps = layout.n_steps(x_BD.shape[1])
-    width = -(-n_steps // STRETCHES)
-    maps = torch.zeros(len(x_BD), estimator.n_channels_, n_steps, dtype=torch.float64)
-    for channel in range(estimator.n_channels_):
-        for start in range(0, n_steps, width):
-            blanked = x_BD.clone()
-            stretch = layout.parts(blanked).series_BCT[:, channel, start : start + width]
-            stretch.zero_()
-            maps[:, channel, start : start + width] = (whole - chosen(blanked))[:, None]
-    return _within(maps, layout.parts(x_BD).lengths_B)
-
-
-def _integrated_gradients(estimator: SequenceNetworkEstimator, x_BD: Tensor, target: Tensor) -> NDArray[np.float64]:
-    """Integrated gradients of the networks, an indicator's with those of its channel."""
-    layout, n_channels = estimator._encoder.layout, estimator.n_channels_
-    blank = x_BD.clone()
-    layout.parts(blank).series_BCT.zero_()
-    sums = torch.zeros(len(x_BD), x_BD.shape[1], dtype=torch.float64)
-    for member in estimator._members():
-        # A row takes the place of an image that is one pixel high, so that only its series is led up to.
-        module = cast(Any, lambda x, member=member: class_outputs(estimator, member(x.flatten(1))))
-        rows, start = x_BD[:, None, None], blank[:, None, None]
-        sums += integrated_gradients(module, rows, target, baseline=start)[:, 0].double() / len(estimator._members())
-    maps = layout.parts(sums).series_BCT
-    own = maps[:, :n_channels].clone()
-    for place, channel in enumerate(estimator._encoder.indicated):
-        own[:, channel] += maps[:, n_channels + place]
-    return _within(own, layout.parts(x_BD).lengths_B)
-
-
-def _within(maps_BCT: Tensor, lengths_B: Tensor) -> NDArray[np.float64]:
-    inside_BT = torch.arange(maps_BCT.shape[2]) < lengths_B[:, None]
-    return (maps_BCT * inside_BT.unsqueeze(1)).numpy()
-
-
-#: Methods by their names, and the stretches that a series is parted into.
-SERIES_EXPLANATIONS: dict[str, Callable[[SequenceNetworkEstimator, Tensor, Tensor], NDArray[np.float64]]] = {
-    "occlusion": _occlusion,
-    "integrated_gradients": _integrated_gradients,
-}
-STRETCHES = 16
+def _neighbouring_folds(rows: NDArray[np.intp], n_members: int, fraction: float | str, *, are_last: bool) -> list[Fold]:
+    """Folds that hold out stretches of neighbouring rows: the last ones for each network, or others for each."""
+    differ = n_members > 1 and not are_last
+    if differ and isinstance(fraction, str):
+        blocks = np.array_split(rows, n_members)
+    else:
+        n_held_out = held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(rows))
+        last = len(rows) - n_held_out
+        starts = np.linspace(0, last, n_members).round().astype(int).tolist() if differ else [last] * n_members
+        blocks = [rows[start : start + n_held_out] for start in starts]
+    return [Fold(np.setdiff1d(rows, block), block) for block in blocks]
 
 
 def _embeddings(module: RecurrentModule, x: Tensor, codes: Tensor | None) -> Tensor:
@@ -709,10 +455,17 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
             return super()._make_task()
         if self.loss != "quantile":
             raise ValueError(f"quantiles go with loss='quantile'. Got loss={self.loss!r}; set it, or quantiles=None.")
-        levels = np.asarray(self.quantiles, dtype=float)
-        if levels.ndim != 1 or len(levels) == 0 or np.any(np.diff(levels) <= 0) or levels[0] <= 0 or levels[-1] >= 1:
-            raise ValueError(f"quantiles must rise and lie between 0 and 1. Got {self.quantiles!r}.")
-        return QuantilesTask(tuple(levels.tolist()))
+        levels = [float(level) for level in self.quantiles if isinstance(level, Real)]
+        rises = all(low < high for low, high in pairwise([0, *levels, 1]))
+        if len(levels) < max(len(self.quantiles), 1) or not rises:
+            raise ValueError(f"quantiles must be numbers that rise between 0 and 1. Got {self.quantiles!r}.")
+        return QuantilesTask(tuple(levels))
+
+    def _middle(self, predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predictions, of several quantiles those of the one nearest to the median."""
+        if self.quantiles is None:
+            return predictions
+        return predictions[..., int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())]
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict values.
@@ -755,8 +508,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         """
         if self.quantiles is None:
             return super().score(X, y, sample_weight)
-        nearest = int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())
-        return r2_score(y, self.predict(X)[..., nearest], sample_weight=sample_weight)
+        return r2_score(y, self._middle(self.predict(X)), sample_weight=sample_weight)
 
     def forecast(self, X: Any, n_steps: int) -> NDArray[np.float64]:
         """Forecast further than the horizon of the fit: each forecast is the past of the next one.
@@ -767,7 +519,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         Parameters
         ----------
         X : array-like of series of one channel
-            As in ``fit``.
+            As in ``fit``, with the table beside it if there was one.
         n_steps : int
             Steps to forecast.
 
@@ -780,25 +532,25 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         Raises
         ------
         ValueError
-            If series have several channels, whose future is not known, or a table beside them.
+            If series have several channels, whose future is not known, or ``n_steps`` is no integer of at least 1.
         """
         check_is_fitted(self, "network_")
+        if not isinstance(n_steps, Integral) or isinstance(n_steps, bool) or n_steps < 1:
+            raise ValueError(f"n_steps must be an integer of at least 1. Got {n_steps!r}.")
         past = self._check_X(X, reset=False)
-        if past.shape[1] != 1 or past.static is not None:
+        if past.shape[1] != 1:
             raise ValueError(
-                "forecast goes on with what it predicts, which is one channel without a table beside it. "
+                f"forecast goes on with what it predicts, which is one channel, and X has {past.shape[1]}. "
                 "Fit on targets of the whole horizon and use predict."
             )
         series = [values[0, :length] for values, length in zip(past.values, past.lengths, strict=True)]
         parts: list[NDArray[np.float64]] = []
         while sum(part.shape[1] for part in parts) < n_steps:
-            part = self.predict(_padded_rows(series))
+            part = self.predict(replace(_padded_rows(series), static=past.static))
             parts.append(part[:, np.newaxis] if self._task.is_single else part)
-            middle = parts[-1]
-            if self.quantiles is not None:
-                middle = middle[..., int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())]
             # As long as before: what the network has not seen is how long series become.
-            series = [np.append(one, more)[-len(one) :] for one, more in zip(series, middle, strict=True)]
+            ahead = zip(series, self._middle(parts[-1]), strict=True)
+            series = [np.append(one, more)[-len(one) :] for one, more in ahead]
         return np.concatenate(parts, axis=1)[:, :n_steps]
 
 

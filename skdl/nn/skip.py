@@ -6,6 +6,7 @@ Axes: B series, C channels, T steps, S steps that are looked at one by one, D nu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ MOST_COLUMNS = 2000
 FEATURE_ROWS, FEW_FEATURES, MANY_FEATURES = 1200, 2520, 8400
 
 #: Rows whose features are there at a time.
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 1024
 
 
 class StepFeatures:
@@ -123,7 +124,9 @@ class SkipPath:
         self.offsets_TQ = np.zeros((wanted_BO.shape[1], 1))
         if self.levels is not None:
             rows = np.unique(np.concatenate(folds))
-            self.offsets_TQ = np.quantile(best.target[rows] - held_out[rows], self.levels, axis=0).T
+            error_nT = best.target[rows] - held_out[rows]
+            shares: dict[str, Any] = {} if weight is None else {"weights": weight[rows], "method": "inverted_cdf"}
+            self.offsets_TQ = np.quantile(error_nT, self.levels, axis=0, **shares).T
         return self._given_back(held_out, parts)
 
     def _features(self, kind: str) -> StepFeatures | ConvolutionFeatures:

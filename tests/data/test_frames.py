@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
-from skdl.data.frames import frame_columns, is_frame
+from skdl.data.frames import check_unique_names, column_names, frame_columns, is_frame
 
 UTC = datetime.UTC
 DAYS = [datetime.date(2024, 2, 29), None, datetime.date(1969, 12, 31)]
@@ -246,6 +246,13 @@ def test_arrow_tables_are_frames_too():
     numbers, levels = frame_columns(pa.table({"n": [1.5, None], "t": ["x", None]}))
     assert_array_equal(numbers.values, [1.5, np.nan])
     assert levels.values.tolist() == ["x", None]
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_names_of_columns_in_every_library(library):
+    frame = library({"b": [1], "a": [2]})
+    assert column_names(frame) == ["b", "a"]
+    check_unique_names(frame)
 
 
 @pytest.mark.parametrize("n_rows", [1, 3])

@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdl.data.sequences import SequenceEncoder, Series, check_series, continued_channel
+from skdl.data.sequences import SequenceEncoder, continued_channel
+from skdl.data.series import Series, check_series
 
 
 def checked(X, layout="channels_first"):
@@ -25,19 +25,6 @@ def walks(n=60, n_steps=20, horizon=3, seed=0):
 def encoder(X, y, scaling="auto", **options):
     rows = np.arange(len(X))
     return SequenceEncoder(torch.float64, scaling).fit(X, y, rows, options.pop("weight", None), **options)
-
-
-def test_series_end_with_their_last_value_in_any_channel():
-    X = np.array([[[1.0, 2, np.nan, np.nan], [1, np.nan, 3, np.nan]], [[1, np.nan, np.nan, np.nan]] * 2])
-    series = checked(X)
-    assert_array_equal(series.lengths, [3, 1])
-    assert series.shape == (2, 2, 3)
-    assert_array_equal(series[np.array([1])].lengths, [1])
-
-
-def test_the_table_goes_with_its_series():
-    series = checked((np.ones((3, 1, 4)), pd.DataFrame({"a": [1, 2, 3]})))
-    assert series[[2, 0], ...].static["a"].tolist() == [3, 1]
 
 
 def test_channels_are_standardised_by_their_training_values_alone():

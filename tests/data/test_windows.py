@@ -81,9 +81,33 @@ def test_windows_without_a_target_are_left_out():
     values = np.arange(9.0)
     values[4] = np.nan
     X, y = window(values, lags=2, horizon=2)
-    assert_array_equal(y, [[2, 3], [5, 6], [6, 7], [7, 8]])
+    assert_array_equal(y, [[2, 3], [6, 7], [7, 8]])
     # What was missing in the past is left to the estimator.
-    assert np.isnan(X).sum() == 2
+    assert np.isnan(X).sum() == 1
+
+
+def test_windows_do_not_end_in_what_would_pass_for_padding():
+    values = np.arange(9.0)
+    values[4] = np.nan
+    X, _ = window(values, lags=3)
+    assert_array_equal(X[:, 0, -1], [2, 5, 6, 7])
+    # A known column goes on, so that the missing value is one inside the series.
+    table = pd.DataFrame({"load": values, "hour": np.arange(9.0)})
+    X, _ = window(table, target="load", lags=3, known_future=["hour"])
+    assert_array_equal(X[:, 0, -1], [2, np.nan, 5, 6, 7])
+
+
+def test_steps_between_windows_end_with_the_last_known_target():
+    # Rows of a plan that goes on.
+    _, y = window(np.append(np.arange(10.0), [np.nan, np.nan]), lags=3, horizon=2, step=3)
+    assert_array_equal(y, [[5, 6], [8, 9]])
+
+
+@pytest.mark.parametrize("kind", [lambda f: f, lambda f: f.convert_dtypes(), pl.from_pandas])
+def test_booleans_are_numbers(kind):
+    table = kind(frame(sites=["a"]).assign(holiday=lambda f: f["holiday"] == 1))
+    X, _ = window(table, target="load", lags=4, horizon=2, known_future=["holiday"], features=[])
+    assert_array_equal(X[0, 1], [0, 1, 0, 1])
 
 
 def test_a_series_that_is_too_short_is_left_out_with_a_warning():
@@ -109,6 +133,13 @@ def test_a_series_that_is_too_short_is_left_out_with_a_warning():
         (lambda f: f.iloc[[0, 0, *range(1, 16)]], {}, "occurs twice among the rows of series 'a'.*by="),
         (lambda f: f.assign(when=f["when"].where(f.index > 0)), {}, "missing time stamps"),
         (lambda f: f, {"last": True, "known_future": ["wind"]}, "Append those rows"),
+        (lambda f: f, {"static": "size"}, r"Use static=\['size'\]"),
+        (lambda f: f, {"by": ["site", "size"]}, "by must name one column"),
+        (lambda f: f, {"known_future": ["load"]}, "The target 'load' is not known beforehand"),
+        (lambda f: f.assign(site=f["site"].where(f.index > 0)), {}, "'site' is missing in 1 rows"),
+        (lambda f: f.assign(size=f["size"].where(f.index > 0)), {"by": "size"}, "'size' is missing in 1 rows"),
+        (lambda f: pd.concat([f, f[["load"]]], axis=1), {}, "names must be unique"),
+        (lambda f: np.full((9, 1), np.inf), {"target": 0, "by": None, "time": None}, "contains infinity"),
         (lambda f: np.zeros((2, 2, 2)), {"target": 0, "by": None, "time": None}, "Pass a DataFrame"),
     ],
 )

@@ -34,7 +34,7 @@ CNN_SMALL = {"conv_channels": (8,), "residual": False, "max_epochs": 40, "learni
 #: Of a convolutional network: a fit that depends on nothing but the rows and their weights.
 CNN_EXACT = {"dtype": "float64", "batch_size": 10**6, "normalization": None, "augment": None, "early_stopping": False}
 
-RNN_SMALL = {"hidden_size": 8, "hidden_layer_sizes": (), "max_epochs": 20, "learning_rate": 0.03, "n_members": 2}
+RNN_SMALL = {"hidden_size": 8, "hidden_layer_sizes": (), "max_epochs": 15, "learning_rate": 0.03, "n_members": 2}
 #: Of a recurrent network: a fit that depends on nothing but the rows and their weights.
 RNN_EXACT = {
     "dtype": "float64",
@@ -77,10 +77,10 @@ ESTIMATORS = [
     CNNRegressor(**CNN_SMALL | {"max_epochs": 80}),
     CNNClassifier(**CNN_SMALL | CNN_EXACT),
     CNNRegressor(**CNN_SMALL | CNN_EXACT | {"max_epochs": 200}, hidden_layer_sizes=(16,)),
-    RNNClassifier(**RNN_SMALL),
-    RNNRegressor(**RNN_SMALL),
+    RNNClassifier(**RNN_SMALL, batch_size=128),
+    RNNRegressor(**RNN_SMALL, batch_size=128),
     RNNClassifier(**RNN_SMALL | RNN_EXACT | {"max_epochs": 40}, cell="lstm"),
-    RNNRegressor(**RNN_SMALL | RNN_EXACT | {"max_epochs": 150, "hidden_size": 16}, pooling="last"),
+    RNNRegressor(**RNN_SMALL | RNN_EXACT | {"max_epochs": 60, "hidden_size": 16, "learning_rate": 0.1}, pooling="last"),
     *IMPUTERS,
 ]
 

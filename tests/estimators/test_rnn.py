@@ -109,6 +109,30 @@ def test_rows_are_series_of_one_channel(wrap):
     assert_array_equal(RNNClassifier(**SMALL).fit(rows, y).predict_proba(rows), expected)
 
 
+@pytest.mark.parametrize("cell", [list, pd.Series, pl.Series, torch.from_numpy])
+def test_series_of_unequal_lengths_in_any_container(cell):
+    X, y = unequal()
+    one = [x[0] for x in X]
+    expected = RNNClassifier(**SMALL).fit(one, y).predict_proba(one)
+    given = [cell(x) for x in one]
+    assert_array_equal(RNNClassifier(**SMALL).fit(given, y).predict_proba(given), expected)
+
+
+def test_frames_are_series_with_a_row_a_step(data):
+    X, y = data
+    given = [pd.DataFrame(x.T) for x in X]
+    model = RNNClassifier(**SMALL, layout="time_first").fit(given, y)
+    assert_array_equal(model.predict_proba(given), RNNClassifier(**SMALL).fit(X, y).predict_proba(X))
+
+
+def test_another_fit_forgets_the_names_of_columns(data):
+    X, y = data
+    model = RNNClassifier(**SMALL).fit(pd.DataFrame(X[:, 0]).add_prefix("t"), y)
+    assert model.n_features_in_ == 24
+    model.fit(list(X), y)
+    assert not hasattr(model, "n_features_in_") and not hasattr(model, "feature_names_in_")
+
+
 @pytest.mark.parametrize("static", [np.array, pd.DataFrame, lambda t: pd.DataFrame(t).assign(c=list("xyz") * 16)])
 def test_a_table_beside_the_series_is_learned_from(static):
     X, _ = waves()
@@ -118,6 +142,30 @@ def test_a_table_beside_the_series_is_learned_from(static):
     assert model.score((X, static(table)), y) > 0.9 and model.n_static_ == static(table).shape[1]
     with pytest.raises(ValueError, match=r"had \d in fit. Pass X as \(series, table\)"):
         model.predict(X)
+
+
+def test_a_table_beside_the_series_keeps_its_columns(data):
+    X, y = data
+    table = pd.DataFrame({"a": y, "b": -y})
+    model = RNNClassifier(**SMALL).fit((X, table), y)
+    with pytest.raises(ValueError, match=r"columns \['b', 'a'\].*\['a', 'b'\] in fit. Pass the same columns"):
+        model.predict((X, table[["b", "a"]]))
+
+
+def test_a_channel_without_any_value_says_nothing(data):
+    X, y = data[0].copy(), data[0][:, 0, -1]
+    X[:, 1] = np.nan
+    assert np.isfinite(RNNRegressor(**SMALL).fit(X, y).predict(X)).all()
+
+
+def test_huge_series_are_no_forecast(data):
+    X, y = data[0] * 1e200, data[0][:, 0, -1]
+    assert np.isfinite(RNNRegressor(**SMALL).fit(X, y).predict(X)).all()
+
+
+@pytest.mark.parametrize("level", [1e20, 1e39, 1e300])
+def test_absurd_levels_give_numbers(windows, forecaster, level):
+    assert np.isfinite(forecaster.predict(windows[0] + level)).all()
 
 
 def test_missing_values_have_an_indicator(data):
@@ -215,7 +263,7 @@ def test_a_useless_network_loses_its_weight():
 
 def test_rows_that_the_skip_path_is_not_fitted_to_are_out_of_its_folds(windows, forecaster, monkeypatch):
     X, y = windows
-    monkeypatch.setattr("skdl.estimators.rnn.SKIP_ROWS", len(X) // 2)
+    monkeypatch.setattr("skdl.estimators.blended.SKIP_ROWS", len(X) // 2)
     model = RNNRegressor(**SMALL).fit(X, y)
     assert np.isfinite(model.out_of_fold_).all()
     errors = [np.mean((one.out_of_fold_ - y) ** 2) for one in (model, forecaster)]
@@ -227,8 +275,12 @@ def test_pure_networks_where_no_rows_are_held_out(data):
     assert RNNClassifier(**SMALL).fit(X[:20], y[:20]).blend_weights_ == {"network": 1.0}
     assert RNNClassifier(**SMALL, early_stopping=False).fit(X, y).blend_weights_ == {"network": 1.0}
     assert RNNClassifier(**SMALL).fit(X, y, X_val=X, y_val=y).blend_weights_ == {"network": 1.0}
-    with pytest.raises(ValueError, match="Set early_stopping='auto'"):
-        RNNClassifier(**SMALL, early_stopping=False, skip="linear").fit(X, y)
+    for parameters, held_out in ({"early_stopping": False}, {}), ({}, {"X_val": X, "y_val": y}):
+        model = RNNClassifier(**SMALL, **parameters, skip="linear")
+        with pytest.raises(ValueError, match="Set early_stopping='auto'"):
+            model.fit(X, y, **held_out)
+        # Said before anything is trained.
+        assert not hasattr(model, "network_")
 
 
 def test_early_stopping_is_for_those_who_ask(data):
@@ -239,9 +291,10 @@ def test_early_stopping_is_for_those_who_ask(data):
     assert RNNClassifier(**settings).fit(X, y, X_val=X[::2], y_val=y[::2]).n_iter_ < 40
 
 
-@pytest.mark.parametrize("validation", ["time", "blocks"])
+@pytest.mark.parametrize("validation", ["time", "blocks", "blocks of a given size"])
 def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation, monkeypatch):
     X, y = windows
+    share = {"validation_fraction": 0.25} if "size" in validation else {}
     seen = []
     original = RNNRegressor._jobs
 
@@ -250,10 +303,12 @@ def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation
         return original(self, data, folds, *rest)
 
     monkeypatch.setattr(RNNRegressor, "_jobs", spy)
-    RNNRegressor(**SMALL, validation=validation).fit(X, y)
+    RNNRegressor(**SMALL, validation=validation.split()[0], **share).fit(X, y)
     assert all((np.diff(fold.held_out) == 1).all() for fold in seen)
     if validation == "time":
         assert all(fold.train.max() < fold.held_out.min() and fold.held_out.max() == len(X) - 1 for fold in seen)
+    elif share:
+        assert [fold.held_out[0] for fold in seen] == [0, 93] and all(len(fold.held_out) == 31 for fold in seen)
     else:
         assert_array_equal(np.concatenate([fold.held_out for fold in seen]), np.arange(len(X)))
 
@@ -414,10 +469,31 @@ def test_forecasts_go_on_with_themselves(windows, forecaster):
     assert_allclose(both[:, 6:], forecaster.predict(moved[:, None]), atol=1e-5)
 
 
+def test_forecasts_with_a_table_beside_the_series(windows):
+    X, y = windows
+    table = np.arange(len(X))[:, None] % 2
+    model = RNNRegressor(**SMALL).fit((X, table), y)
+    moved = np.concatenate([X[:, 0, 6:], model.predict((X, table))], axis=1)
+    assert_allclose(model.forecast((X, table), 12)[:, 6:], model.predict((moved[:, None], table)), atol=1e-5)
+
+
+def test_forecasts_of_bands_go_on_with_the_middle(windows):
+    X, y = windows
+    model = RNNRegressor(**SMALL, loss="quantile", quantiles=(0.1, 0.4, 0.9)).fit(X, y)
+    moved = np.concatenate([X[:, 0, 6:], model.predict(X)[:, :, 1]], axis=1)
+    assert_allclose(model.forecast(X, 9)[:, 6:], model.predict(moved[:, None])[:, :3], atol=1e-5)
+
+
 def test_forecasts_of_several_channels_are_refused(data):
     model = RNNRegressor(**SMALL).fit(data[0], data[0][:, 0, -3:])
-    with pytest.raises(ValueError, match="Fit on targets of the whole horizon"):
+    with pytest.raises(ValueError, match=r"one channel, and X has 2. Fit on targets of the whole horizon"):
         model.forecast(data[0], 6)
+
+
+@pytest.mark.parametrize("n_steps", [0, 2.0, True, "day"])
+def test_numbers_of_steps_that_are_none(windows, forecaster, n_steps):
+    with pytest.raises(ValueError, match="n_steps must be an integer of at least 1"):
+        forecaster.forecast(windows[0], n_steps)
 
 
 # --- randomness, copies, company -------------------------------------------------------------------------------------
@@ -459,13 +535,16 @@ def test_warm_starts_and_partial_fits_go_on(data):
 GRID = {"cell": ["gru", "rnn"], "learning_rate": [0.01, 0.02]}
 
 
-def test_a_search_over_cells_is_the_same_together(windows):
+@pytest.mark.parametrize(
+    "settings", [{}, {"early_stopping": True, "validation": "time", "scoring": "neg_mean_absolute_error"}]
+)
+def test_a_search_over_cells_is_the_same_together(windows, settings):
     X, y = windows
-    split = TimeSeriesSplit(2, gap=2)
+    search = GridSearchCV(RNNRegressor(**SMALL, **settings), GRID, cv=TimeSeriesSplit(2, gap=2))
     with joblib.parallel_config(backend="sequential"):
-        plain = GridSearchCV(RNNRegressor(**SMALL), GRID, cv=split).fit(X, y)
+        plain = clone(search).fit(X, y)
     with train_together():
-        together = GridSearchCV(RNNRegressor(**SMALL), GRID, cv=split).fit(X, y)
+        together = clone(search).fit(X, y)
     assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
     assert networks_equal(plain.best_estimator_, together.best_estimator_)
 
@@ -504,7 +583,12 @@ SERIES = np.zeros((4, 2, 6)) + np.arange(6)
         (np.where(np.arange(4)[:, None, None] == 2, np.nan, SERIES), "Series 2 of X has no value at all"),
         (np.where(np.arange(4)[:, None, None] == 2, np.inf, SERIES), "Series 2 of X contains infinity"),
         (SERIES.astype(str), "Convert it to float"),
+        ([SERIES[0].tolist(), []] * 2, "Series 1 of X is empty"),
+        ([[[1.0, 2], [3]]] * 4, "channels of series 0 of X are of unequal lengths"),
+        (np.where(SERIES > 2, "a", SERIES).astype(object), "could not convert string to float: 'a'"),
         ((SERIES, np.zeros((3, 1))), r"3 rows for 4 series"),
+        ((SERIES, np.full((4, 1), np.inf)), "table beside the series contains infinity"),
+        ((SERIES, [["a"]] * 4), "Pass text as columns of a DataFrame"),
         ((SERIES, np.zeros(4)), r"table\[:, np.newaxis\]"),
         ((SERIES, SERIES, SERIES), r"\(series, table\)"),
         ((SERIES, pd.DataFrame({"c": list("abcd")}).loc[[0] * 4].assign(c=["a", "b", "c", "d"])), None),
@@ -540,6 +624,14 @@ def test_series_in_predict(data, fitted):
     assert np.isfinite(fitted.predict_proba(longer)).all() and np.isfinite(fitted.predict_proba(X[:, :, :3])).all()
 
 
+def test_rows_of_another_length_in_predict(data):
+    X, _ = data
+    model = RNNRegressor(**SMALL).fit(X[:, 0], X[:, 0, -1])
+    with pytest.raises(ValueError, match=r"expecting 24 features as input.*X\[:, np.newaxis\]"):
+        model.predict(X[:, 0, 4:])
+    assert np.isfinite(model.predict(X[:, :1, 4:])).all()
+
+
 def test_another_horizon_is_refused(windows, forecaster):
     X, y = windows
     model = RNNRegressor(**SMALL, warm_start=True).fit(X, y)
@@ -564,8 +656,11 @@ def test_another_horizon_is_refused(windows, forecaster):
         ({"patch_size": 0}, "'patch_size' parameter"),
         ({"dropout": 1.0}, "'dropout' parameter"),
         ({"quantiles": (0.1, 0.9)}, "quantiles go with loss='quantile'"),
-        ({"quantiles": (0.9, 0.1), "loss": "quantile"}, "quantiles must rise"),
+        ({"quantiles": (0.9, 0.1), "loss": "quantile"}, "quantiles must be numbers that rise"),
         ({"quantiles": (0.0, 0.5), "loss": "quantile"}, "between 0 and 1"),
+        ({"quantiles": (0.1, np.nan), "loss": "quantile"}, "quantiles must be numbers that rise"),
+        ({"quantiles": ("low", "high"), "loss": "quantile"}, "quantiles must be numbers that rise"),
+        ({"quantiles": (), "loss": "quantile"}, "quantiles must be numbers that rise"),
     ],
 )
 def test_parameters_that_are_none(windows, parameters, message):

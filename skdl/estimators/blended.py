@@ -1,0 +1,173 @@
+"""Networks on series with a closed-form path beside them, blended by what both say of rows that they did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import is_classifier
+from torch import Tensor
+from torch.nn import functional as F
+
+from skdl.data.sequences import Reversal, SequenceEncoder
+from skdl.data.table import DenseTable, Table
+from skdl.engine.job import Result
+from skdl.estimators.validation import FitData
+from skdl.nn.skip import SkipPath
+from skdl.tasks.blending import blend_weights
+from skdl.tasks.classification import ClassificationTask
+from skdl.tasks.regression import QuantilesTask, RegressionTask
+
+#: Most series that the skip path is fitted to, evenly spaced.
+SKIP_ROWS = 10_000
+#: Steps of the shortest series from which random convolutions are tried.
+CONVOLUTION_STEPS = 9
+
+
+class SkipBlendMixin:
+    """The skip path of estimators on series: fitted after the networks, added to what these put out."""
+
+    skip: str | None
+    loss: Any
+    n_outputs_: int
+    out_of_fold_: Any
+    _task: ClassificationTask | RegressionTask
+    _encoder: SequenceEncoder
+    _weight: Callable[[FitData, NDArray[np.intp]], NDArray[np.float64] | None]
+
+    def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
+        # Scorers and callbacks see the networks alone while these are trained.
+        self._skip: SkipPath | None = None
+        self.blend_weights_ = {"network": 1.0}
+        super()._prepare(data, train_rows, classes)  # type: ignore[misc]
+
+    def _has_log_link(self) -> bool:
+        return bool(getattr(self._task, "has_log_link", False))
+
+    def _reversal(self) -> Reversal | None:
+        """What is given back to outputs."""
+        if not isinstance(self._task, RegressionTask):
+            return None
+        return self._encoder.reversal(self._task.location, self._task.scale)
+
+    def _check_skip(self, holds_out: bool) -> None:
+        """Refuse a skip path that was asked for where there can be none."""
+        if self.skip in (None, "auto"):
+            return
+        if self._has_log_link():
+            raise ValueError(f"skip={self.skip!r} predicts means, not their logarithms. Set skip=None with this loss.")
+        if not holds_out:
+            raise ValueError(
+                f"skip={self.skip!r} is blended with the network by rows that neither has seen, and none are held "
+                "out. Set early_stopping='auto' and leave X_val out, or set skip=None."
+            )
+
+    def _skip_kinds(self) -> tuple[str, ...]:
+        """Features that the skip path may work on; none where there is no path."""
+        if self.skip is None or self._has_log_link():
+            return ()
+        if self.skip != "auto":
+            return (self.skip,)
+        if self._encoder.shortest < CONVOLUTION_STEPS:
+            return ("linear",)
+        return ("convolution",) if is_classifier(self) else ("linear", "convolution")
+
+    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+        """Fit the skip path and blend it with the networks by what both say of rows that they did not see."""
+        super()._note_held_out(data, held_out, results)  # type: ignore[misc]
+        if self.out_of_fold_ is None or not self._skip_kinds():
+            return
+        rows = data.rows[:: -(-len(data.rows) // SKIP_ROWS)]
+        folds = [fold for fold in (np.flatnonzero(np.isin(rows, fold)) for fold in held_out) if len(fold)]
+        if folds:
+            self._blend(data, rows, folds, self._held_out_outputs(data, held_out, results))
+
+    def _held_out_outputs(
+        self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]
+    ) -> NDArray[np.float64]:
+        """Mean outputs ``(n, O)`` of the networks for rows that they held out; NaN elsewhere."""
+        sums, counts = np.zeros((len(data.y), self.n_outputs_)), np.zeros((len(data.y), 1))
+        for rows, result in zip(held_out, results, strict=False):
+            if result.validation_outputs is not None:
+                sums[rows] += result.validation_outputs.numpy()
+                counts[rows] += 1
+        with np.errstate(invalid="ignore"):
+            return sums / counts
+
+    def _blend(
+        self, data: FitData, rows: NDArray[np.intp], folds: list[NDArray[np.intp]], outputs: NDArray[np.float64]
+    ) -> None:
+        x_BD = self._encoder.transform(data.X[rows]).values
+        weight = self._weight(data, rows)
+        target = self._task.encode(data.y[rows], torch.float64)
+        skip = self._new_skip()
+        generator = torch.Generator().manual_seed(0)
+        of_skip = skip.fit(x_BD, self._skip_target(target), folds, weight, generator)
+        known = np.flatnonzero(np.isfinite(outputs[rows]).all(axis=1) & np.isin(np.arange(len(rows)), np.hstack(folds)))
+        base = self._base(x_BD[known])
+        parts = [outputs[rows[known]], of_skip[known]]
+        settings = {"quantile": torch.tensor(getattr(self, "quantile", 0.5), dtype=torch.float64)}
+        share = None if weight is None else weight[known]
+        weights = blend_weights(parts, target[known], self._task.loss, settings, base, share)
+        self._skip, self.blend_weights_ = skip, dict(zip(("network", "skip"), weights.tolist(), strict=True))
+        self._note_blended(data, rows[known], of_skip[known], outputs)
+
+    def _note_blended(
+        self, data: FitData, rows: NDArray[np.intp], of_skip: NDArray[np.float64], outputs: NDArray[np.float64]
+    ) -> None:
+        """Keep what the blend says of rows that it did not see: ``of_skip`` is for some of those with outputs."""
+        held_out = np.flatnonzero(np.isfinite(outputs).all(axis=1))
+        x_BD = self._encoder.transform(data.X[held_out]).values
+        is_given = np.isin(held_out, rows)
+        skip_outputs = np.empty((len(held_out), self.n_outputs_))
+        skip_outputs[is_given] = of_skip
+        if not is_given.all():
+            # The skip path was not fitted to these rows at all.
+            assert self._skip is not None
+            skip_outputs[~is_given] = self._skip.outputs(x_BD[torch.as_tensor(~is_given)])
+        self.out_of_fold_[held_out] = self._task.values(self._blended(x_BD, outputs[held_out], skip_outputs))
+
+    def _blended(
+        self, x_BD: Tensor, of_network: NDArray[np.float64], of_skip: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The sum of both outputs, as seen from the level of the series, by the weights of the blend."""
+        base, weights = self._base(x_BD), self.blend_weights_
+        return base + weights["network"] * (of_network - base) + weights["skip"] * (of_skip - base)
+
+    def _new_skip(self) -> SkipPath:
+        encoder, levels = self._encoder, None
+        if isinstance(self._task, RegressionTask):
+            losses = {"absolute_error": (0.5,), "quantile": (getattr(self, "quantile", 0.5),)}
+            levels = self._task.levels if isinstance(self._task, QuantilesTask) else losses.get(str(self.loss))
+        return SkipPath(
+            self._skip_kinds(),
+            encoder.layout,
+            encoder.shortest,
+            self._reversal(),
+            with_steps=not is_classifier(self),
+            levels=levels,
+        )
+
+    def _skip_target(self, target: Tensor) -> Tensor:
+        """The targets of the skip path: labels as -1 and 1."""
+        if not isinstance(self._task, ClassificationTask):
+            return target
+        if not target.is_floating_point():
+            target = F.one_hot(target, self.n_outputs_).double()
+        return 2 * target - 1
+
+    def _base(self, x_BD: Tensor) -> NDArray[np.float64]:
+        """Outputs ``(B, O)`` of a model that has learned nothing: the level of the series where it is given back."""
+        zeros = torch.zeros(len(x_BD), self.n_outputs_, dtype=torch.float64)
+        reversal = self._reversal()
+        return (zeros if reversal is None else reversal.apply(zeros, self._encoder.layout.parts(x_BD))).numpy()
+
+    def _table_outputs(self, table: Table) -> NDArray[np.float64]:
+        outputs = super()._table_outputs(table)  # type: ignore[misc]
+        if self._skip is None:
+            return outputs
+        x_BD = cast(DenseTable, table).values
+        return self._blended(x_BD, outputs, self._skip.outputs(x_BD))

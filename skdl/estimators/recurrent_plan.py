@@ -1,0 +1,98 @@
+"""What "auto" means for the parameters of recurrent networks: parameters and training series to the plan of a network.
+
+``parameters`` is an estimator, of which public parameters alone are read.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from skdl.data.sequences import Reversal, SequenceEncoder
+from skdl.estimators.parameters import layer_sizes
+from skdl.nn.recurrent import ConvLayer, RecurrentNetwork
+
+#: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
+STEM_STEPS, INNER_STEPS = 16, 24
+#: Channels of the convolutions of an "auto" stem, and kernel sizes of any, the last one of all that follow.
+AUTO_CONV, CONV_SIZES = (48, 96, 96), (7, 5, 3)
+#: "auto" units, and those of forecasts from so many training series on.
+AUTO_UNITS, MANY_UNITS, MANY_ROWS = 64, 128, 1000
+
+POOLINGS = ("last", "mean", "max", "attention")
+
+
+def recurrent_plan(
+    parameters: Any, encoder: SequenceEncoder, n_outputs: int, reversal: Reversal | None
+) -> RecurrentNetwork:
+    """The network for what the encoder gives."""
+    is_forecast = encoder.target_channel is not None
+    stem = _stem(parameters.stem, encoder)
+    hidden_size = _hidden_size(parameters.hidden_size, encoder)
+    hidden: tuple[int, ...] = (2 * hidden_size,) if is_forecast else ()
+    if not isinstance(parameters.hidden_layer_sizes, str):
+        hidden = layer_sizes("hidden_layer_sizes", parameters.hidden_layer_sizes)
+    bidirectional = parameters.bidirectional
+    return RecurrentNetwork(
+        layout=encoder.layout,
+        n_steps=encoder.n_steps,
+        n_outputs=n_outputs,
+        cell=parameters.cell,
+        hidden_size=hidden_size,
+        num_layers=parameters.num_layers,
+        bidirectional=not is_forecast if isinstance(bidirectional, str) else bool(bidirectional),
+        patch_size=_patch_size(parameters.patch_size, encoder) if stem == "patch" else 1,
+        conv=_conv(parameters.conv_channels, encoder) if stem == "conv" else (),
+        pooling=_pooling(parameters.pooling, is_forecast),
+        hidden=hidden,
+        reversal=reversal,
+    )
+
+
+def _stem(stem: str | None, encoder: SequenceEncoder) -> str | None:
+    if stem != "auto":
+        return stem
+    if encoder.median_steps < STEM_STEPS:
+        return None
+    return "conv" if encoder.target_channel is None else "patch"
+
+
+def _hidden_size(hidden_size: int | str, encoder: SequenceEncoder) -> int:
+    if not isinstance(hidden_size, str):
+        return hidden_size
+    is_large = encoder.target_channel is not None and encoder.n_series >= MANY_ROWS
+    return MANY_UNITS if is_large else AUTO_UNITS
+
+
+def _patch_size(patch_size: int | str, encoder: SequenceEncoder) -> int:
+    if not isinstance(patch_size, str):
+        return patch_size
+    # About six patches of a short series, at most 32 of a long one.
+    return max(min(8, encoder.median_steps // 6), math.ceil(encoder.median_steps / 32))
+
+
+def _conv(conv_channels: Any, encoder: SequenceEncoder) -> tuple[ConvLayer, ...]:
+    n_halved = max(round(math.log2(encoder.median_steps / INNER_STEPS)), 0)
+    if isinstance(conv_channels, str):
+        # A layer for each time that a long series is halved.
+        channels = AUTO_CONV + AUTO_CONV[-1:] * max(n_halved - len(AUTO_CONV), 0)
+    else:
+        channels = layer_sizes("conv_channels", conv_channels)
+        if not channels:
+            raise ValueError("conv_channels must name at least one layer. Use stem=None for none.")
+    sizes = (*CONV_SIZES, *[CONV_SIZES[-1]] * len(channels))
+    # The first layer halves last: what it skipped would never be seen.
+    halves = [i >= 1 and i <= n_halved for i in range(len(channels))]
+    halves[0] = n_halved >= len(channels)
+    return tuple(ConvLayer(n, k, 2 if half else 1) for n, k, half in zip(channels, sizes, halves, strict=False))
+
+
+def _pooling(pooling: Any, is_forecast: bool) -> tuple[str, ...]:
+    if isinstance(pooling, str):
+        if pooling != "auto":
+            return (pooling,)
+        return ("last",) if is_forecast else ("last", "mean", "max")
+    ways = tuple(str(way) for way in pooling)
+    if not ways or not set(ways) <= set(POOLINGS):
+        raise ValueError(f"pooling must be some of {list(POOLINGS)}. Got {pooling!r}.")
+    return ways
