@@ -20,6 +20,9 @@ TAKEN_NUMBERS = 4_000_000
 MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 320
 #: Rows from which the edges of bins are found.
 EDGE_ROWS = 10_000
+#: Copies of each row with other cells hidden, where they fit into so many numbers: drawing from them saves completing
+#: rows in every step. Fewer copies would be learned by heart.
+MOST_COPIES, FEWEST_COPIES, COPIED_NUMBERS = 64, 16, 4_000_000
 #: Ranks are kept this far from 0 and 1, so that their normal scores are finite.
 RANK_MARGIN = 0.01
 
@@ -55,9 +58,8 @@ class CellFeatures:
     edges_DE: Tensor
 
     @classmethod
-    def of(cls, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> CellFeatures:
-        """Learn from standardised rows."""
-        gaussian = fit_gaussian(x_ND, present_ND, generator)
+    def of(cls, gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> CellFeatures:
+        """Learn the rest from the standardised rows of a Gaussian."""
         edges_DE = bin_edges(x_ND, present_ND)
         scores = _normal_scores(_bins(x_ND, edges_DE))
         return cls(gaussian, fit_gaussian(scores, present_ND, generator), edges_DE)
@@ -167,3 +169,46 @@ class CompletionTable:
     def to(self, device: torch.device | str) -> CompletionTable:
         """The same rows for another device; they are completed on the CPU."""
         return CompletionTable(self.x_ND, self.present_ND, self.features, self.hiding, device)
+
+
+def hidden_copies(table: CompletionTable) -> Tensor | None:
+    """Features ``(C, N, F)`` of copies of a table's rows; None where there is no room for enough of them."""
+    n_copies = min(COPIED_NUMBERS // (len(table) * table.n_columns), MOST_COPIES)
+    if n_copies < FEWEST_COPIES:
+        return None
+    return torch.stack([table.slice(0, len(table))[0] for _ in range(n_copies)])
+
+
+class HiddenCopies:
+    """Copies of rows, each with other cells hidden; which one is taken is drawn each time.
+
+    Parameters
+    ----------
+    features_CNF : Tensor of shape (C, N, F)
+        Features of C copies of N rows.
+    generator : torch.Generator
+        Of the copies that are taken.
+    """
+
+    taken_numbers = TAKEN_NUMBERS
+    reads_ahead = False
+    sizes: Tensor | None = None
+
+    def __init__(self, features_CNF: Tensor, generator: torch.Generator, device: torch.device | str = "cpu") -> None:
+        self.features_CNF, self.generator, self.device = features_CNF, generator, device
+        self.n_columns = features_CNF.shape[2]
+
+    def __len__(self) -> int:
+        return self.features_CNF.shape[1]
+
+    def take(self, rows: Tensor) -> tuple[Tensor, None]:
+        rows = rows.cpu()
+        copies = torch.randint(len(self.features_CNF), (len(rows),), generator=self.generator)
+        return self.features_CNF.flatten(0, 1)[copies * len(self) + rows].to(self.device), None
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
+        return self.take(torch.arange(start, stop))
+
+    def to(self, device: torch.device | str) -> HiddenCopies:
+        """The same copies for another device."""
+        return HiddenCopies(self.features_CNF, self.generator, device)

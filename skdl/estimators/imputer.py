@@ -24,8 +24,10 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
 
 from skdl.data.cells import NumberCells, TableCells
-from skdl.data.completion import CellFeatures, CompletionTable, Hiding
+from skdl.data.completion import CellFeatures, CompletionTable, HiddenCopies, Hiding, hidden_copies
 from skdl.data.frames import in_library, is_frame, with_cells, with_columns, with_names
+from skdl.data.gaussian import fit_gaussian
+from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Samples
 from skdl.engine.predict import network_outputs
@@ -48,9 +50,10 @@ from skdl.tasks.residuals import ResidualQuantiles
 
 #: Rows from which a network is trained: fewer leave none to train on and to hold out.
 FEWEST_ROWS = 20
-#: "auto" members of tables with fewer cells than this and of larger ones.
+#: "auto" members and hidden layers of tables with fewer cells than this and of larger ones.
 MANY_CELLS = 10_000
 SMALL_MEMBERS, LARGE_MEMBERS = 4, 2
+SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
 #: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
 SMALL_BATCH, LARGE_BATCH = 128, 256
@@ -102,8 +105,8 @@ clip : bool, default=True
 round_integers : bool, default=False
     Whether columns that hold whole numbers only are imputed with whole numbers. Integer columns of frames then stay
     integer columns; otherwise those with imputed cells become columns of floats.
-hidden_layer_sizes : int or sequence of int, default=(128, 128)
-    Units of each hidden layer.
+hidden_layer_sizes : int, sequence of int or "auto", default="auto"
+    Units of each hidden layer. "auto" is ``(64, 64)`` for tables of fewer than 10,000 cells, else ``(128, 128)``.
 activation : {activations}, default="relu"
     Activation of the hidden layers.
 dropout : float in [0, 1), default=0
@@ -212,7 +215,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     keep_empty_features: bool = False
     clip: bool = True
     round_integers: bool = False
-    hidden_layer_sizes: Any = (128, 128)
+    hidden_layer_sizes: Any = "auto"
     activation: Any = "relu"
     dropout: float = 0.0
     weight_decay: float = 0.01
@@ -225,7 +228,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         "keep_empty_features": ["boolean"],
         "clip": ["boolean"],
         "round_integers": ["boolean"],
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": [StrOptions({"auto"}), "array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), callable],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "scoring": [None],
@@ -240,7 +243,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     # --- the network ---------------------------------------------------------------------------------------------
 
     def _network(self) -> ReconstructionNetwork:
-        hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        sizes = self.hidden_layer_sizes
+        if isinstance(sizes, str):
+            sizes = SMALL_LAYERS if self._is_small else LARGE_LAYERS
+        hidden = layer_sizes("hidden_layer_sizes", sizes)
         n_columns = len(self._cells.column_of_D)
         return ReconstructionNetwork(
             DenseNetwork(self._features.n_features, n_columns, hidden, get_activation(self.activation))
@@ -308,7 +314,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _prepare(self, X: Any, random_state: np.random.RandomState) -> tuple[Tensor, Tensor]:
         """Learn all but the networks; standardised cells ``(N, D)``, zeros where missing, and which are present."""
-        generator = torch.Generator().manual_seed(int(random_state.randint(np.iinfo(np.int32).max)))
+        generator = _generator(random_state)
         goes_on = self._goes_on()
         if not goes_on:
             self._cells = TableCells(self.clip, self.round_integers, self.missing_values).fit(X)
@@ -319,12 +325,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         x_ND, present_ND, missing_NC = self._encoded(X)
         self._n_rows = len(x_ND)
         if not goes_on:
+            self._is_small = self._n_rows * len(self._cells.encoders) < MANY_CELLS
             kept = (
                 np.arange(len(self._cells.filled)) if self.keep_empty_features else np.flatnonzero(self._cells.filled)
             )
             self._kept: list[int] = kept.tolist()
             self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
-            self._features = CellFeatures.of(x_ND, present_ND, generator)
+            self._gaussian = fit_gaussian(x_ND, present_ND, generator)
             self.network_ = None
             self.network_shares_ = np.zeros(x_ND.shape[1])
             self._quantiles: list[ResidualQuantiles | None] = [None] * x_ND.shape[1]
@@ -344,15 +351,19 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _train(
         self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
     ) -> None:
+        if not self._goes_on():
+            self._features = CellFeatures.of(self._gaussian, x_ND, present_ND, _generator(random_state))
         held_out = self._held_out(random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
+        tables = self._training_tables(x_ND, present_ND, seeds.tolist())
         target_ND = x_ND.masked_fill(~present_ND, torch.nan)
         stops = self.early_stopping is True
         starts = self._states(len(held_out)) if self._goes_on() else [None] * len(held_out)
         jobs = []
         for m, (rows, seed, start) in enumerate(zip(held_out, seeds.tolist(), starts, strict=True)):
-            samples = self._training_samples(x_ND, present_ND, target_ND, rows, seed)
+            trained = self._training_rows(rows, random_state)
+            samples = Samples(tables[m], target_ND[trained], None, trained)
             validation = None
             if stops:
                 copies, is_hidden = hidden[m]
@@ -368,8 +379,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """The rows that each network holds out."""
         n_members = self.n_members
         if isinstance(n_members, str):
-            n_cells = self._n_rows * len(self._cells.encoders)
-            n_members = SMALL_MEMBERS if n_cells < MANY_CELLS else LARGE_MEMBERS
+            n_members = SMALL_MEMBERS if self._is_small else LARGE_MEMBERS
         fraction = HELD_OUT if isinstance(self.validation_fraction, str) else self.validation_fraction
         n_held_out = min(math.ceil(fraction * self._n_rows), MOST_HELD_OUT)
         order = random_state.permutation(self._n_rows)
@@ -383,19 +393,26 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         draws = torch.from_numpy(random_state.random_sample((len(rows), len(self._cells.encoders))))
         return rows, (draws < HIDDEN_CELLS)[:, self._column_of_D] & present_ND[rows]
 
-    def _training_samples(
-        self, x_ND: Tensor, present_ND: Tensor, target_ND: Tensor, held_out: Tensor, seed: int
-    ) -> Samples:
-        generator = torch.Generator().manual_seed(seed)
-        is_trained = torch.ones(self._n_rows, dtype=torch.bool)
+    def _training_rows(self, held_out: Tensor, random_state: np.random.RandomState) -> Tensor:
+        """The rows of an epoch."""
+        is_trained = np.ones(self._n_rows, dtype=bool)
         is_trained[held_out] = False
-        rows = is_trained.nonzero()[:, 0]
-        rows = rows[torch.randperm(len(rows), generator=generator)[:MOST_TRAINING_ROWS]]
+        rows = random_state.permutation(np.flatnonzero(is_trained))[:MOST_TRAINING_ROWS]
+        return torch.from_numpy(np.tile(rows, max(EPOCH_ROWS // len(rows), 1)))
+
+    def _training_tables(self, x_ND: Tensor, present_ND: Tensor, seeds: list[int]) -> list[Table]:
+        """What each network sees of the rows: the same ones, other cells hidden."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        rows = torch.randperm(self._n_rows, generator=generators[0])[:MOST_PATTERNS]
         first = np.unique(self._cells.column_of_D, return_index=True)[1]
-        patterns_PC = present_ND[rows[:MOST_PATTERNS]][:, torch.from_numpy(first)]
-        hiding = Hiding(generator, patterns_PC[~patterns_PC.all(1)], self._column_of_D)
-        rows = rows.repeat(max(EPOCH_ROWS // len(rows), 1))
-        return Samples(CompletionTable(x_ND, present_ND, self._features, hiding), target_ND[rows], None, rows)
+        patterns_PC = present_ND[rows][:, torch.from_numpy(first)]
+        patterns_PC = patterns_PC[~patterns_PC.all(1)]
+        hidings = [Hiding(generator, patterns_PC, self._column_of_D) for generator in generators]
+        tables = [CompletionTable(x_ND, present_ND, self._features, hiding) for hiding in hidings]
+        copies = hidden_copies(tables[0])
+        if copies is None:
+            return [*tables]
+        return [HiddenCopies(copies, generator) for generator in generators]
 
     @property
     def _column_of_D(self) -> Tensor:
@@ -408,14 +425,14 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         table = CompletionTable(x_ND[rows], present_ND[rows] & ~is_hidden, self._features)
         module = self._members()[min(member, len(self._members()) - 1)]
         network = network_outputs(module, table, resolve_device(self.device)).astype(np.float64)
-        gaussian, deviation = self._gaussian(table.x_ND, table.present_ND)
+        gaussian, deviation = self._moments(table.x_ND, table.present_ND)
         return HeldOutCells(table.x_ND.double(), is_hidden, gaussian, deviation, torch.from_numpy(network))
 
-    def _gaussian(self, x_ND: Tensor, present_ND: Tensor) -> tuple[Tensor, Tensor]:
+    def _moments(self, x_ND: Tensor, present_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Conditional mean, and standard deviation of missing cells."""
-        mean = torch.where(present_ND, x_ND.double(), self._features.gaussian.mean)
+        mean = torch.where(present_ND, x_ND.double(), self._gaussian.mean)
         deviation = torch.zeros_like(mean)
-        for cells in self._features.gaussian.missing_cells(x_ND, present_ND):
+        for cells in self._gaussian.missing_cells(x_ND, present_ND):
             at = cells.rows_B.unsqueeze(1), cells.columns_BM
             mean[at] += cells.shift_BM
             deviation[at] = cells.covariance().diagonal(dim1=1, dim2=2).sqrt()
@@ -447,11 +464,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _completed(self, x_ND: Tensor, present_ND: Tensor) -> NDArray[np.float64]:
         """Standardised rows with their conditional mean in missing cells."""
         if self.network_ is None:
-            return self._features.gaussian.complete(x_ND, present_ND).numpy()
+            return self._gaussian.complete(x_ND, present_ND).numpy()
         table = CompletionTable(x_ND, present_ND, self._features)
         outputs = network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
         network = outputs if outputs.ndim == 2 else outputs.mean(axis=0)
-        gaussian = self._features.gaussian.complete(x_ND, present_ND).numpy()
+        gaussian = self._gaussian.complete(x_ND, present_ND).numpy()
         return gaussian + self.network_shares_ * (network - gaussian)
 
     def transform(self, X: Any) -> Any:
@@ -546,8 +563,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         check_is_fitted(self, "network_shares_")
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be an integer of at least 1. Got {n_samples!r}.")
-        seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-        generator = torch.Generator().manual_seed(seed)
+        generator = _generator(check_random_state(random_state))
         X = self._check_X(X, reset=False)
         x_ND, present_ND, missing_NC = self._encoded(X)
         mean_ND = self._completed(x_ND, present_ND)
@@ -588,7 +604,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Standard deviation of missing cells, and one draw around their mean, ``(N, D)``."""
         deviation_ND, residual_ND = torch.ones(x_ND.shape, dtype=torch.float64), torch.zeros(x_ND.shape).double()
-        for cells in self._features.gaussian.missing_cells(x_ND, present_ND):
+        for cells in self._gaussian.missing_cells(x_ND, present_ND):
             at = cells.rows_B.unsqueeze(1), cells.columns_BM
             normal = torch.randn(cells.shift_BM.shape, generator=generator, dtype=torch.float64)
             drawn = torch.linalg.solve_triangular(cells.factor_BMM.mT, normal.unsqueeze(2), upper=True).squeeze(2)
@@ -613,7 +629,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         check_is_fitted(self, "network_shares_")
         x_ND, present_ND, missing_NC = self._encoded(self._check_X(X, reset=False))
         mean_ND = self._completed(x_ND, present_ND)
-        deviation_ND = self._gaussian(x_ND, present_ND)[1].numpy()
+        deviation_ND = self._moments(x_ND, present_ND)[1].numpy()
         std = np.where(self._cells.filled, 0.0, np.nan) * np.ones((len(x_ND), 1))
         for c, encoder, columns, missing in self._holes(missing_NC):
             deviation = deviation_ND[missing, columns]
@@ -649,3 +665,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         truth = x_ND.double()
         error = torch.from_numpy(self._completed(x_ND, present_ND & ~hidden_ND)) - truth
         return 1 - float((error[hidden_ND] ** 2).sum() / (truth[hidden_ND] ** 2).sum().clamp(min=1e-12))
+
+
+def _generator(random_state: np.random.RandomState) -> torch.Generator:
+    return torch.Generator().manual_seed(int(random_state.randint(np.iinfo(np.int32).max)))

@@ -11,9 +11,12 @@ from skdl.data.completion import (
     RANK_MARGIN,
     CellFeatures,
     CompletionTable,
+    HiddenCopies,
     Hiding,
     bin_edges,
+    hidden_copies,
 )
+from skdl.data.gaussian import fit_gaussian
 
 N, D = 200, 5
 
@@ -37,7 +40,7 @@ def rows():
 
 @pytest.fixture
 def features(rows):
-    return CellFeatures.of(*rows, generator())
+    return CellFeatures.of(fit_gaussian(*rows, generator()), *rows, generator())
 
 
 # --- features ----------------------------------------------------------------------------------------------------
@@ -71,7 +74,8 @@ def test_features_when_present_then_normal_score_is_that_of_the_rank():
     # With bins of equally many values the mean over them is the rank.
     x = torch.linspace(-2, 5, 801).double().pow(3)[:, None]
     present = torch.ones_like(x, dtype=torch.bool)
-    scores = CellFeatures.of(x, present, generator())(x, present)[:, 2].numpy()
+    features = CellFeatures.of(fit_gaussian(x, present, generator()), x, present, generator())
+    scores = features(x, present)[:, 2].numpy()
     rank = np.linspace(0, 1, 801)
     expected = norm.ppf(RANK_MARGIN + (1 - 2 * RANK_MARGIN) * rank)
     # Within a bin the rank is interpolated in a straight line.
@@ -178,3 +182,29 @@ def test_table_when_taken_then_rows_stay_as_they_are(rows, features):
     before = x.clone(), present.clone()
     CompletionTable(x, present, features, hiding()).take(torch.arange(N))
     assert torch.equal(x, before[0]) and torch.equal(present, before[1])
+
+
+# --- copies ------------------------------------------------------------------------------------------------------
+
+
+def test_copies_when_taken_then_each_is_its_row_with_some_cells_hidden(rows, features):
+    x, present = rows
+    copies = hidden_copies(CompletionTable(x, present, features, hiding()))
+    at = torch.arange(N).repeat(20)
+    taken, _ = HiddenCopies(copies, generator()).take(at)
+    is_hidden = taken[:, D : 2 * D].bool()
+    assert is_hidden[~present[at]].all() and 0.3 < is_hidden[present[at]].float().mean() < 0.4
+    torch.testing.assert_close(taken, features(x[at], ~is_hidden))
+    # A row does not always lose the same cells.
+    assert len(taken.view(20, N, -1)[:, 0].unique(dim=0)) > 10
+
+
+def test_copies_when_generators_are_alike_then_the_same_are_taken(rows, features):
+    copies = hidden_copies(CompletionTable(*rows, features, hiding()))
+    one, same, other = (HiddenCopies(copies, generator(seed)).slice(0, N)[0] for seed in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_copies_when_table_is_large_then_none(rows, features):
+    x, present = (part.repeat(20, 1) for part in rows)
+    assert hidden_copies(CompletionTable(x, present, features, hiding())) is None
