@@ -751,6 +751,33 @@ def test_a_frozen_network_helps_on_few_images():
     assert 1 - tuned.score(X[test], y[test]) < 0.75 * (1 - scratch.score(X[test], y[test]))
 
 
+def test_gradual_release_is_the_frozen_fit_at_first_and_the_whole_one_when_it_goes_on(gray):
+    X, y = gray
+    settings = SMALL | {"backbone": plain_backbone()}
+    one = {
+        freeze: CNNClassifier(**settings | {"max_epochs": 1}, freeze=freeze).fit(X, y) for freeze in ("all", "gradual")
+    }
+    assert networks_equal(one["all"], one["gradual"])
+    parts = {
+        freeze: CNNClassifier(**settings, freeze=freeze).partial_fit(X, y, classes=[0, 1, 2])
+        for freeze in ("all", "gradual")
+    }
+    assert networks_equal(parts["all"], parts["gradual"])
+    before = numbers(parts["gradual"].network_)
+    after = numbers(parts["gradual"].partial_fit(X, y).network_)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_gradual_fit_goes_on_with_all_layers_and_is_the_same_in_company(gray):
+    X, y = gray
+    model = CNNClassifier(**SMALL, backbone=plain_backbone(), freeze="gradual", n_members=2, warm_start=True)
+    with train_together():
+        assert networks_equal(clone(model).fit(X, y), model.fit(X, y))
+    before = numbers(model.network_)
+    after = numbers(model.set_params(max_epochs=1).fit(X, y).network_)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_a_fine_tuned_network_pickles_clones_and_goes_on(gray, fitted):
     model = CNNClassifier(**SMALL, backbone=fitted.network_, freeze=1, warm_start=True).fit(*gray)
     p = model.predict_proba(gray[0])
@@ -901,6 +928,7 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
         ({"augment": lambda images, generator: images[:1]}, "images of the shape it was given"),
         ({"augment": lambda images, generator: None}, "images of the shape it was given"),
         ({"freeze": -1}, "'freeze' parameter"),
+        ({"freeze": "some"}, r"'freeze' parameter of CNNClassifier must be .*\{'all', 'gradual'\}.*Got 'some' instead"),
         ({"backbone": nn.Linear}, "'backbone' parameter"),
         ({"backbone": nn.Conv2d(3, 4, 3)}, r"does not take images of 8 x 10 pixels and 1 channel.*resize"),
         ({"backbone": nn.Conv2d(1, 4, 11)}, "does not take images of 8 x 10 pixels"),
