@@ -22,6 +22,7 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from skdl import CNNClassifier, CNNRegressor, train_together
+from skdl.nn.conv import ConvNetwork
 
 SMALL = {
     "conv_channels": (4, 6),
@@ -693,6 +694,14 @@ def test_fits_of_other_architectures_are_no_company_to_each_other(gray):
     with train_together():
         together = GridSearchCV(CNNClassifier(**SMALL), grid, cv=2).fit(X, y)
     assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
+
+
+def test_a_fit_plans_its_network_once(gray, monkeypatch):
+    built, build = [], ConvNetwork.build
+    monkeypatch.setattr(ConvNetwork, "build", lambda self: built.append(self) or build(self))
+    CNNClassifier(**SMALL, early_stopping=True, scoring="accuracy").fit(*gray)
+    # One to look at, and one to draw initial values in.
+    assert len(built) == 2 and built[0] is built[1]
 
 
 # --- fine-tuning -----------------------------------------------------------------------------------------------------
