@@ -1,7 +1,10 @@
 """Convolutional networks as estimators: what X may be, what a fit leaves behind, fine-tuning, and what is refused."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import joblib
@@ -694,6 +697,39 @@ def test_fits_of_other_architectures_are_no_company_to_each_other(gray):
     with train_together():
         together = GridSearchCV(CNNClassifier(**SMALL), grid, cv=2).fit(X, y)
     assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
+
+
+PEAK_OF_A_FIT_ON_FILES = """
+import resource, sys
+import numpy as np
+from skdl import CNNClassifier
+
+def peak(n_files):
+    paths = [f"{sys.argv[1]}/{i}.png" for i in range(n_files)]
+    model = CNNClassifier(
+        conv_channels=(1,), residual=False, augment=None, max_epochs=1, batch_size=8, random_state=0, device="cpu"
+    )
+    assert len(model.fit(paths, np.arange(n_files) % 2).predict(paths)) == n_files
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+# The second fit finds less of the memory in one piece than the first one.
+few = [peak(40), peak(40), peak(40)][-1]
+print(peak(int(sys.argv[2])) - few)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is another one elsewhere")
+def test_more_files_need_no_more_memory(tmp_path):
+    n_files = 300
+    pixels = np.random.RandomState(0).randint(256, size=(8, 256, 256, 3), dtype=np.uint8)
+    for i in range(n_files):
+        Image.fromarray(pixels[i % 8]).save(tmp_path / f"{i}.png", compress_level=0)
+    command = [sys.executable, "-c", PEAK_OF_A_FIT_ON_FILES, str(tmp_path), str(n_files)]
+    # Memory of one thread that another could have used would be counted twice.
+    env = os.environ | {"MALLOC_ARENA_MAX": "1"}
+    more = int(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=env).stdout)
+    # Nothing of an image is kept: neither its pixels, 51 MB for the files that are more, nor half of them.
+    assert more < (n_files - 40) * pixels[0].nbytes / 2
 
 
 def test_a_fit_plans_its_network_once(gray, monkeypatch):
