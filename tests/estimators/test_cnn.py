@@ -973,7 +973,10 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
         ({"augment": lambda images, generator: images[:1]}, "images of the shape it was given"),
         ({"augment": lambda images, generator: None}, "images of the shape it was given"),
         ({"freeze": -1}, "'freeze' parameter"),
-        ({"freeze": "some"}, r"'freeze' parameter of CNNClassifier must be .*\{'all', 'gradual'\}.*Got 'some' instead"),
+        (
+            {"freeze": "some"},
+            r"'freeze' parameter of CNNClassifier must be .*'gradual'.*\[0, inf\)\. Got 'some' instead",
+        ),
         ({"backbone": nn.Linear}, "'backbone' parameter"),
         ({"backbone": nn.Conv2d(3, 4, 3)}, r"does not take images of 8 x 10 pixels and 1 channel.*resize"),
         ({"backbone": nn.Conv2d(1, 4, 11)}, "does not take images of 8 x 10 pixels"),
