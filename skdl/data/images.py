@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -25,7 +23,17 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from skdl.data.frames import is_frame
-from skdl.data.table import SAMPLE_ROWS, TAKEN_NUMBERS, DenseTable, Table
+from skdl.data.image_files import (
+    DEEP_MODES,
+    ImageFiles,
+    ImageShape,
+    checked_paths,
+    files_shape,
+    no_path,
+    plain_mode,
+    resized,
+)
+from skdl.data.table import DenseTable, Table
 from skdl.data.tabular import NUMPY_DTYPES, Weights
 
 #: Lengths of an axis that may hold channels, where nothing says which axis does: gray, RGB, RGBA.
@@ -34,16 +42,6 @@ CHANNEL_COUNTS = (1, 3, 4)
 STATISTICS_ROWS, STATISTICS_NUMBERS = 5_000, 20_000_000
 #: Numbers of images that are looked at or decoded at a time, so that intermediate values stay small beside the images.
 CHUNK_NUMBERS = 4_000_000
-#: Threads that decode image files at most.
-MAX_THREADS = 8
-#: Tasks that the files of a batch are parted into: some for each thread, since files take their time unevenly.
-TASKS = 4 * MAX_THREADS
-#: Pillow modes of one channel of 8 bits, and those that lose nothing of use by becoming one.
-GRAY_MODES = frozenset({"1", "L", "LA"})
-#: Pillow modes of more than 8 bits a channel.
-DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-
-ImageShape = tuple[int, int, int]
 
 # --- from what users have to one array, or to paths ------------------------------------------------------------------
 
@@ -112,7 +110,11 @@ def _checked(estimator: Any, X: Any, reset: bool) -> NDArray:
     if cells is not None and not cells:
         raise ValueError("Found X with 0 image(s) while a minimum of 1 is required. Pass at least one image.")
     if cells is not None and any(isinstance(cell, str | os.PathLike) for cell in cells):
-        return _check_paths(estimator, cells, reset)
+        paths = checked_paths(cells)
+        if reset:
+            _forget_columns(estimator)
+            _check_shape(estimator, files_shape(paths, estimator.resize), reset)
+        return paths
     if cells is not None and any(_is_image(cell) for cell in cells):
         images = _stacked(cells, estimator.channels, estimator.resize)
     else:
@@ -120,12 +122,17 @@ def _checked(estimator: Any, X: Any, reset: bool) -> NDArray:
         if array is None or array.ndim < 3:
             return _check_rows(estimator, X if array is None or isinstance(X, np.matrix) else array, reset)
         images = _channels_last(array, estimator.channels)
-    images = _resized(_pixels(_not_empty(estimator, images), estimator), estimator.resize)
+    images = resized(_pixels(_not_empty(estimator, images), estimator), estimator.resize)
     if reset:
-        for name in ("n_features_in_", "feature_names_in_"):
-            estimator.__dict__.pop(name, None)
+        _forget_columns(estimator)
     _check_shape(estimator, images.shape[1:], reset)
     return images
+
+
+def _forget_columns(estimator: Any) -> None:
+    """Images have no columns: an earlier fit may have been on rows."""
+    for name in ("n_features_in_", "feature_names_in_"):
+        estimator.__dict__.pop(name, None)
 
 
 def _refuse_lone(X: Any) -> None:
@@ -161,12 +168,8 @@ def _frame_cells(X: Any, path_column: str) -> list[Any]:
     cells = frame.get_column(path_column).to_list()
     if not all(isinstance(cell, str | os.PathLike) for cell in cells):
         row = next(i for i, cell in enumerate(cells) if not isinstance(cell, str | os.PathLike))
-        raise ValueError(_no_path(row, cells[row]))
+        raise ValueError(no_path(row, cells[row]))
     return cells
-
-
-def _no_path(row: int, cell: Any) -> str:
-    return f"Row {row} of X is not a path but {cell!r}. Leave the row out, or give the path of its image file."
 
 
 def _is_pillow_image(cell: Any) -> bool:
@@ -279,7 +282,7 @@ def _check_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
             remedy = "To read image files, pass their paths as a list, or set path_column to the column that has them."
             raise ValueError(f"{error}. {remedy}") from error
         raise
-    images = _resized(_pixels(_unflattened(estimator, rows), estimator), estimator.resize)
+    images = resized(_pixels(_unflattened(estimator, rows), estimator), estimator.resize)
     _check_shape(estimator, images.shape[1:], reset)
     return images
 
@@ -374,14 +377,14 @@ def _stacked(cells: list[Any], channels: str, resize: Sequence[int] | None) -> N
                 f"Image {row} of X has {image.shape[0]} x {image.shape[1]} pixels (height x width), and image 0 has "
                 f"{first[0]} x {first[1]}. Set resize=(height, width) to bring all images to one size."
             )
-        images.append(_resized(image[np.newaxis], resize)[0])
+        images.append(resized(image[np.newaxis], resize)[0])
     return np.stack(images)
 
 
 def _single(cell: Any, row: int, channels: str) -> NDArray:
     """One image ``(h, w, c)``."""
     if _is_pillow_image(cell):
-        image = np.asarray(cell if cell.mode in DEEP_MODES else cell.convert(_plain_mode(cell.mode)))
+        image = np.asarray(cell if cell.mode in DEEP_MODES else cell.convert(plain_mode(cell.mode)))
         return image if image.ndim == 3 else image[..., np.newaxis]
     image = _numpy(cell) if isinstance(cell, Tensor) else np.asarray(cell)
     if image.ndim not in (2, 3) or image.dtype.kind == "O":
@@ -390,234 +393,6 @@ def _single(cell: Any, row: int, channels: str) -> NDArray:
             "(h, w), (h, w, channels) or (channels, h, w), or a Pillow image."
         )
     return _channels_last(image[np.newaxis], channels)[0]
-
-
-def _resized(images: NDArray, resize: Sequence[int] | None) -> NDArray:
-    """Images ``(n, h, w, c)`` brought to another height and width by Pillow's bilinear filter."""
-    if resize is None or images.shape[1:3] == tuple(resize):
-        return images
-    height, width = resize
-    out = np.empty((len(images), height, width, images.shape[3]), images.dtype)
-    for image, resized in zip(images, out, strict=True):
-        _resize_channels(image, resized)
-    return out
-
-
-def _resize_channels(image: NDArray, out: NDArray) -> None:
-    # Channel by channel, for Pillow multiplies colours by a fourth channel, and has no image of two or five.
-    pillow = _pillow()
-    size = (out.shape[1], out.shape[0])
-    for j in range(image.shape[2]):
-        channel = image[..., j] if image.dtype == np.uint8 else image[..., j].astype(np.float32)
-        resized = pillow.fromarray(np.ascontiguousarray(channel)).resize(size, pillow.Resampling.BILINEAR)
-        out[..., j] = np.asarray(resized)
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def _pillow() -> Any:
-    """Pillow's Image module, which is optional to install."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("Image files and resize= need Pillow. Install it by: pip install skdl[images]") from error
-    return Image
-
-
-def _plain_mode(mode: str) -> str:
-    """The mode of 8 bits a channel that an image of another one becomes."""
-    return "L" if mode in GRAY_MODES else "RGB"
-
-
-def _check_paths(estimator: Any, cells: list[Any], reset: bool) -> NDArray:
-    """Paths of files that exist, as text."""
-    paths = np.empty(len(cells), dtype=object)
-    for row, cell in enumerate(cells):
-        if not isinstance(cell, str | os.PathLike):
-            raise ValueError(_no_path(row, cell))
-        paths[row] = os.fsdecode(cell)
-        if not os.path.isfile(paths[row]):
-            raise ValueError(
-                f"Row {row} of X is text, {paths[row]!r}, and there is no image file of this name. Pass paths that are "
-                f"absolute or relative to {os.getcwd()!r}."
-            )
-    if reset:
-        for name in ("n_features_in_", "feature_names_in_"):
-            estimator.__dict__.pop(name, None)
-        _check_shape(estimator, files_shape(paths, estimator.resize), reset)
-    return paths
-
-
-def _open(path: str, row: int) -> Any:
-    """An image file, opened but not decoded."""
-    pillow = _pillow()
-    try:
-        return pillow.open(path)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, row, error) from error
-
-
-def _unreadable(path: str, row: int, error: Exception) -> ValueError:
-    return ValueError(f"Image file {path!r} (row {row} of X) cannot be read: {error}. Repair it, or leave the row out.")
-
-
-def files_shape(paths: Sequence[str] | NDArray, resize: Sequence[int] | None = None) -> ImageShape:
-    """Shape (h, w, c) of the images of the files, by the first one, or of its channels and ``resize``.
-
-    Raises
-    ------
-    ValueError
-        If the first file is not an image.
-    """
-    with _open(paths[0], 0) as image:
-        n_channels = 1 if _plain_mode(image.mode) == "L" else 3
-        width, height = image.size
-    if resize is not None:
-        height, width = resize
-    return int(height), int(width), n_channels
-
-
-@cache
-def _threads(process: int) -> ThreadPoolExecutor:
-    """The threads of a process that decode files. A forked process, which inherits none, starts its own."""
-    return ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="skdl-images")
-
-
-class ImageFiles:
-    """A table whose rows are image files, decoded when they are drawn.
-
-    Nothing is kept of an image once it has been handed out.
-
-    Parameters
-    ----------
-    paths : sequence of str
-    image_shape : tuple of int, optional
-        Height, width and channels, 1 or 3, of the images; by default those of the first file.
-    resize : tuple of int, optional
-        Height and width that images of other sizes are brought to, those of ``image_shape`` if that is given. Without
-        it such images are refused.
-    device : torch.device or str, default="cpu"
-        Where the pixels are handed out.
-
-    Notes
-    -----
-    Gray files may stand among coloured ones, and are coloured. Palettes and transparency become RGB.
-
-    Raises
-    ------
-    ValueError
-        When rows are drawn, with the file and its row: if a file cannot be read, has another size or more than 8 bits
-        a channel, or is coloured where the others are gray.
-    ImportError
-        If Pillow is not installed.
-    """
-
-    taken_numbers = TAKEN_NUMBERS
-    reads_ahead = True
-    sizes: Tensor | None = None
-
-    def __init__(
-        self,
-        paths: Sequence[str] | NDArray,
-        image_shape: ImageShape | None = None,
-        resize: Sequence[int] | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.paths = paths
-        self.image_shape = files_shape(paths, resize) if image_shape is None else image_shape
-        self.resize = resize
-        self.device = torch.device(device)
-        h, w, c = self.image_shape
-        self.n_columns = h * w * c
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def take(self, rows: Tensor) -> tuple[Tensor, None]:
-        """Pixels ``(len(rows), h * w * c)`` of type uint8."""
-        numbers = rows.tolist()
-        # Models that train side by side draw the same rows.
-        places = {row: i for i, row in enumerate(dict.fromkeys(numbers))}
-        pixels = self._decoded(list(places))
-        if len(places) < len(numbers):
-            pixels = pixels.index_select(0, torch.tensor([places[row] for row in numbers]))
-        return pixels.to(self.device, non_blocking=True), None
-
-    def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
-        """Consecutive rows."""
-        rows = range(len(self))[start:stop]
-        return self._decoded(list(rows)).to(self.device, non_blocking=True), None
-
-    def to(self, device: torch.device | str) -> ImageFiles:
-        return ImageFiles(self.paths, self.image_shape, self.resize, device)
-
-    def sample(self) -> Hashable:
-        """A few of the paths, by which most tables that differ can be told apart."""
-        return "files", len(self), self.image_shape, tuple(self.paths[:: max(len(self) // SAMPLE_ROWS, 1)])
-
-    def equals(self, other: object) -> bool:
-        """Whether the files are the same, and are read the same way."""
-        return (
-            isinstance(other, ImageFiles)
-            and self.image_shape == other.image_shape
-            and (self.resize is None) == (other.resize is None)
-            and list(self.paths) == list(other.paths)
-        )
-
-    def _decoded(self, rows: list[int]) -> Tensor:
-        pixels = torch.empty(len(rows), self.n_columns, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        images = pixels.numpy().reshape(len(rows), *self.image_shape)
-        # Several files a task: to hand a small one to a thread takes longer than to decode it.
-        size = -(-len(rows) // TASKS) or 1
-        starts = range(0, len(rows), size)
-        tasks = _threads(os.getpid()).map(lambda i: self._decode_all(rows[i : i + size], images[i : i + size]), starts)
-        # Drawing the results raises the first error.
-        for _ in tasks:
-            pass
-        return pixels
-
-    def _decode_all(self, rows: list[int], out: NDArray[np.uint8]) -> None:
-        for row, image in zip(rows, out, strict=True):
-            self._decode(row, image)
-
-    def _decode(self, row: int, out: NDArray[np.uint8]) -> None:
-        """Decode the file of one row into ``out`` ``(h, w, c)``."""
-        path = self.paths[row]
-        with _open(path, row) as image:
-            self._check_file(image, row)
-            if image.size != (out.shape[1], out.shape[0]):
-                # A large JPEG is decoded at a fraction of its size, which still is twice what is wanted.
-                image.draft(image.mode, (2 * out.shape[1], 2 * out.shape[0]))
-            try:
-                converted = image.convert("L" if out.shape[2] == 1 else "RGB")
-            except MemoryError:
-                raise
-            except Exception as error:
-                raise _unreadable(path, row, error) from error
-        decoded = np.asarray(converted).reshape(converted.size[1], converted.size[0], out.shape[2])
-        out[...] = _resized(decoded[np.newaxis], out.shape[:2])[0]
-
-    def _check_file(self, image: Any, row: int) -> None:
-        h, w, c = self.image_shape
-        where = f"Image file {self.paths[row]!r} (row {row} of X)"
-        if image.mode in DEEP_MODES:
-            raise ValueError(
-                f"{where} has more than 8 bits a channel (Pillow's mode {image.mode!r}), which files are reduced to. "
-                "Read it into an array and pass the images as arrays, which keep their values."
-            )
-        if c == 1 and image.mode not in GRAY_MODES:
-            raise ValueError(
-                f"{where} is coloured (Pillow's mode {image.mode!r}), but the first image in fit was gray. Convert the "
-                "files to gray, or all to RGB."
-            )
-        if self.resize is None and image.size != (w, h):
-            raise ValueError(
-                f"{where} has {image.size[1]} x {image.size[0]} pixels (height x width), but the first image in fit "
-                f"had {h} x {w}. Set resize=({h}, {w}), or another size, to bring all images to one."
-            )
 
 
 # --- the encoder -----------------------------------------------------------------------------------------------------

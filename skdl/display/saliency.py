@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
 
-from skdl.data.images import ImageFiles, check_images
+from skdl.data.image_files import ImageFiles
+from skdl.data.images import check_images
 
 #: Images side by side, and inches for each, by default.
 MAX_COLUMNS, INCHES = 5, 2.0

@@ -14,6 +14,7 @@ from skdl.engine.evaluation import Validation
 from skdl.engine.job import EpochRecord, Job, Result, State, StopReason
 from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import PlateauRule
+from skdl.nn.network import Network
 
 
 class Run:
@@ -46,6 +47,12 @@ class Run:
     def epoch(self) -> int:
         """How many epochs are done."""
         return len(self.history)
+
+    @property
+    def network(self) -> Network:
+        """The network as the next epoch trains it. Training that goes on from an earlier one is past all phases."""
+        n_epochs = self.job.settings.max_epochs
+        return self.job.plan.network.at(n_epochs if self.first_step else self.epoch, n_epochs)
 
     def learning_rates(self, n_steps: int) -> NDArray[np.float64]:
         """The learning rate of each of the next epoch's steps."""

@@ -67,6 +67,14 @@ class Stack:
         #: Where the losses of each step of an epoch go.
         self.losses = self.loss_KN.split(plan.batch_size, 1)
         self._parts: dict[int, Part] = {}
+        self.network = plan.network
+
+    def begin_epoch(self) -> None:
+        """Take up the network as this epoch trains it. Its numbers and the optimiser's stay where they are."""
+        # A network that changes is alone in its stack.
+        network = self.runs[0].network
+        if network != self.network:
+            self.network, self._parts = network, {}
 
     def first(self, k: int) -> Part:
         """The first ``k`` models."""
@@ -74,19 +82,19 @@ class Stack:
             settings = [run.job.settings for run in self.runs[:k]]
             theta, grad = self.theta_KP[:k], self.grad_KP[:k]
             self._parts[k] = Part(
-                self.plan.network.stack(theta, grad, self.plan.matmul_dtype),
+                self.network.stack(theta, grad, self.plan.matmul_dtype),
                 grad,
                 StackedOptimizer(
                     self.plan.optimizer,
                     theta,
                     [moment[:k] for moment in self.moments],
-                    self.plan.network.n_weights,
+                    self.network.n_weights,
                     momentum=[s.momentum for s in settings],
                     l1=[s.l1 for s in settings],
                     l2=[s.l2 for s in settings],
                     weight_decay=[s.weight_decay for s in settings],
                     gradient_clip=[s.gradient_clip for s in settings],
-                    rate_factors_P=self.plan.network.rate_factors_P,
+                    rate_factors_P=self.network.rate_factors_P,
                 ),
                 {name: vector[:k] for name, vector in self.loss_settings.items()},
             )

@@ -196,6 +196,7 @@ def step_multiplications(jobs: Sequence[Job]) -> int:
 def train_epoch(stack: Stack) -> None:
     """One pass over the rows of every job of the stack, and what is decided after it."""
     started = time.perf_counter()
+    stack.begin_epoch()
     loss, noise = stack.plan.loss, stack.noise
     batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs])
     for batch, rates, losses_KB in zip(batches, stack.learning_rates(), stack.losses, strict=True):

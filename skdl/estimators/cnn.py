@@ -108,8 +108,11 @@ backbone : torch.nn.Module or None, default=None
     A network that was trained before, in place of the blocks: a module of images ``(n, channels, h, w)`` that gives
     features ``(n, F)`` or ``(n, F, h, w)``, or the ``network_`` of another fitted CNN, whose dense layers are replaced.
     It is copied, never changed.
-freeze : "all", int or None, default=None
-    How many of the backbone's first layers keep their weights.
+freeze : "all", "gradual", int or None, default=None
+    How many of the backbone's first layers keep their weights. "gradual" releases them from the top down: the dense
+    layers are trained alone at first, and one more of the backbone's layers at equal intervals, all of them from half
+    of ``max_epochs`` on (Howard and Ruder 2018). A fit that goes on from an earlier one, by ``warm_start`` or a second
+    ``partial_fit``, trains all of them. Layers that keep their weights keep the statistics of their normalisation, too.
 head_lr_factor : float, default=1
     What the learning rate is multiplied by for the dense layers on a ``backbone``.
 augment : "auto", dict, callable or None, default="auto"
@@ -195,7 +198,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         "residual": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "backbone": [None, torch.nn.Module],
-        "freeze": [None, StrOptions({"all"}), Interval(Integral, 0, None, closed="left")],
+        "freeze": [None, StrOptions({"all", "gradual"}), Interval(Integral, 0, None, closed="left")],
         "head_lr_factor": [Interval(Real, 0, None, closed="neither")],
         "augment": [None, StrOptions({"auto"}), dict, callable],
         "test_time_augmentation": [Interval(Integral, 0, None, closed="left")],

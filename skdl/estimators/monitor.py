@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skdl.engine.job import Epoch, EpochRecord, Job, Monitor
+from skdl.nn.network import Network
 
 
 @dataclass
@@ -43,13 +44,13 @@ class FitMonitor(Monitor):
     estimator : estimator
         With all fitted attributes that prediction needs, except ``network_``.
     module_of : callable
-        Makes ``network_`` of the parameters of the fit's networks, one row each.
+        Makes ``network_`` of the plan and the parameters of the fit's networks, one row each.
     """
 
     def __init__(
         self,
         estimator: Any,
-        module_of: Callable[[list[Tensor]], nn.Module],
+        module_of: Callable[[Network, list[Tensor]], nn.Module],
     ) -> None:
         self.estimator = estimator
         self.module_of = module_of
@@ -87,10 +88,11 @@ class FitMonitor(Monitor):
             self._print([epoch.history[-1] for epoch in epochs])
         if self.context is None:
             return False
+        network = epochs[0].job.plan.network
         self.rows |= {epoch.job.member: epoch.snapshot for epoch in epochs}
         return self.epoch_context.call_on_fit_task_end(
             estimator=self.estimator,
-            reconstruction_attributes=lambda: {"network_": self.module_of(self._all_rows())},
+            reconstruction_attributes=lambda: {"network_": self.module_of(network, self._all_rows())},
             **self.data,
         )
 
@@ -100,7 +102,7 @@ class FitMonitor(Monitor):
     def score(self, job: Job, output: NDArray, snapshot: Callable[[], Tensor]) -> float:
         scorer = self.scorers[job.member]
         view = copy.copy(self.estimator)
-        view.network_ = self.module_of([snapshot()])
+        view.network_ = self.module_of(job.plan.network, [snapshot()])
         # The scorer asks for predictions on rows whose outputs are already known.
         view._known_outputs = (scorer.X, output)
         return scorer(view)

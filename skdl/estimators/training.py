@@ -104,9 +104,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
         )
 
-    def _module(self, rows: list[torch.Tensor]) -> NetworkModule | Ensemble:
+    def _module(self, network: Network, rows: list[torch.Tensor]) -> NetworkModule | Ensemble:
         """The network with these numbers, or the ensemble of several."""
-        network = self._network()
         modules = [network.module(theta_P, self._dropout()) for theta_P in rows]
         return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
 
@@ -145,7 +144,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         if any(result.history for result in results):
             jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
             results = [result for result in results if result.history]
-        self.network_ = self._module([result.state.theta_P for result in results])
+        self.network_ = self._module(jobs[0].plan.network, [result.state.theta_P for result in results])
         keeps_moments = keeps_moments or self.warm_start
         self._optimizer_states = [
             (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -188,6 +188,10 @@ class AutogradNetwork(ABC):
     def n_multiplications(self) -> int:
         """Multiplications of one row's forward pass."""
         return self.template.n_multiplications
+
+    def at(self, epoch: int, n_epochs: int) -> Self:
+        """The network as it is trained after so many epochs of ``n_epochs``."""
+        return self
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh numbers ``(P,)``."""

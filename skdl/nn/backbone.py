@@ -6,9 +6,11 @@ Axes: B images, H rows of pixels, W pixels a row, C channels, F feature maps.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +34,9 @@ class BackboneNetwork(AutogradNetwork):
     backbone : torch.nn.Module
         Of images ``(B, C, H, W)``, gives features ``(B, F)`` or ``(B, F, h, w)``; or an :class:`ImageModule`, whose
         feature extractor and standardisation are taken. Networks with equal plans share it, and it is never changed.
-    freeze : "all", int or None
-        How many of its first layers keep their weights.
+    freeze : "all", "gradual", int or None
+        How many of its first layers keep their weights. "gradual": all of them at first, then one less at equal
+        intervals over the first half of the epochs (Howard and Ruder 2018).
     head_rate_factor : float
         What the learning rate of the head is multiplied by.
     hidden : tuple of int
@@ -43,6 +46,8 @@ class BackboneNetwork(AutogradNetwork):
     mean, scale : tuple of float
         Of each channel's pixels.
     augmentation : Augmentation
+    n_still : int
+        How many of the first layers keep still for now, but are trained in later epochs; see :meth:`at`.
     """
 
     image_shape: ImageShape
@@ -55,6 +60,7 @@ class BackboneNetwork(AutogradNetwork):
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     augmentation: Augmentation
+    n_still: int = 0
 
     @property
     def label(self) -> str:
@@ -63,7 +69,24 @@ class BackboneNetwork(AutogradNetwork):
 
     def rate_factor(self, name: str) -> float:
         """What the learning rate of a parameter is multiplied by."""
-        return 1.0 if name.startswith("extractor.") else self.head_rate_factor
+        if not name.startswith("extractor."):
+            return self.head_rate_factor
+        # Moments of gradients are gathered all the same, or the first steps after the release would be too long.
+        return 0.0 if name in self._still_names else 1.0
+
+    @cached_property
+    def _still_names(self) -> set[str]:
+        module = cast(BackboneModule, self.template)
+        still = {id(parameter) for part in module.still for parameter in part.parameters(recurse=False)}
+        return {name for name, parameter in module.named_parameters() if id(parameter) in still}
+
+    def at(self, epoch: int, n_epochs: int) -> Self:
+        """The network as it is trained after so many epochs of ``n_epochs``."""
+        if self.freeze != "gradual":
+            return self
+        n_layers = cast(BackboneModule, self.template).n_backbone_layers
+        n_released = min(2 * epoch * n_layers // n_epochs, n_layers)
+        return replace(self, n_still=n_layers - n_released)
 
     def build(self) -> BackboneModule:
         """The module, with the backbone's values."""
@@ -91,7 +114,10 @@ class BackboneModule(ImageModule):
         super().__init__(network.image_shape, mean, scale, network.augmentation)
         self.extractor = copy.deepcopy(backbone).cpu().float()
         layers = list(_layers(self.extractor))
-        self.frozen = _frozen_parts(self.extractor, layers, network.freeze)
+        self.n_backbone_layers = len(layers)
+        n_frozen: dict[str | int | None, int] = {None: 0, "gradual": 0, "all": sys.maxsize}
+        self.frozen = _first_parts(self.extractor, layers, cast(int, n_frozen.get(network.freeze, network.freeze)))
+        self.still = _first_parts(self.extractor, layers, network.n_still)
         for parameter in self.extractor.parameters():
             parameter.requires_grad_(True)
         for part in self.frozen:
@@ -151,8 +177,8 @@ class BackboneModule(ImageModule):
 
     def train(self, mode: bool = True) -> BackboneModule:
         super().train(mode)
-        # Frozen normalisations keep their statistics, too.
-        for part in self.frozen:
+        # Normalisations that keep still keep their statistics, too.
+        for part in (*self.frozen, *self.still):
             part.train(False)
         return self
 
@@ -165,11 +191,9 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
             yield part
 
 
-def _frozen_parts(module: nn.Module, layers: list[nn.Module], freeze: str | int | None) -> list[nn.Module]:
-    """The parts that keep their numbers: all up to the first layer that does not."""
-    if freeze is None:
+def _first_parts(module: nn.Module, layers: list[nn.Module], n: int) -> list[nn.Module]:
+    """The parts of the first n layers: all up to the next layer, or all there are."""
+    if n == 0:
         return []
     parts = [part for part in module.modules() if not any(part.children())]
-    if freeze == "all" or int(freeze) >= len(layers):
-        return parts
-    return parts[: parts.index(layers[int(freeze)])]
+    return parts if n >= len(layers) else parts[: parts.index(layers[n])]

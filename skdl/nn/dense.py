@@ -151,6 +151,10 @@ class DenseNetwork:
         """How many units of one sample a dropout mask covers."""
         return sum(self.hidden)
 
+    def at(self, epoch: int, n_epochs: int) -> DenseNetwork:
+        """Itself: every epoch trains all of it."""
+        return self
+
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh numbers for one network, shape ``(P,)``, drawn on the CPU."""
         theta_1P = torch.zeros(1, self.n_numbers, dtype=torch.float64)

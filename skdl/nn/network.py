@@ -130,6 +130,12 @@ class Network(Protocol):
     def is_stackable(self) -> bool:
         """Whether several such networks may be trained side by side."""
 
+    def at(self, epoch: int, n_epochs: int) -> Network:
+        """The network as it is trained after so many epochs of ``n_epochs``: itself, or one with the same rows.
+
+        What may differ is how its parts are trained. Networks that can be stacked are the same all along.
+        """
+
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh numbers ``(P,)``."""
 

@@ -69,6 +69,10 @@ class ReconstructionNetwork:
         """Whether several such networks may be trained side by side."""
         return self.dense.is_stackable
 
+    def at(self, epoch: int, n_epochs: int) -> ReconstructionNetwork:
+        """Itself: every epoch trains all of it."""
+        return self
+
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh numbers ``(P,)`` of a network that changes nothing."""
         theta_P = self.dense.initial(generator, dtype)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from skdl.data.tabular import TableEncoder
 
@@ -34,3 +35,18 @@ def encode_column(encode):
         return encode(frame, new, **settings)[0]
 
     return encode_column
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Write images as PNG files, or in another format; their paths."""
+
+    def save(images, suffix="png", **options):
+        paths = []
+        for i, image in enumerate(images):
+            image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+            paths.append(str(tmp_path / f"{i}.{suffix}"))
+            image.save(paths[-1], **options)
+        return paths
+
+    return save

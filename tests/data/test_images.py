@@ -3,9 +3,6 @@
 import os
 import pickle
 import sys
-import threading
-import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +19,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y
 
 from skdl.data import images as images_module
-from skdl.data.images import ImageEncoder, ImageFiles, check_images, files_shape
+from skdl.data.image_files import ImageFiles
+from skdl.data.images import ImageEncoder, check_images
 
 
 class Estimator(BaseEstimator):
@@ -77,21 +75,6 @@ def encoded(X, rows=None, weight=None, dtype=torch.float32, **settings):
 def noise(*shape, dtype=np.uint8):
     rng = np.random.RandomState(0)
     return rng.randint(256, size=shape).astype(np.uint8) if dtype == np.uint8 else rng.normal(size=shape).astype(dtype)
-
-
-@pytest.fixture
-def save(tmp_path):
-    """Write images as PNG files, or in another format; their paths."""
-
-    def save(images, suffix="png", **options):
-        paths = []
-        for i, image in enumerate(images):
-            image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-            paths.append(str(tmp_path / f"{i}.{suffix}"))
-            image.save(paths[-1], **options)
-        return paths
-
-    return save
 
 
 @parametrize_with_checks([NearestMean(), NearestMean(dtype="float64")])
@@ -336,12 +319,6 @@ def test_paths_of_every_kind(save, tmp_path):
         assert check(checked, estimator=estimator, reset=False).tolist() == paths
 
 
-def test_files_have_the_shape_of_the_first_one(save):
-    paths = save([noise(4, 5, 3), noise(7, 7)])
-    assert files_shape(paths) == (4, 5, 3)
-    assert files_shape(paths, (8, 6)) == (8, 6, 3)
-
-
 def test_files_become_pixels(save):
     X = noise(4, 5, 6, 3)
     paths = check(save(X))
@@ -356,86 +333,6 @@ def test_files_become_pixels(save):
     for start, stop in [(0, 4), (1, 3), (3, 10), (4, 8)]:
         assert torch.equal(table.slice(start, stop)[0], flat[start:stop])
     assert torch.equal(table.to("cpu").take(torch.tensor([2]))[0], flat[[2]])
-
-
-def test_repeated_rows_are_decoded_once(save, monkeypatch):
-    table = ImageFiles(save(noise(3, 4, 4)))
-    decoded = []
-    decode = ImageFiles._decode
-    monkeypatch.setattr(ImageFiles, "_decode", lambda self, row, out: (decoded.append(row), decode(self, row, out)))
-    values, _ = table.take(torch.tensor([2, 0, 2, 2, 0]))
-    assert sorted(decoded) == [0, 2]
-    assert torch.equal(values, torch.from_numpy(noise(3, 4, 4)).reshape(3, -1)[[2, 0, 2, 2, 0]])
-
-
-def test_files_of_several_sizes_are_resized_as_pillow_images_are(save):
-    images = [Image.fromarray(noise(h, w, 3)) for h, w in [(8, 8), (12, 6), (5, 4)]]
-    paths = save(images)
-    table = ImageFiles(paths, resize=(5, 4))
-    assert_array_equal(table.slice(0, 3)[0], check(images, resize=(5, 4)).reshape(3, -1))
-
-
-def test_a_large_jpeg_is_resized_to_almost_the_same_image(save):
-    waves = 127 * (1 + np.sin(np.linspace(0, 6, 512)) * np.cos(np.linspace(0, 9, 512))[:, None])
-    (path,) = save([np.stack([waves] * 3, axis=-1).astype(np.uint8)], "jpg", quality=95)
-    fast = ImageFiles([path], resize=(16, 16)).slice(0, 1)[0].numpy().astype(int)
-    exact = check([Image.open(path)], resize=(16, 16)).reshape(1, -1).astype(int)
-    assert np.abs(fast - exact).max() <= 3
-
-
-def test_gray_files_among_coloured_ones_are_coloured(save):
-    gray = noise(4, 5)
-    table = ImageFiles(save([noise(4, 5, 3), gray]))
-    assert_array_equal(table.take(torch.tensor([1]))[0].view(4, 5, 3), np.stack([gray] * 3, axis=-1))
-
-
-def test_files_are_not_kept_in_memory(save):
-    n, h, w = 300, 40, 50
-    rng = np.random.RandomState(0)
-    paths = save(rng.randint(256, size=(n, h, w, 3), dtype=np.uint8), compress_level=1)
-    table = encoded(check(paths)).transform(check(paths))
-    table.take(torch.arange(10))
-    tracemalloc.start()
-    for start in range(0, n, 10):
-        table.take(torch.arange(start, start + 10))
-    kept, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    # torch's own memory is not traced: what Pillow and numpy hold is at most an image or two a thread.
-    assert kept < 10 * h * w * 3 and peak < 60 * h * w * 3 < n * h * w * 3 / 4
-    assert len(pickle.dumps(table)) < 200 * n
-
-
-def test_threads_are_bounded_and_started_lazily(save):
-    images_module._threads.cache_clear()
-    before = set(threading.enumerate())
-    table = ImageFiles(save(noise(40, 4, 4)))
-    assert set(threading.enumerate()) <= before
-    table.slice(0, 40)
-    assert 1 <= len(set(threading.enumerate()) - before) <= min(8, os.cpu_count())
-
-
-def test_file_tables_pickle_and_know_their_equals(save):
-    paths = check(save(noise(9, 4, 5)))
-    table = ImageFiles(paths)
-    table.slice(0, 2)
-    copy = pickle.loads(pickle.dumps(table))
-    assert torch.equal(copy.slice(0, 9)[0], table.slice(0, 9)[0])
-    assert copy.equals(table) and hash(copy.sample()) == hash(table.sample()) and copy.sample() == table.sample()
-    assert not table.equals(ImageFiles(paths[::-1]))
-    assert not table.equals(ImageFiles(paths, resize=(4, 5)))
-    assert not table.equals(ImageFiles(paths, resize=(3, 3)))
-    assert not table.equals(SimpleNamespace(paths=paths))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
-def test_a_forked_process_decodes_with_threads_of_its_own(save):
-    table = ImageFiles(save(noise(9, 4, 5)))
-    expected = table.slice(0, 9)[0]
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if torch.equal(table.slice(0, 9)[0], expected) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # --- statistics of the channels --------------------------------------------------------------------------------------
@@ -600,34 +497,6 @@ def test_a_path_without_a_file_is_named_with_its_row(save, tmp_path):
             check(pd.DataFrame({"f": [paths[0], cell]}, dtype=object), path_column="f")
     with pytest.raises(ValueError, match="there is no image file of this name"):
         check([str(tmp_path)])
-
-
-def test_an_unreadable_file_is_named_with_its_row(save, tmp_path):
-    paths = save(noise(3, 30, 30))
-    (tmp_path / "1.png").write_text("no image")
-    content = (tmp_path / "2.png").read_bytes()
-    (tmp_path / "2.png").write_bytes(content[: len(content) // 2])
-    table = ImageFiles(paths)
-    for row in (1, 2):
-        with pytest.raises(ValueError, match=rf"{row}\.png' \(row {row} of X\) cannot be read.*Repair"):
-            table.take(torch.tensor([0, row]))
-    with pytest.raises(ValueError, match=r"1\.png' \(row 0 of X\) cannot be read"):
-        check(paths[1:])
-    os.remove(paths[0])
-    with pytest.raises(ValueError, match=r"0\.png' \(row 0 of X\) cannot be read"):
-        table.slice(0, 1)
-
-
-def test_a_file_of_another_size_is_named_with_its_row(save):
-    table = ImageFiles(save([noise(4, 5), noise(4, 5), noise(6, 5)]))
-    with pytest.raises(ValueError, match=r"2\.png' \(row 2 of X\) has 6 x 5 pixels.* had 4 x 5\. Set resize=\(4, 5\)"):
-        table.take(torch.tensor([1, 2]))
-
-
-def test_a_coloured_file_among_gray_ones_is_named_with_its_row(save):
-    table = ImageFiles(save([noise(4, 5), noise(4, 5, 3)]))
-    with pytest.raises(ValueError, match=r"1\.png' \(row 1 of X\) is coloured.* gray\. Convert"):
-        table.slice(0, 2)
 
 
 def test_files_of_sixteen_bits_are_refused(save):

@@ -1,7 +1,10 @@
 """Convolutional networks as estimators: what X may be, what a fit leaves behind, fine-tuning, and what is refused."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import joblib
@@ -22,6 +25,7 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from skdl import CNNClassifier, CNNRegressor, train_together
+from skdl.nn.conv import ConvNetwork
 
 SMALL = {
     "conv_channels": (4, 6),
@@ -695,6 +699,47 @@ def test_fits_of_other_architectures_are_no_company_to_each_other(gray):
     assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
 
 
+PEAK_OF_A_FIT_ON_FILES = """
+import resource, sys
+import numpy as np
+from skdl import CNNClassifier
+
+def peak(n_files):
+    paths = [f"{sys.argv[1]}/{i}.png" for i in range(n_files)]
+    model = CNNClassifier(
+        conv_channels=(1,), residual=False, augment=None, max_epochs=1, batch_size=8, random_state=0, device="cpu"
+    )
+    assert len(model.fit(paths, np.arange(n_files) % 2).predict(paths)) == n_files
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+# The second fit finds less of the memory in one piece than the first one.
+few = [peak(40), peak(40), peak(40)][-1]
+print(peak(int(sys.argv[2])) - few)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is another one elsewhere")
+def test_more_files_need_no_more_memory(tmp_path):
+    n_files = 300
+    pixels = np.random.RandomState(0).randint(256, size=(8, 256, 256, 3), dtype=np.uint8)
+    for i in range(n_files):
+        Image.fromarray(pixels[i % 8]).save(tmp_path / f"{i}.png", compress_level=0)
+    command = [sys.executable, "-c", PEAK_OF_A_FIT_ON_FILES, str(tmp_path), str(n_files)]
+    # Memory of one thread that another could have used would be counted twice.
+    env = os.environ | {"MALLOC_ARENA_MAX": "1"}
+    more = int(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=env).stdout)
+    # Nothing of an image is kept: neither its pixels, 51 MB for the files that are more, nor half of them.
+    assert more < (n_files - 40) * pixels[0].nbytes / 2
+
+
+def test_a_fit_plans_its_network_once(gray, monkeypatch):
+    built, build = [], ConvNetwork.build
+    monkeypatch.setattr(ConvNetwork, "build", lambda self: built.append(self) or build(self))
+    CNNClassifier(**SMALL, early_stopping=True, scoring="accuracy").fit(*gray)
+    # One to look at, and one to draw initial values in.
+    assert len(built) == 2 and built[0] is built[1]
+
+
 # --- fine-tuning -----------------------------------------------------------------------------------------------------
 
 
@@ -749,6 +794,33 @@ def test_a_frozen_network_helps_on_few_images():
     tuned = CNNClassifier(**settings, backbone=backbone, freeze="all").fit(X[train], y[train])
     scratch = CNNClassifier(**settings).fit(X[train], y[train])
     assert 1 - tuned.score(X[test], y[test]) < 0.75 * (1 - scratch.score(X[test], y[test]))
+
+
+def test_gradual_release_is_the_frozen_fit_at_first_and_the_whole_one_when_it_goes_on(gray):
+    X, y = gray
+    settings = SMALL | {"backbone": plain_backbone()}
+    one = {
+        freeze: CNNClassifier(**settings | {"max_epochs": 1}, freeze=freeze).fit(X, y) for freeze in ("all", "gradual")
+    }
+    assert networks_equal(one["all"], one["gradual"])
+    parts = {
+        freeze: CNNClassifier(**settings, freeze=freeze).partial_fit(X, y, classes=[0, 1, 2])
+        for freeze in ("all", "gradual")
+    }
+    assert networks_equal(parts["all"], parts["gradual"])
+    before = numbers(parts["gradual"].network_)
+    after = numbers(parts["gradual"].partial_fit(X, y).network_)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_gradual_fit_goes_on_with_all_layers_and_is_the_same_in_company(gray):
+    X, y = gray
+    model = CNNClassifier(**SMALL, backbone=plain_backbone(), freeze="gradual", n_members=2, warm_start=True)
+    with train_together():
+        assert networks_equal(clone(model).fit(X, y), model.fit(X, y))
+    before = numbers(model.network_)
+    after = numbers(model.set_params(max_epochs=1).fit(X, y).network_)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_fine_tuned_network_pickles_clones_and_goes_on(gray, fitted):
@@ -901,6 +973,10 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
         ({"augment": lambda images, generator: images[:1]}, "images of the shape it was given"),
         ({"augment": lambda images, generator: None}, "images of the shape it was given"),
         ({"freeze": -1}, "'freeze' parameter"),
+        (
+            {"freeze": "some"},
+            r"'freeze' parameter of CNNClassifier must be .*'gradual'.*\[0, inf\)\. Got 'some' instead",
+        ),
         ({"backbone": nn.Linear}, "'backbone' parameter"),
         ({"backbone": nn.Conv2d(3, 4, 3)}, r"does not take images of 8 x 10 pixels and 1 channel.*resize"),
         ({"backbone": nn.Conv2d(1, 4, 11)}, "does not take images of 8 x 10 pixels"),

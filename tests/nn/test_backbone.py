@@ -1,11 +1,13 @@
 """Fine-tuning: what is frozen keeps every bit, and the head has a learning rate of its own."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
 from skdl.data.table import DenseTable
-from skdl.engine.job import Job, Plan, Samples, Settings, State
+from skdl.engine.job import Job, Monitor, Plan, Samples, Settings, State
 from skdl.engine.optimizers import OptimizerKind
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
@@ -76,6 +78,58 @@ def test_frozen_layers_keep_every_bit_under_every_penalty(freeze, optimizer):
     assert names_of(before, after, equal=True) == frozen
     moving = {name for name in before.state_dict() if "batches" not in name} - frozen
     assert names_of(before, after, equal=False) == moving
+
+
+def epochs_of(network, optimizer="adamw", **settings):
+    """State of the module before and after each epoch."""
+    x = torch.randn(20, 112, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    start = network.initial(torch.Generator().manual_seed(2), torch.float64)
+    plan = Plan(network, CrossEntropy(), OptimizerKind(optimizer, False), 10, dtype=torch.float64)
+    states = [start]
+
+    class Watch(Monitor):
+        def on_epoch_end(self, epochs):
+            states.append(epochs[0].snapshot().clone())
+            return False
+
+    samples = Samples(DenseTable(x), torch.arange(20) % 3)
+    job = Job(plan, Settings(**settings), samples, 0, None, State(start.clone()), Watch())
+    (result,) = train([job])
+    assert result.error is None
+    return [network.module(state).state_dict() for state in states]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize(
+    ("n_epochs", "n_released"), [(12, [0, 0, 1, 1, 2, 2] + [3] * 6), (5, [0, 1, 2, 3, 3]), (1, [0])]
+)
+def test_gradual_release_goes_from_the_top_down_and_what_is_still_keeps_every_bit(optimizer, n_epochs, n_released):
+    penalties = {"weight_decay": 0.5, "l1": 0.001, "l2": 0.1, "gradient_clip": 1.0}
+    states = epochs_of(plan_of(backbone(), "gradual"), optimizer, learning_rate=0.01, max_epochs=n_epochs, **penalties)
+    for before, after, n in zip(states[:-1], states[1:], n_released, strict=True):
+        kept = tuple(f"extractor.{part}." for _, parts in LAYERS[: 3 - n] for part in parts)
+        numbers = [name for name, value in before.items() if value.is_floating_point()]
+        assert {name for name in numbers if torch.equal(before[name], after[name])} == {
+            name for name in numbers if name.startswith(kept)
+        }
+
+
+def test_a_released_layer_does_not_leap():
+    states = epochs_of(plan_of(backbone(), "gradual"), learning_rate=0.001, max_epochs=60)
+    steps = [
+        float((after["extractor.0.weight"] - before["extractor.0.weight"]).abs().max())
+        for before, after in pairwise(states)
+    ]
+    # Two steps an epoch, each of about the learning rate under Adam; moments that start at the release make it 7 times.
+    assert max(steps[:30]) == 0 and 0 < max(steps[30:]) < 4 * 0.001
+
+
+def test_phases_of_a_gradual_release_share_their_rows():
+    network = plan_of(backbone(), "gradual")
+    phases = [network.at(epoch, 12) for epoch in range(13)]
+    assert [phase.n_still for phase in phases] == [3, 3, 2, 2, 1, 1, *[0] * 7]
+    assert all(phase.places == network.places for phase in phases)
+    assert plan_of(backbone(), 1).at(0, 12).n_still == 0
 
 
 def test_the_backbone_is_never_changed_and_no_global_state_moved():
