@@ -454,9 +454,12 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         shares = (gain / (gain + noise).clamp(min=1e-12))[self._column_of_D]
         self.network_shares_ = shares.numpy()
         mean = gaussian + shares * correction
+        # The Gaussian has seen these rows: a regression's residuals are as much smaller than those of other rows.
+        n_predictors = min(len(shares), self._n_rows / 4)
+        optimism = math.sqrt((self._n_rows - n_predictors) / (self._n_rows + n_predictors))
         for d in range(len(shares)):
             cells = is_hidden[:, d]
-            scaled = (truth - mean)[cells, d] / deviation[cells, d].clamp(min=1e-12)
+            scaled = (truth - mean)[cells, d] / deviation[cells, d].clamp(min=1e-12) / optimism
             self._quantiles[d] = ResidualQuantiles.of(mean[cells, d].numpy(), scaled.numpy())
 
     # --- complete ------------------------------------------------------------------------------------------------

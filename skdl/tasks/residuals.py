@@ -5,19 +5,17 @@ Axes: D columns, N cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-#: Cells that a bin of predictions has at least, and the most bins.
-BIN_CELLS, MOST_BINS = 100, 20
-#: Cells of a bin are joined by so many of the whole column, and those of the column by so many of the Gaussian: few
-#: cells show less of a distribution's tails than there is.
-PRIOR_CELLS = 40
-#: Probabilities of the prior's cells.
-PRIOR_LEVELS = (np.arange(PRIOR_CELLS) + 0.5) / PRIOR_CELLS
+#: Cells that a bin of predictions has on average at least, and the most bins.
+BIN_CELLS, MOST_BINS = 200, 20
+#: The spread of few cells is joined by that of so many of the Gaussian.
+SPREAD_CELLS = 10
 #: Probabilities at which the residuals' quantiles are kept.
 LEVELS = np.linspace(0, 1, 65)
 
@@ -41,13 +39,13 @@ class ResidualQuantiles:
     def of(cls, prediction: NDArray[np.float64], residual: NDArray[np.float64]) -> ResidualQuantiles:
         """Learn from cells that were held out."""
         n_bins = int(np.clip(len(residual) // BIN_CELLS, 1, MOST_BINS))
-        column = np.concatenate([residual, ndtri(PRIOR_LEVELS)])
-        prior = _quantiles(column, PRIOR_LEVELS)
+        # Few cells show less of a distribution's tails than there is.
+        spread = np.sqrt((np.square(residual).sum() + SPREAD_CELLS) / (len(residual) + SPREAD_CELLS))
+        column = _filled_up(residual, lambda levels: spread * ndtri(levels))
         edges = np.unique(np.quantile(prediction, np.arange(1, n_bins) / n_bins)) if n_bins > 1 else np.empty(0)
-        if not len(edges):
-            return cls(edges, _quantiles(column, LEVELS)[None])
         bins = np.searchsorted(edges, prediction)
-        parts = [np.concatenate([residual[bins == b], prior]) for b in range(len(edges) + 1)]
+        parts = [residual[bins == b] for b in range(len(edges) + 1)] if len(edges) else [column]
+        parts = [_filled_up(part, lambda levels: _quantiles(column, levels)) for part in parts]
         return cls(edges, np.array([_quantiles(part, LEVELS) for part in parts]))
 
     def residual(self, prediction: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -63,6 +61,14 @@ class ResidualQuantiles:
         """Standard deviation of the residuals, over the Gaussian one."""
         middles = (self.quantiles[:, 1:] + self.quantiles[:, :-1]) / 2
         return middles.std(axis=1)[np.searchsorted(self.edges, prediction)]
+
+
+def _filled_up(
+    sample: NDArray[np.float64], quantiles: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """A sample with quantiles of another distribution, so that it has enough cells."""
+    n_lacking = max(BIN_CELLS - len(sample), 0)
+    return np.concatenate([sample, quantiles((np.arange(n_lacking) + 0.5) / max(n_lacking, 1))])
 
 
 def _quantiles(sample: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:

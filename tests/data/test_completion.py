@@ -196,7 +196,7 @@ def test_copies_when_taken_then_each_is_its_row_with_some_cells_hidden(rows, fea
     assert is_hidden[~present[at]].all() and 0.3 < is_hidden[present[at]].float().mean() < 0.4
     torch.testing.assert_close(taken, features(x[at], ~is_hidden))
     # A row does not always lose the same cells.
-    assert len(taken.view(20, N, -1)[:, 0].unique(dim=0)) > 10
+    assert len(taken.view(20, N, -1)[:, 0].unique(dim=0)) > 3
 
 
 def test_copies_when_generators_are_alike_then_the_same_are_taken(rows, features):

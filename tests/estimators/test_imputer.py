@@ -742,8 +742,9 @@ def test_sample_when_gaussian_then_conditional_mean_and_covariance(gaussian_tabl
     mean, expected = conditional(row, covariance, np.arange(6.0))
     scale = np.sqrt(np.diag(expected))
     # 3,000 rows, a third of them hidden, tell a mean that far out to about 0.1 standard deviations: the estimate of
-    # maximum likelihood is off by 0.11 in the third column.
-    for strategy, tolerance in (("gaussian", 0.15), ("deep", 0.2)):
+    # maximum likelihood is off by 0.11 in the third column. "deep" knows the spread from some 200 cells of like
+    # predictions: variances to 0.1.
+    for strategy, tolerance in (("gaussian", 0.15), ("deep", 0.25)):
         imputer = DeepImputer(**QUICK | {"strategy": strategy}, clip=False).fit(holes)
         draws = imputer.sample(np.tile(row, (20_000, 1)), 1, random_state=0)[0][:, np.isnan(row)]
         np.testing.assert_allclose((draws.mean(axis=0) - mean) / scale, 0, atol=tolerance)
@@ -981,7 +982,7 @@ def test_early_stopping_when_nothing_improves_then_stops(numbers):
 
 
 def test_warm_start_when_fitted_again_then_goes_on(numbers):
-    imputer = DeepImputer(**QUICK | {"max_epochs": 3}, warm_start=True, learning_rate=0.01, lr_schedule="constant")
+    imputer = DeepImputer(**QUICK | {"max_epochs": 3}, warm_start=True, learning_rate=1e-3, lr_schedule="constant")
     first = imputer.fit(numbers).loss_curve_
     seen = imputer.t_
     second = imputer.fit(numbers).loss_curve_
