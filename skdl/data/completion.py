@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skdl.data.gaussian import Gaussian, fit_gaussian
+from skdl.data.gaussian import RowDistribution, fit_gaussian
 
 #: Bounds on the share of a row's cells that are hidden.
 LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65
@@ -30,7 +30,6 @@ RANK_MARGIN = 0.01
 def bin_edges(x_ND: Tensor, present_ND: Tensor) -> Tensor:
     """Edges ``(D, E)`` of bins with equally many of a column's values each."""
     n_bins = max(min(MOST_BINS, TOTAL_BINS // x_ND.shape[1]), FEWEST_BINS)
-    x_ND, present_ND = x_ND[:EDGE_ROWS], present_ND[:EDGE_ROWS]
     at = torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)
     columns = (x_ND[present_ND[:, d], d].double() for d in range(x_ND.shape[1]))
     edges_DE = torch.stack([torch.quantile(x if len(x) else x.new_zeros(1), at) for x in columns])
@@ -47,19 +46,23 @@ class CellFeatures:
 
     Parameters
     ----------
-    gaussian, score_gaussian : Gaussian
+    gaussian, score_gaussian : RowDistribution
         Of the encoded columns, and of their normal scores.
     edges_DE : Tensor of shape (D, E)
         Edges of the bins of each encoded column, rising.
     """
 
-    gaussian: Gaussian
-    score_gaussian: Gaussian
+    gaussian: RowDistribution
+    score_gaussian: RowDistribution
     edges_DE: Tensor
 
     @classmethod
-    def of(cls, gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> CellFeatures:
+    def of(
+        cls, gaussian: RowDistribution, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator
+    ) -> CellFeatures:
         """Learn the rest from the standardised rows of a Gaussian."""
+        rows = torch.randperm(len(x_ND), generator=generator)[:EDGE_ROWS]
+        x_ND, present_ND = x_ND[rows], present_ND[rows]
         edges_DE = bin_edges(x_ND, present_ND)
         scores = _normal_scores(_bins(x_ND, edges_DE))
         return cls(gaussian, fit_gaussian(scores, present_ND, generator), edges_DE)

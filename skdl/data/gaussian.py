@@ -10,10 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from skdl.data.factors import fit_factors
+
+#: Tables of more columns have a Gaussian of few factors.
+MOST_COLUMNS = 64
 #: The prior is worth so many rows of independent columns.
 PRIOR_ROWS = 5.0
 #: EM ends after so many iterations, or when no covariance of standardised columns moves by more than this.
@@ -73,7 +78,7 @@ class Gaussian:
         """The conditional distribution of every row's missing cells, rows with about equally many together."""
         for rows_B, width in _alike((~present_ND).sum(1)):
             present_BD = present_ND[rows_B]
-            pull_BD = self._deviation(x_ND[rows_B], present_BD) @ self.precision
+            pull_BD = self._centred(x_ND[rows_B], present_BD) @ self.precision
             yield MissingCells(rows_B, *_solved(self.precision, ~present_BD, -pull_BD, width))
 
     def complete(self, x_ND: Tensor, present_ND: Tensor) -> Tensor:
@@ -92,14 +97,31 @@ class Gaussian:
             completed[rows_B] += self._shift(x_ND[rows_B], present_ND[rows_B], width)
         return completed
 
-    def _deviation(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
+    def deviation(self, present_ND: Tensor) -> Tensor:
+        """Conditional standard deviation of missing cells, 0 of the others."""
+        deviation = torch.zeros(present_ND.shape, dtype=torch.float64)
+        for cells in self.missing_cells(deviation, present_ND):
+            at = cells.rows_B.unsqueeze(1), cells.columns_BM
+            deviation[at] = cells.covariance().diagonal(dim1=1, dim2=2).sqrt()
+        return deviation
+
+    def draw(self, present_ND: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws of missing cells around their conditional mean, 0 of the others."""
+        drawn = torch.zeros(present_ND.shape, dtype=torch.float64)
+        for cells in self.missing_cells(drawn, present_ND):
+            normal = torch.randn((*cells.shift_BM.shape, 1), generator=generator, dtype=torch.float64)
+            of_cells = torch.linalg.solve_triangular(cells.factor_BMM.mT, normal, upper=True).squeeze(2)
+            drawn[cells.rows_B.unsqueeze(1), cells.columns_BM] = of_cells * cells.is_missing_BM
+        return drawn
+
+    def _centred(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
         return (x_BD.to(torch.float64) - self.mean).masked_fill(~present_BD, 0)
 
     def _shift(self, x_BD: Tensor, present_BD: Tensor, width: int) -> Tensor:
         """Conditional mean minus mean of missing cells, 0 of the others, by the cells that are present."""
-        deviation_BD = self._deviation(x_BD, present_BD)
-        columns, _, solution, _ = _solved(self.covariance, present_BD, deviation_BD, width)
-        weight_BD = torch.zeros_like(deviation_BD).scatter_(1, columns, solution)
+        centred_BD = self._centred(x_BD, present_BD)
+        columns, _, solution, _ = _solved(self.covariance, present_BD, centred_BD, width)
+        weight_BD = torch.zeros_like(centred_BD).scatter_(1, columns, solution)
         return (weight_BD @ self.covariance).masked_fill_(present_BD, 0)
 
 
@@ -142,7 +164,20 @@ def _solved(matrix_DD: Tensor, cells_BD: Tensor, right_BD: Tensor, width: int) -
     return columns_BM, is_cell_BM, torch.cholesky_solve(right_BM.unsqueeze(2), factor_BMM).squeeze(2), factor_BMM
 
 
-def fit_gaussian(x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> Gaussian:
+class RowDistribution(Protocol):
+    """A distribution of rows that says what their missing cells are like."""
+
+    def complete(self, x_ND: Tensor, present_ND: Tensor) -> Tensor:
+        """Rows with the conditional mean in their missing cells."""
+
+    def deviation(self, present_ND: Tensor) -> Tensor:
+        """Conditional standard deviation of missing cells, 0 of the others."""
+
+    def draw(self, present_ND: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws of missing cells around their conditional mean, 0 of the others."""
+
+
+def fit_gaussian(x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> RowDistribution:
     """Most probable mean and covariance of standardised rows, by expectation maximisation (Dempster et al. 1977).
 
     The prior draws towards independent columns, so that few rows of many columns have an answer too.
@@ -155,6 +190,8 @@ def fit_gaussian(x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -
     if len(x_ND) > n_rows:
         rows = torch.randperm(len(x_ND), generator=generator)[:n_rows]
         x_ND, present_ND = x_ND[rows], present_ND[rows]
+    if n_columns > MOST_COLUMNS:
+        return fit_factors(x_ND, present_ND, PRIOR_ROWS)
     x_ND = x_ND.to(torch.float64)
     n_present = present_ND.sum(0).clamp(min=1)
     mean = torch.where(present_ND, x_ND, 0.0).sum(0) / n_present

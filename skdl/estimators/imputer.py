@@ -57,8 +57,9 @@ SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
 #: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
 SMALL_BATCH, LARGE_BATCH = 128, 256
-#: "auto" training steps grow with the columns and with the root of the rows, within bounds.
-FEWEST_STEPS, MOST_STEPS = 300, 2000
+#: "auto" training steps grow with the columns and with the root of the rows, within bounds; wide rows, of which each
+#: costs more, make fewer.
+FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 300, 2000, 200_000
 #: Under early stopping, as many times more.
 STOPPED_STEPS = 4
 #: Rows of an epoch at least: a small table is gone through several times in each.
@@ -71,6 +72,8 @@ HELD_OUT, MOST_HELD_OUT = 0.2, 2000
 HIDDEN_CELLS = 0.25
 #: Held-out rows come so often, other cells hidden each time, that there are about so many of them.
 MOST_COPIES, JUDGED_ROWS = 8, 4000
+#: Rows of an array that are imputed at a time.
+IMPUTED_ROWS = 20_000
 #: Share of the cells that are hidden to score an imputer.
 SCORED_CELLS = 0.2
 #: Rows whose holes are learned.
@@ -128,7 +131,7 @@ batch_size : int or "auto", default="auto"
 max_epochs : int or "auto", default="auto"
     Epochs, or the most of them under early stopping. An epoch has at least 2,048 rows: those of a smaller table come
     several times, other cells hidden each time. "auto" makes ``2 * columns * sqrt(rows)`` steps, at least 300 and at
-    most 2,000, and four times as many under early stopping.
+    most 2,000 (above 100 columns ``200,000 / columns``), and four times as many under early stopping.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default="auto"
@@ -262,8 +265,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         return SMALL_BATCH if self._n_rows < MANY_ROWS else LARGE_BATCH
 
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:
-        steps = 2 * len(self._cells.column_of_D) * math.sqrt(self._n_rows)
-        steps = float(np.clip(steps, FEWEST_STEPS, MOST_STEPS)) * (STOPPED_STEPS if stops else 1)
+        n_columns = len(self._cells.column_of_D)
+        most = max(min(MOST_STEPS, MOST_STEP_CELLS // n_columns), FEWEST_STEPS)
+        steps = float(np.clip(2 * n_columns * math.sqrt(self._n_rows), FEWEST_STEPS, most))
+        steps *= STOPPED_STEPS if stops else 1
         batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
         return math.ceil(steps * batch_size / n_rows)
 
@@ -357,18 +362,18 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
         tables = self._training_tables(x_ND, present_ND, seeds.tolist())
-        target_ND = x_ND.masked_fill(~present_ND, torch.nan)
         stops = self.early_stopping is True
         starts = self._states(len(held_out)) if self._goes_on() else [None] * len(held_out)
         jobs = []
         for m, (rows, seed, start) in enumerate(zip(held_out, seeds.tolist(), starts, strict=True)):
             trained = self._training_rows(rows, random_state)
-            samples = Samples(tables[m], target_ND[trained], None, trained)
+            samples = Samples(tables[m], _targets(x_ND[trained], present_ND[trained]), None, trained)
             validation = None
             if stops:
                 copies, is_hidden = hidden[m]
-                shown = CompletionTable(x_ND[copies], present_ND[copies] & ~is_hidden, self._features)
-                validation = Samples(shown, target_ND[copies])
+                x_BD, present_BD = x_ND[copies], present_ND[copies]
+                shown = CompletionTable(x_BD, present_BD & ~is_hidden, self._features)
+                validation = Samples(shown, _targets(x_BD, present_BD))
             settings = self._settings(samples, stops=stops)
             jobs.append(Job(self._plan(samples), settings, samples, seed, validation, start, monitor, m))
         # Members of one fit have equal plans, but each its own samples.
@@ -425,18 +430,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         table = CompletionTable(x_ND[rows], present_ND[rows] & ~is_hidden, self._features)
         module = self._members()[min(member, len(self._members()) - 1)]
         network = network_outputs(module, table, resolve_device(self.device)).astype(np.float64)
-        gaussian, deviation = self._moments(table.x_ND, table.present_ND)
+        gaussian = self._gaussian.complete(table.x_ND, table.present_ND)
+        deviation = self._gaussian.deviation(table.present_ND)
         return HeldOutCells(table.x_ND.double(), is_hidden, gaussian, deviation, torch.from_numpy(network))
-
-    def _moments(self, x_ND: Tensor, present_ND: Tensor) -> tuple[Tensor, Tensor]:
-        """Conditional mean, and standard deviation of missing cells."""
-        mean = torch.where(present_ND, x_ND.double(), self._gaussian.mean)
-        deviation = torch.zeros_like(mean)
-        for cells in self._gaussian.missing_cells(x_ND, present_ND):
-            at = cells.rows_B.unsqueeze(1), cells.columns_BM
-            mean[at] += cells.shift_BM
-            deviation[at] = cells.covariance().diagonal(dim1=1, dim2=2).sqrt()
-        return mean, deviation
 
     def _judge(self, parts: list[HeldOutCells]) -> None:
         """How far to follow the networks in each column, and how residuals are spread."""
@@ -489,16 +485,23 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """
         check_is_fitted(self, "network_shares_")
         X = self._check_X(X, reset=False)
+        if is_frame(X):
+            return in_library(self._transformed(X), self._output_library(X))
+        # Block by block, which saves memory: rows do not depend on their company.
+        starts = range(0, len(X), IMPUTED_ROWS)
+        return np.concatenate([self._transformed(X[start : start + IMPUTED_ROWS]) for start in starts])
+
+    def _transformed(self, X: Any) -> Any:
         x_ND, present_ND, missing_NC = self._encoded(X)
+        rows = np.flatnonzero(missing_NC.any(axis=1))
         cells: dict[int, tuple[NDArray, NDArray]] = {}
-        if missing_NC.any():
-            rows = np.flatnonzero(missing_NC.any(axis=1))
+        if len(rows):
             completed = self._completed(x_ND[rows], present_ND[rows])
             cells = {
-                c: (missing, encoder.decode(completed[np.searchsorted(rows, missing), columns]))
-                for c, encoder, columns, missing in self._holes(missing_NC)
+                c: (rows[missing], encoder.decode(completed[missing, columns]))
+                for c, encoder, columns, missing in self._holes(missing_NC[rows])
             }
-        return in_library(self._filled(X, missing_NC, cells), self._output_library(X))
+        return self._filled(X, missing_NC, cells)
 
     def _holes(self, missing_NC: NDArray[np.bool_]) -> Iterator[tuple[int, Any, slice, NDArray[np.intp]]]:
         """Column, encoder, encoded columns and rows of missing cells, of each column that has some."""
@@ -517,11 +520,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             filled = with_names(with_cells(X, cells, self._kept), names[: len(self._kept)])
             indicators = zip(names[len(self._kept) :], self._indicated, strict=True)
             return with_columns(filled, {name: missing_NC[:, c] for name, c in indicators})
-        filled = X.copy()
-        filled[missing_NC] = 0
+        filled = X[:, self._kept]
+        filled[missing_NC[:, self._kept]] = 0
         for c, (rows, values) in cells.items():
-            filled[rows, c] = values
-        return np.hstack([filled[:, self._kept], missing_NC[:, self._indicated].astype(filled.dtype)])
+            filled[rows, self._kept.index(c)] = values
+        if not self._indicated:
+            return filled
+        return np.hstack([filled, missing_NC[:, self._indicated].astype(filled.dtype)])
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray:
         """Names of the columns of ``transform``'s result.
@@ -570,9 +575,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         X = self._check_X(X, reset=False)
         x_ND, present_ND, missing_NC = self._encoded(X)
         mean_ND = self._completed(x_ND, present_ND)
+        deviation_ND = self._gaussian.deviation(present_ND).numpy()
         tables = []
         for _ in range(n_samples):
-            cells = self._drawn(x_ND, present_ND, mean_ND, missing_NC, generator)
+            residual_ND = self._gaussian.draw(present_ND, generator).numpy()
+            cells = self._drawn(mean_ND, deviation_ND, residual_ND, missing_NC, generator)
             table = in_library(self._filled(X, missing_NC, cells), self._output_library(X))
             # What scikit-learn itself does with the result of ``transform``.
             tables.append(_wrap_data_with_container("transform", table, X, self))
@@ -580,14 +587,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _drawn(
         self,
-        x_ND: Tensor,
-        present_ND: Tensor,
         mean_ND: NDArray[np.float64],
+        deviation_ND: NDArray[np.float64],
+        residual_ND: NDArray[np.float64],
         missing_NC: NDArray[np.bool_],
         generator: torch.Generator,
     ) -> dict[int, tuple[NDArray, NDArray]]:
-        """One draw of every missing cell."""
-        deviation_ND, residual_ND = self._gaussian_draw(x_ND, present_ND, generator)
+        """One draw of every missing cell, by a draw of the Gaussian's residuals."""
         cells = {}
         for c, encoder, columns, missing in self._holes(missing_NC):
             encoded = mean_ND[missing, columns]
@@ -601,19 +607,6 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             uniform = torch.rand(len(missing), generator=generator, dtype=torch.float64).numpy()
             cells[c] = missing, encoder.draw(encoded, uniform)
         return cells
-
-    def _gaussian_draw(
-        self, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Standard deviation of missing cells, and one draw around their mean, ``(N, D)``."""
-        deviation_ND, residual_ND = torch.ones(x_ND.shape, dtype=torch.float64), torch.zeros(x_ND.shape).double()
-        for cells in self._gaussian.missing_cells(x_ND, present_ND):
-            at = cells.rows_B.unsqueeze(1), cells.columns_BM
-            normal = torch.randn(cells.shift_BM.shape, generator=generator, dtype=torch.float64)
-            drawn = torch.linalg.solve_triangular(cells.factor_BMM.mT, normal.unsqueeze(2), upper=True).squeeze(2)
-            residual_ND[at] = drawn
-            deviation_ND[at] = torch.cholesky_inverse(cells.factor_BMM).diagonal(dim1=1, dim2=2).sqrt()
-        return deviation_ND.numpy(), residual_ND.numpy()
 
     def imputation_std(self, X: Any) -> NDArray[np.float64]:
         """Standard deviation of each imputed cell.
@@ -632,7 +625,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         check_is_fitted(self, "network_shares_")
         x_ND, present_ND, missing_NC = self._encoded(self._check_X(X, reset=False))
         mean_ND = self._completed(x_ND, present_ND)
-        deviation_ND = self._moments(x_ND, present_ND)[1].numpy()
+        deviation_ND = self._gaussian.deviation(present_ND).numpy()
         std = np.where(self._cells.filled, 0.0, np.nan) * np.ones((len(x_ND), 1))
         for c, encoder, columns, missing in self._holes(missing_NC):
             deviation = deviation_ND[missing, columns]
@@ -668,6 +661,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         truth = x_ND.double()
         error = torch.from_numpy(self._completed(x_ND, present_ND & ~hidden_ND)) - truth
         return 1 - float((error[hidden_ND] ** 2).sum() / (truth[hidden_ND] ** 2).sum().clamp(min=1e-12))
+
+
+def _targets(x_BD: Tensor, present_BD: Tensor) -> Tensor:
+    """Cells to find: NaN where nothing is known."""
+    return x_BD.masked_fill(~present_BD, torch.nan)
 
 
 def _generator(random_state: np.random.RandomState) -> torch.Generator:
