@@ -4,6 +4,7 @@
     python benchmarks/imputation.py FOLDER ... --out imputation.csv            # and the parquet files of folders
     python benchmarks/imputation.py --out imputation.csv --summary             # tables of what is there
     python benchmarks/imputation.py FOLDER --downstream                        # real holes: models after imputation
+    python benchmarks/imputation.py FOLDER --categorical                       # mixed tables: cells of levels
 
 Complete tables are split 70 / 30, and cells are hidden as in Muzellec et al. (2020): MCAR, each cell with probability
 0.3; MAR, 30 % of the columns stay and a logistic model of them hides 30 % of the others; MNAR, a logistic model of
@@ -38,7 +39,12 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -291,6 +297,65 @@ def downstream(arguments: argparse.Namespace) -> TextTable:
     return TextTable("score after imputation", ["data", "model", "deep", "bayesian_ridge", "median + indicator"], rows)
 
 
+# --- levels ----------------------------------------------------------------------------------------------------------
+
+#: HistGradientBoosting takes no more levels of a column.
+MOST_LEVELS = 250
+
+
+def mixed_frame(path: Path, n_rows: int) -> tuple[pd.DataFrame, list[str]]:
+    """Numbers as floats, all else as text; and the columns of text."""
+    frame = pd.read_parquet(path).drop(columns="__target__")
+    frame = frame.sample(min(n_rows, len(frame)), random_state=0, ignore_index=True)
+    text = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c]) or frame[c].dtype == bool]
+    for c in frame:
+        frame[c] = frame[c].astype(object).where(frame[c].notna(), None) if c in text else frame[c].astype(float)
+        if c in text:
+            frame[c] = frame[c].map(str, na_action="ignore")
+    return frame, [c for c in text if 2 <= frame[c].nunique() <= MOST_LEVELS]
+
+
+def boosted(table: pd.DataFrame, column: str) -> NDArray:
+    """A column's cells by HistGradientBoosting on the other columns, which takes missing cells as they are."""
+    others = table.drop(columns=column)
+    text = [c for c in others if not pd.api.types.is_numeric_dtype(others[c])]
+    others[text] = others[text].apply(lambda cells: cells.where(cells.map(cells.value_counts()) > 1))
+    others[text] = others[text].astype("category")
+    too_many = [c for c in text if others[c].nunique() > MOST_LEVELS]
+    others = others.drop(columns=too_many)
+    present = table[column].notna()
+    model = HistGradientBoostingClassifier(random_state=0).fit(others[present], table.loc[present, column])
+    return model.predict(others)
+
+
+def categorical(arguments: argparse.Namespace) -> TextTable:
+    """Share of the hidden cells of levels that are imputed wrongly, mean over columns and seeds."""
+    rows, errors = [], []
+    for path in (path for folder in arguments.folders for path in sorted(folder.glob("*.parquet"))):
+        frame, columns = mixed_frame(path, arguments.rows)
+        if not columns or frame.shape[1] > 200:
+            continue
+        wrong = []
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+            is_hidden = pd.DataFrame(
+                np.random.RandomState(seed).random_sample(frame.shape) < HIDDEN, columns=frame.columns
+            )
+            table = frame.mask(is_hidden)
+            completed = DeepImputer(random_state=seed, device="cpu").fit_transform(table)
+            for c in columns:
+                asked = is_hidden[c] & frame[c].notna()
+                truth = frame.loc[asked, c]
+                imputed = completed.loc[asked, c], boosted(table, c)[asked], table[c].mode()[0]
+                wrong.append([float((guess != truth).mean()) for guess in imputed])
+        errors.append(np.mean(wrong, axis=0))
+        rows.append([path.stem, *frame.shape, len(columns), *(f"{error:.4f}" for error in errors[-1])])
+        print(*rows[-1], flush=True)
+    deep, boosting, frequent = np.exp(np.mean(np.log(errors), axis=0))
+    rows.append(["geometric mean", "", "", "", f"{deep:.4f}", f"{boosting:.4f}", f"{frequent:.4f}"])
+    header = ["data", "rows", "columns", "of levels", "deep", "boosting", "most frequent"]
+    return TextTable("share of wrong levels", header, [[str(cell) for cell in row] for row in rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
@@ -303,11 +368,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of data sets, with commas between")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--downstream", action="store_true")
+    parser.add_argument("--categorical", action="store_true")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*[Cc]onverge.*")
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     if arguments.downstream:
         print(downstream(arguments).plain())
+        return
+    if arguments.categorical:
+        print(categorical(arguments).plain())
         return
     if not arguments.summary:
         run(arguments)
