@@ -185,7 +185,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         of held-out cells smallest. 0 leaves the column to the Gaussian.
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where all are strings.
     history_ : structured ndarray
         One row an epoch: loss, validation loss and score, learning rate, seconds.
@@ -618,7 +618,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
         Returns
         -------
-        std : ndarray of shape (n_samples, n_features_in_)
+        std : ndarray of shape (n_samples, n_features)
             In the unit of the column, microseconds for dates; of a level, that of whether it is the most probable
             one. 0 for cells that are present, NaN in columns that had no value in ``fit``.
         """
