@@ -181,6 +181,12 @@ class TableCells:
         )
         return self
 
+    @property
+    def numbers(self) -> NDArray[np.intp]:
+        """Which encoded columns hold numbers."""
+        is_number = [isinstance(encoder, NumberCells) for encoder in self.encoders.values()]
+        return np.flatnonzero(np.array(is_number)[self.column_of_D])
+
     def _encoder(self, column: Column) -> CellEncoder:
         if column.kind == "categorical":
             return LevelCells.of(column)

@@ -1,6 +1,7 @@
 """Rows with missing cells as a network sees them: what Gaussians make of them, and cells to be hidden in training.
 
-Axes: N rows, B rows at a time, D encoded columns, C columns of the table, E edges of bins, P patterns, F features.
+Axes: N rows, B rows at a time, D encoded columns, M of them of numbers, C columns of the table, E edges of bins,
+P patterns, F features.
 """
 
 from __future__ import annotations
@@ -41,55 +42,74 @@ def bin_edges(x_ND: Tensor, present_ND: Tensor) -> Tensor:
 class CellFeatures:
     """What a network sees of a row.
 
-    In front stands the row as a Gaussian completes it, then which cells it lacks, then its normal scores as a Gaussian
-    of theirs completes them, which heavy tails do not disturb, and the bins of the cells that it has.
+    In front stands the row as a Gaussian completes it, then which cells it lacks. Where there are numbers, the row
+    follows with their normal scores in their place, which heavy tails do not disturb, as a Gaussian of such rows
+    completes it, and the bins of the numbers that it has. Of a level, its indicator says all.
 
     Parameters
     ----------
     gaussian, score_gaussian : RowDistribution
-        Of the encoded columns, and of their normal scores.
-    edges_DE : Tensor of shape (D, E)
-        Edges of the bins of each encoded column, rising.
+        Of the encoded columns, and of those with normal scores in place of numbers.
+    edges_ME : Tensor of shape (M, E)
+        Edges of the bins of each column of numbers, rising.
+    numbers_M : Tensor
+        Which encoded columns hold numbers.
     """
 
     gaussian: RowDistribution
     score_gaussian: RowDistribution
-    edges_DE: Tensor
+    edges_ME: Tensor
+    numbers_M: Tensor
+    n_columns: int
 
     @classmethod
     def of(
-        cls, gaussian: RowDistribution, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator
+        cls,
+        gaussian: RowDistribution,
+        x_ND: Tensor,
+        present_ND: Tensor,
+        numbers_M: Tensor,
+        generator: torch.Generator,
     ) -> CellFeatures:
         """Learn the rest from the standardised rows of a Gaussian."""
         rows = torch.randperm(len(x_ND), generator=generator)[:EDGE_ROWS]
         x_ND, present_ND = x_ND[rows], present_ND[rows]
-        edges_DE = bin_edges(x_ND, present_ND)
-        scores = _normal_scores(_bins(x_ND, edges_DE))
-        return cls(gaussian, fit_gaussian(scores, present_ND, generator), edges_DE)
+        if not len(numbers_M):
+            return cls(gaussian, gaussian, x_ND.new_empty(0, 2), numbers_M, x_ND.shape[1])
+        edges_ME = bin_edges(x_ND[:, numbers_M], present_ND[:, numbers_M])
+        scored = _scored(x_ND, numbers_M, _bins(x_ND[:, numbers_M], edges_ME))
+        return cls(gaussian, fit_gaussian(scored, present_ND, generator), edges_ME, numbers_M, x_ND.shape[1])
 
     @property
     def n_features(self) -> int:
-        n_columns, n_edges = self.edges_DE.shape
-        return n_columns * (n_edges + 2)
+        """How many numbers stand for a row."""
+        n_numbers, n_edges = self.edges_ME.shape
+        return 2 * self.n_columns + (self.n_columns + n_numbers * (n_edges - 1) if n_numbers else 0)
 
     def __call__(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
         """Features ``(B, F)`` of standardised rows."""
-        dtype = self.edges_DE.dtype
-        bins = _bins(x_BD, self.edges_DE)
+        dtype = self.edges_ME.dtype
         completed_BD = self.gaussian.complete(x_BD, present_BD).to(dtype)
-        scores_BD = self.score_gaussian.complete(_normal_scores(bins), present_BD).to(dtype)
-        bins = bins.sub_(0.5).mul_(present_BD.unsqueeze(-1))
-        return torch.cat([completed_BD, (~present_BD).to(dtype), scores_BD, bins.flatten(1)], 1)
+        missing_BD = (~present_BD).to(dtype)
+        if not len(self.numbers_M):
+            return torch.cat([completed_BD, missing_BD], 1)
+        bins = _bins(x_BD[:, self.numbers_M], self.edges_ME)
+        scored = _scored(x_BD.to(dtype), self.numbers_M, bins)
+        scored_BD = self.score_gaussian.complete(scored, present_BD).to(dtype)
+        bins = bins.sub_(0.5).mul_(present_BD[:, self.numbers_M].unsqueeze(-1))
+        return torch.cat([completed_BD, missing_BD, scored_BD, bins.flatten(1)], 1)
+
+
+def _scored(x_BD: Tensor, numbers_M: Tensor, bins_BME: Tensor) -> Tensor:
+    """Rows with normal scores in place of numbers."""
+    ranks = RANK_MARGIN + (1 - 2 * RANK_MARGIN) * bins_BME.mean(-1)
+    return x_BD.index_copy(1, numbers_M, torch.special.ndtri(ranks).to(x_BD.dtype))
 
 
 def _bins(x_BD: Tensor, edges_DE: Tensor) -> Tensor:
     """How far through each bin a value is, from 0 to 1, ``(B, D, E - 1)``."""
     low, high = edges_DE[:, :-1], edges_DE[:, 1:]
     return ((x_BD.to(edges_DE.dtype).unsqueeze(-1) - low) / (high - low)).clamp_(0, 1)
-
-
-def _normal_scores(bins_BDE: Tensor) -> Tensor:
-    return torch.special.ndtri(RANK_MARGIN + (1 - 2 * RANK_MARGIN) * bins_BDE.mean(-1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -357,7 +357,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
     ) -> None:
         if not self._goes_on():
-            self._features = CellFeatures.of(self._gaussian, x_ND, present_ND, _generator(random_state))
+            self._features = CellFeatures.of(
+                self._gaussian, x_ND, present_ND, torch.from_numpy(self._cells.numbers), _generator(random_state)
+            )
         held_out = self._held_out(random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]

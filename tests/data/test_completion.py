@@ -40,7 +40,7 @@ def rows():
 
 @pytest.fixture
 def features(rows):
-    return CellFeatures.of(fit_gaussian(*rows, generator()), *rows, generator())
+    return CellFeatures.of(fit_gaussian(*rows, generator()), *rows, torch.arange(D), generator())
 
 
 # --- features ----------------------------------------------------------------------------------------------------
@@ -74,13 +74,24 @@ def test_features_when_present_then_normal_score_is_that_of_the_rank():
     # With bins of equally many values the mean over them is the rank.
     x = torch.linspace(-2, 5, 801).double().pow(3)[:, None]
     present = torch.ones_like(x, dtype=torch.bool)
-    features = CellFeatures.of(fit_gaussian(x, present, generator()), x, present, generator())
+    features = CellFeatures.of(fit_gaussian(x, present, generator()), x, present, torch.arange(1), generator())
     scores = features(x, present)[:, 2].numpy()
     rank = np.linspace(0, 1, 801)
     expected = norm.ppf(RANK_MARGIN + (1 - 2 * RANK_MARGIN) * rank)
     # Within a bin the rank is interpolated in a straight line.
     np.testing.assert_allclose(scores, expected, atol=0.06)
     assert (np.diff(scores) >= 0).all()
+
+
+def test_features_when_columns_are_levels_then_neither_bins_nor_scores_of_theirs(rows):
+    x, present = rows
+    gaussian = fit_gaussian(x, present, generator())
+    mixed = CellFeatures.of(gaussian, x, present, torch.tensor([1, 3]), generator())
+    n_bins = mixed.edges_ME.shape[1] - 1
+    assert mixed.n_features == mixed(x, present).shape[1] == 3 * D + 2 * n_bins
+    of_levels = CellFeatures.of(gaussian, x, present, torch.arange(0), generator())
+    assert of_levels.n_features == 2 * D
+    assert torch.equal(of_levels(x, present), mixed(x, present)[:, : 2 * D])
 
 
 def test_bins_when_values_are_skewed_then_equally_many_in_each():
