@@ -11,7 +11,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
+from sklearn.metrics import get_scorer, mean_pinball_loss, r2_score
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skdl import RNNClassifier, RNNRegressor, train_together, window
@@ -356,6 +357,36 @@ def test_quantiles_do_not_cross_and_hold_their_share():
     assert_allclose(share, levels, atol=0.08)
     with pytest.raises(ValueError, match="return_std"):
         model.predict(X, return_std=True)
+
+
+BANDS = {"loss": "quantile", "quantiles": (0.1, 0.4, 0.9)}
+
+
+def lower_pinball(model, X, y):
+    return -mean_pinball_loss(y, model.predict(X)[..., 0], alpha=0.1)
+
+
+@pytest.mark.parametrize("horizon", [1, 6])
+def test_bands_are_scored_by_their_middle(windows, horizon):
+    X, y = windows[0], windows[1][:, 0] if horizon == 1 else windows[1]
+    model = RNNRegressor(**SMALL, **BANDS).fit(X, y)
+    assert_allclose(model.score(X, y), r2_score(y, model.predict(X)[..., 1]))
+    split = TimeSeriesSplit(2)
+    search = GridSearchCV(model, {"learning_rate": [0.01, 0.02]}, cv=split, error_score="raise").fit(X, y)
+    train, test = list(split.split(X))[-1]
+    assert_allclose(
+        search.cv_results_["split1_test_score"][1], clone(model).fit(X[train], y[train]).score(X[test], y[test])
+    )
+    assert np.isfinite(cross_val_score(model, X, y, cv=split, scoring=lower_pinball, error_score="raise")).all()
+
+
+@pytest.mark.parametrize("scoring", ["r2", get_scorer("neg_mean_absolute_error")])
+def test_metrics_of_one_value_take_no_bands(windows, scoring):
+    model = RNNRegressor(**SMALL, **BANDS, scoring=scoring)
+    with pytest.raises(ValueError, match=r"takes one value a target.*predicts 3\. Set scoring=None"):
+        model.fit(*windows)
+    model.set_params(scoring=lower_pinball, early_stopping=True).fit(*windows)
+    assert model.best_validation_score_ < 0
 
 
 def test_a_standard_deviation_of_each_forecast(windows, forecaster):
