@@ -563,6 +563,15 @@ def test_warm_starts_and_partial_fits_go_on(data):
     assert np.isfinite(part.predict_proba(X)).all() and part.blend_weights_ == {"network": 1.0}
 
 
+def test_partial_fits_after_a_fit_leave_its_skip_path(windows):
+    X, y = windows
+    model = RNNRegressor(**SMALL).fit(X, y)
+    skip, weights, before = model._skip, dict(model.blend_weights_), model.predict(X)
+    model.partial_fit(X, y)
+    assert model._skip is skip and model.blend_weights_ == weights
+    assert not np.array_equal(model.predict(X), before)
+
+
 GRID = {"cell": ["gru", "rnn"], "learning_rate": [0.01, 0.02]}
 
 
