@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from skdl.data.frames import Column, check_unique_names, frame_columns, is_frame
+from skdl.data.series import SeriesWithTable
 
 #: Share of the steps of time from which steps count as regular, and how much longer than usual a step may be: months
 #: and days of daylight saving are, but not by half.
@@ -72,7 +73,8 @@ def window(
         Columns whose values over the horizon are known beforehand, such as calendars and plans. Their channels run
         ``horizon`` steps ahead of the others, so that they end with the last step of the horizon.
     static : sequence of labels, default=()
-        Columns of one value a series. X is then a tuple (windows, table), as estimators take it.
+        Columns of one value a series. X is then a :class:`SeriesWithTable`, a tuple (windows, table) as estimators take
+        it, that searches cut by rows.
     last : bool, default=False
         Give the last window of each series alone, whose target is still to come, and no y. It ends with the last row
         whose target is known; rows behind that may hold what ``known_future`` needs.
@@ -81,7 +83,7 @@ def window(
 
     Returns
     -------
-    X : ndarray of shape (n, channels, lags), or tuple of it and a DataFrame or ndarray
+    X : ndarray of shape (n, channels, lags), or SeriesWithTable of it and a DataFrame or ndarray
         Windows; missing values are NaN. Those whose last step has no value in any channel are left out: they would pass
         for shorter series. So are those with a gap of ``time`` inside, between window and target or in the target.
     y : ndarray of shape (n, horizon), or (n,) for a horizon of 1
@@ -129,7 +131,7 @@ def window(
     ends = ends[order]
     X: Any = np.concatenate([part.X for part in parts])[order]
     if static:
-        X = X, table.static_rows(ends)
+        X = SeriesWithTable(X, table.static_rows(ends))
     result = [X] if last else [X, np.concatenate([part.y for part in parts])[order]]
     if return_index:
         result.append(table.index(ends))

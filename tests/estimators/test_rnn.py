@@ -1,5 +1,6 @@
 """Recurrent networks as estimators: what X may be, what a fit leaves behind, what padding must not change."""
 
+import copy
 import pickle
 
 import joblib
@@ -12,10 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import get_scorer, mean_pinball_loss, r2_score
-from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 
-from skdl import RNNClassifier, RNNRegressor, train_together, window
+from skdl import RNNClassifier, RNNRegressor, SeriesWithTable, train_together, window
 
 SMALL = {
     "hidden_size": 6,
@@ -566,10 +567,10 @@ def test_warm_starts_and_partial_fits_go_on(data):
 def test_partial_fits_after_a_fit_leave_its_skip_path(windows):
     X, y = windows
     model = RNNRegressor(**SMALL).fit(X, y)
-    skip, weights, before = model._skip, dict(model.blend_weights_), model.predict(X)
+    skip, weights, before = model._skip, dict(model.blend_weights_), copy.deepcopy(model)
     model.partial_fit(X, y)
     assert model._skip is skip and model.blend_weights_ == weights
-    assert not np.array_equal(model.predict(X), before)
+    assert not networks_equal(model, before)
 
 
 GRID = {"cell": ["gru", "rnn"], "learning_rate": [0.01, 0.02]}
@@ -587,6 +588,45 @@ def test_a_search_over_cells_is_the_same_together(windows, settings):
         together = clone(search).fit(X, y)
     assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
     assert networks_equal(plain.best_estimator_, together.best_estimator_)
+
+
+@pytest.mark.parametrize("kind", [lambda f: f, pl.from_pandas], ids=["pandas", "polars"])
+def test_static_columns_go_through_a_search(kind):
+    sites = [
+        pd.DataFrame({"site": site, "load": walk(120, seed), "size": 10.0 * seed, "kind": site * 2})
+        for seed, site in enumerate("ab")
+    ]
+    X, y = window(kind(pd.concat(sites)), target="load", lags=24, horizon=3, by="site", static=["size", "kind"])
+    split = TimeSeriesSplit(2)
+    search = GridSearchCV(RNNRegressor(**SMALL), {"learning_rate": [0.01, 0.02]}, cv=split, error_score="raise")
+    with joblib.parallel_config(backend="sequential"):
+        plain = clone(search).fit(X, y)
+    with train_together():
+        together = clone(search).fit(X, y)
+    assert plain.best_estimator_.n_static_ == 2
+    assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
+    # A plain tuple, cut by hand, is the same.
+    train, test = list(split.split(X))[-1]
+    (series, table), rows = X, lambda part, rows: part[rows[0] : rows[-1] + 1]
+    model = RNNRegressor(**SMALL).fit((series[train], rows(table, train)), y[train])
+    score = model.score((series[test], rows(table, test)), y[test])
+    assert_array_equal(plain.cv_results_["split1_test_score"][1], score)
+
+
+def test_series_with_a_table_are_cut_by_rows():
+    series, y = unequal()
+    X = SeriesWithTable(series, pd.DataFrame({"kind": list("abc") * 16}))
+    assert X.shape == (48,) and X[0] is X.series and X[-1] is X.table
+    mask = np.arange(48) % 5 == 1
+    for rows in (slice(3, 20, 2), mask, np.flatnonzero(mask)):
+        part = X[rows]
+        numbers = np.arange(48)[rows]
+        assert len(part.series) == len(numbers) and all(part.series[k] is series[i] for k, i in enumerate(numbers))
+        assert_array_equal(part.table["kind"], X.table["kind"].iloc[rows])
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
+    assert RNNClassifier(**SMALL).fit(X_train, y_train).predict_proba(X_test).shape == (len(y_test), 2)
+    again = pickle.loads(pickle.dumps(X))
+    assert isinstance(again, SeriesWithTable) and again.table.equals(X.table)
 
 
 def test_scorers_and_weights(data):
