@@ -152,6 +152,9 @@ def _rows(estimator: Any, X: Any, reset: bool) -> NDArray:
         if "features as input" in str(error):
             remedy = "Series of other lengths than in fit go in as (n, 1, time), X[:, np.newaxis], or as a list."
             raise ValueError(f"{error} {remedy}") from error
+        if "setting an array element" in str(error):
+            remedy = "Where each cell of a column is a series, pass a list of them, such as list(frame[column])."
+            raise ValueError(f"{error} {remedy}") from error
         raise
 
 

@@ -197,7 +197,9 @@ class _Table:
             target = free[0]
         for name in (target, *(features or ()), *known_future, *static, *(n for n in (by, time) if n is not None)):
             if name not in columns:
-                raise ValueError(f"There is no column {name!r}. The columns are {list(columns)}.")
+                is_index = name in getattr(getattr(frame, "index", None), "names", ())
+                remedy = " It is in the index: pass frame.reset_index()." if is_index else ""
+                raise ValueError(f"There is no column {name!r}. The columns are {list(columns)}.{remedy}")
         if target in known_future:
             raise ValueError(f"The target {target!r} is not known beforehand. Leave it out of known_future.")
         if features is None:

@@ -200,6 +200,7 @@ def test_each_series_has_its_own_step():
         (lambda f: f, {"lags": 0}, "lags must be an integer"),
         (lambda f: f, {"horizon": 1.5}, "horizon must be an integer"),
         (lambda f: f, {"target": "power"}, r"no column 'power'\. The columns are"),
+        (lambda f: f.set_index("when"), {}, r"no column 'when'.*pass frame.reset_index\(\)"),
         (lambda f: f, {"target": None}, "target must name the column"),
         (lambda f: f, {"target": "site", "by": None, "time": None}, "categorical.*encode it"),
         (lambda f: f, {"time": "site", "by": None}, "holds text.*pandas.to_datetime"),

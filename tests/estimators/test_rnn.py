@@ -663,6 +663,11 @@ SERIES = np.zeros((4, 2, 6)) + np.arange(6)
         (np.where(np.arange(4)[:, None, None] == 2, np.nan, SERIES), "Series 2 of X has no value at all"),
         (np.where(np.arange(4)[:, None, None] == 2, np.inf, SERIES), "Series 2 of X contains infinity"),
         (SERIES.astype(str), "Convert it to float"),
+        (
+            pd.DataFrame({"s": [pd.Series(x[0]) for x in SERIES]}),
+            r"pass a list of them, such as list\(frame\[column\]\)",
+        ),
+        (pl.DataFrame({"s": SERIES[:, 0].tolist()}), r"pass a list of them, such as list\(frame\[column\]\)"),
         ([SERIES[0].tolist(), []] * 2, "Series 1 of X is empty"),
         ([[[1.0, 2], [3]]] * 4, "channels of series 0 of X are of unequal lengths"),
         (np.where(SERIES > 2, "a", SERIES).astype(object), "could not convert string to float: 'a'"),
@@ -681,6 +686,11 @@ def test_series_that_are_none(X, message):
         return
     with pytest.raises(ValueError, match=message):
         model.fit(X, np.arange(4.0))
+
+
+def test_numbers_are_no_labels(data):
+    with pytest.raises(ValueError, match="for numbers use the regressor of the same family"):
+        RNNClassifier(**SMALL).fit(data[0], data[0][:, 0, -1])
 
 
 def test_many_levels_beside_the_series_are_refused():
