@@ -1,5 +1,6 @@
 """Deep learning that behaves like scikit-learn."""
 
+from skdl.data.series import SeriesWithTable
 from skdl.data.windows import window
 from skdl.estimators.cnn import CNNClassifier, CNNRegressor
 from skdl.estimators.imputer import DeepImputer
@@ -18,6 +19,7 @@ __all__ = [
     "MLPRegressor",
     "RNNClassifier",
     "RNNRegressor",
+    "SeriesWithTable",
     "train_together",
     "window",
 ]

@@ -7,16 +7,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _num_samples, validate_data
 from torch import Tensor
 
 from skdl.data.frames import check_unique_names, column_names, is_frame
+
+
+class SeriesWithTable(NamedTuple):
+    """Series and a table with a row for each, cut by rows as searches and cross-validation of scikit-learn do.
+
+    Estimators on series take it wherever they take a tuple (series, table), which scikit-learn cannot cut.
+
+    Parameters
+    ----------
+    series : array, list of arrays or DataFrame
+        As estimators take them without a table.
+    table : DataFrame or array of shape (n_series, n_columns)
+        What stands beside the series.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdl import SeriesWithTable
+    >>> X = SeriesWithTable([np.arange(4.0), np.arange(7.0), np.arange(5.0)], np.array([[1.0], [2.0], [3.0]]))
+    >>> X[1:].table
+    array([[2.],
+           [3.]])
+    >>> series, table = X
+    """
+
+    series: Any
+    table: Any
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Rows, which scikit-learn asks for before it asks for the length."""
+        return (_num_samples(self.series),)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Rows, as of an array; 0 and 1 are the parts of the tuple."""
+        if isinstance(key, Integral):
+            return tuple(self)[int(key)]
+        # scikit-learn cuts arrays by X[rows, ...].
+        rows = key[0] if isinstance(key, tuple) else key
+        return SeriesWithTable(_safe_indexing(self.series, rows), _safe_indexing(self.table, rows))
 
 
 @dataclass(frozen=True)
@@ -57,7 +98,7 @@ def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
         - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel. Tensors, lists,
           frames and columns of frames do as well.
         - Rows ``(n, time)``: series of one channel.
-        - A tuple of one of these and a table with a row a series.
+        - A tuple of one of these and a table with a row a series, :class:`SeriesWithTable` for one.
     reset : bool
         True in ``fit``: sets ``n_channels_``, and ``n_features_in_`` and ``feature_names_in_`` for rows.
 
@@ -110,6 +151,9 @@ def _rows(estimator: Any, X: Any, reset: bool) -> NDArray:
     except ValueError as error:
         if "features as input" in str(error):
             remedy = "Series of other lengths than in fit go in as (n, 1, time), X[:, np.newaxis], or as a list."
+            raise ValueError(f"{error} {remedy}") from error
+        if "setting an array element" in str(error):
+            remedy = "Where each cell of a column is a series, pass a list of them, such as list(frame[column])."
             raise ValueError(f"{error} {remedy}") from error
         raise
 

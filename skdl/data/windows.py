@@ -16,6 +16,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from skdl.data.frames import Column, check_unique_names, frame_columns, is_frame
+from skdl.data.series import SeriesWithTable
+
+#: Share of the steps of time from which steps count as regular, and how much longer than usual a step may be: months
+#: and days of daylight saving are, but not by half.
+REGULAR_SHARE, LONGEST_STEP = 0.8, 1.5
+#: Years, months and days of numbers that stand for dates.
+CALENDAR = [np.arange(1800, 2200), np.arange(1, 13), np.arange(1, 32)]
 
 
 def window(
@@ -55,7 +62,10 @@ def window(
     by : label, default=None
         Column that says which series a row belongs to, of numbers or text. Windows never cross from one to another.
     time : label, default=None
-        Column of time stamps, rising within each series. None takes the rows as they come.
+        Column of time stamps, rising within each series. None takes the rows as they come. Where steps are regular, a
+        step of more than 1.5 times the usual one of its series is a gap; months and days of daylight saving are none.
+        Steps count as regular if four in five are, but not days of a week in which one is always left out, such as
+        days of trade: there rows are neighbours as they stand. Numbers such as 202412 and 20241231 are read as dates.
     features : sequence of labels, default=None
         Columns beside the target that become channels, of numbers or booleans. None takes all of these that have no
         other part.
@@ -63,7 +73,8 @@ def window(
         Columns whose values over the horizon are known beforehand, such as calendars and plans. Their channels run
         ``horizon`` steps ahead of the others, so that they end with the last step of the horizon.
     static : sequence of labels, default=()
-        Columns of one value a series. X is then a tuple (windows, table), as estimators take it.
+        Columns of one value a series. X is then a :class:`SeriesWithTable`, a tuple (windows, table) as estimators take
+        it, that searches cut by rows.
     last : bool, default=False
         Give the last window of each series alone, whose target is still to come, and no y. It ends with the last row
         whose target is known; rows behind that may hold what ``known_future`` needs.
@@ -72,9 +83,9 @@ def window(
 
     Returns
     -------
-    X : ndarray of shape (n, channels, lags), or tuple of it and a DataFrame or ndarray
+    X : ndarray of shape (n, channels, lags), or SeriesWithTable of it and a DataFrame or ndarray
         Windows; missing values are NaN. Those whose last step has no value in any channel are left out: they would pass
-        for shorter series.
+        for shorter series. So are those with a gap of ``time`` inside, between window and target or in the target.
     y : ndarray of shape (n, horizon), or (n,) for a horizon of 1
         Not with ``last=True``. Windows that would have missing values here are left out.
     index : structured ndarray of shape (n,)
@@ -85,12 +96,12 @@ def window(
     ValueError
         If a column is not there or is no numbers, if entries of ``by`` are missing, if time stamps are missing, occur
         twice or do not rise within a series, if ``known_future`` holds the target or reaches further than the lags, or
-        if no series is long enough.
+        if no series is long enough or has a window without gaps.
 
     Warns
     -----
     UserWarning
-        If some series are shorter than ``lags + horizon`` and give no window.
+        If some series are shorter than ``lags + horizon`` and give no window, or windows are left out for gaps.
 
     Examples
     --------
@@ -108,8 +119,11 @@ def window(
             f"Set lags to at least {horizon}."
         )
     table = _Table.of(frame, target, by, time, features, known_future, static)
-    parts = [_cut(table, rows, lags, horizon, step, last) for rows in table.series()]
-    _tell_of_short_series(table, parts, lags, horizon, last)
+    series = table.series()
+    follows_gap = _follows_gap(table.times, series)
+    parts = [_cut(table, rows, follows_gap[rows], lags, horizon, step, last) for rows in series]
+    _tell_of_gaps(table, follows_gap, parts)
+    _tell_of_short_series(parts, lags, horizon, last)
     ends = np.concatenate([part.ends for part in parts])
     # Positions stand in for times where there are none.
     stamps = table.times if table.times is not None else np.concatenate([part.positions for part in parts])
@@ -117,7 +131,7 @@ def window(
     ends = ends[order]
     X: Any = np.concatenate([part.X for part in parts])[order]
     if static:
-        X = X, table.static_rows(ends)
+        X = SeriesWithTable(X, table.static_rows(ends))
     result = [X] if last else [X, np.concatenate([part.y for part in parts])[order]]
     if return_index:
         result.append(table.index(ends))
@@ -138,12 +152,16 @@ def _check_lists(**lists: Sequence[Any] | None) -> None:
 
 @dataclass
 class _Cut:
-    """The windows of one series, and the rows and the positions in the series of their last steps."""
+    """The windows of one series, and the rows and the positions in the series of their last steps.
+
+    ``n_broken`` windows with a gap in them are left out.
+    """
 
     X: NDArray
     y: NDArray
     ends: NDArray[np.intp]
     positions: NDArray[np.intp]
+    n_broken: int
 
 
 @dataclass
@@ -179,7 +197,9 @@ class _Table:
             target = free[0]
         for name in (target, *(features or ()), *known_future, *static, *(n for n in (by, time) if n is not None)):
             if name not in columns:
-                raise ValueError(f"There is no column {name!r}. The columns are {list(columns)}.")
+                is_index = name in getattr(getattr(frame, "index", None), "names", ())
+                remedy = " It is in the index: pass frame.reset_index()." if is_index else ""
+                raise ValueError(f"There is no column {name!r}. The columns are {list(columns)}.{remedy}")
         if target in known_future:
             raise ValueError(f"The target {target!r} is not known beforehand. Leave it out of known_future.")
         if features is None:
@@ -291,7 +311,53 @@ def _times(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
     return values
 
 
-def _cut(table: _Table, rows: NDArray[np.intp], lags: int, horizon: int, step: int, last: bool) -> _Cut:
+def _follows_gap(times: NDArray | None, series: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
+    """Which rows are further from the one before than steps are, where these are regular."""
+    follows = np.zeros(sum(map(len, series)), dtype=bool)
+    series = [rows for rows in series if len(rows) > 1]
+    if times is None or not series:
+        return follows
+    times = _as_dates(times)
+    steps = [np.diff(times[rows]) for rows in series]
+    # The lower of two middle ones: gaps are longer than steps. Series may be of different steps.
+    usual = np.array([np.sort(one)[(len(one) - 1) // 2] for one in steps])
+    ratio = np.concatenate([one / middle for one, middle in zip(steps, usual, strict=True)])
+    is_regular = np.mean(np.abs(ratio - 1) <= LONGEST_STEP - 1) >= REGULAR_SHARE
+    if is_regular and not _has_days_off(times, usual):
+        follows[np.concatenate([rows[1:] for rows in series])] = ratio > LONGEST_STEP
+    return follows
+
+
+def _as_dates(times: NDArray) -> NDArray:
+    """Times, numbers such as 202412 and 20241231 as the dates they stand for."""
+    if times.dtype.kind == "M" or (times % 1 != 0).any():
+        return times
+    for n_digits in (6, 8):
+        first_days = times * (100 if n_digits == 6 else 1) + (n_digits == 6)
+        years, months, days = first_days // 10_000, first_days // 100 % 100, first_days % 100
+        if all(np.isin(part, span).all() for part, span in zip((years, months, days), CALENDAR, strict=True)):
+            counted = ((years - 1970) * 12 + months - 1).astype(np.int64).astype("datetime64[M]")
+            return counted.astype("datetime64[D]") + (days - 1).astype("timedelta64[D]")
+    return times
+
+
+def _has_days_off(times: NDArray, usual: NDArray) -> bool:
+    """Whether rows are days, none of which falls on some day of the week."""
+    if times.dtype.kind != "M":
+        return False
+    is_daily = np.rint(np.median(usual / np.timedelta64(1, "h"))) == 24
+    return bool(is_daily and len(np.unique(times.astype("datetime64[D]").astype(np.int64) % 7)) < 7)
+
+
+def _cut(
+    table: _Table,
+    rows: NDArray[np.intp],
+    follows_gap: NDArray[np.bool_],
+    lags: int,
+    horizon: int,
+    step: int,
+    last: bool,
+) -> _Cut:
     """The windows of one series."""
     target, past, future = table.target[rows], table.past[:, rows], table.future[:, rows]
     last_known = int(np.flatnonzero(~np.isnan(target)).max(initial=-1))
@@ -310,12 +376,17 @@ def _cut(table: _Table, rows: NDArray[np.intp], lags: int, horizon: int, step: i
     if len(future):
         is_known |= ~np.isnan(future[:, ends + horizon]).all(axis=0)
     ends = ends[is_known]
+    n_gaps = np.cumsum(follows_gap)
+    reach = horizon if not last or len(future) else 0
+    is_broken = n_gaps[ends + reach] > n_gaps[ends - lags + 1]
+    ends = ends[~is_broken]
     y = target[ends[:, None] + 1 + np.arange(horizon)] if not last else np.empty((len(ends), 0))
     return _Cut(
         np.concatenate([_windows(past, ends, lags), _windows(future, ends + horizon, lags)], axis=1),
         y[:, 0] if horizon == 1 and not last else y,
         rows[ends],
         ends,
+        int(is_broken.sum()),
     )
 
 
@@ -326,14 +397,31 @@ def _windows(channels_CN: NDArray, ends: NDArray[np.intp], lags: int) -> NDArray
     return sliding_window_view(channels_CN, lags, axis=1)[:, ends - lags + 1].swapaxes(0, 1)
 
 
-def _tell_of_short_series(table: _Table, parts: list[_Cut], lags: int, horizon: int, last: bool) -> None:
+def _tell_of_gaps(table: _Table, follows_gap: NDArray[np.bool_], parts: list[_Cut]) -> None:
+    n_broken = sum(part.n_broken for part in parts)
+    if not n_broken:
+        return
+    assert table.times is not None
+    row = int(follows_gap.argmax())
+    where = "" if table.groups is None else f" of series {table.groups[row]!r}"
+    told = (
+        f"{n_broken} windows are left out for gaps in time, such as the one in front of {table.times[row]}{where}. To "
+        "keep them, put in the missing steps as rows of missing values; or number the rows of each series in a column "
+        "of integers and pass it as time=, if they are neighbours all the same."
+    )
+    if not any(len(part.ends) for part in parts):
+        raise ValueError(f"There is no window without a gap. {told}")
+    warnings.warn(told, UserWarning, stacklevel=3)
+
+
+def _tell_of_short_series(parts: list[_Cut], lags: int, horizon: int, last: bool) -> None:
     needed = f"{lags} lags" if last else f"{lags} lags and {horizon} steps ahead"
-    short = [i for i, part in enumerate(parts) if len(part.ends) == 0]
-    if len(short) == len(parts):
+    n_short = sum(len(part.ends) == part.n_broken == 0 for part in parts)
+    if n_short == len(parts):
         raise ValueError(f"No series has {needed} with a known target. Lower lags or horizon.")
-    if short:
+    if n_short:
         warnings.warn(
-            f"{len(short)} of {len(parts)} series do not have {needed} with a known target and give no window. "
+            f"{n_short} of {len(parts)} series do not have {needed} with a known target and give no window. "
             "Lower lags or horizon to keep them.",
             UserWarning,
             stacklevel=3,

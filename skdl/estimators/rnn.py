@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral, Real
@@ -392,6 +393,8 @@ RNN_LOSS_DOC = (
     + """
 quantiles : tuple of float or None, default=None
     Quantiles, in rising order, that ``loss="quantile"`` predicts at once, in place of ``quantile``. They never cross.
+    Metrics of scikit-learn take one value a target: leave ``scoring``, here and in searches, at None, or make it a
+    callable ``scorer(estimator, X, y)`` that picks a quantile.
 """
 )
 
@@ -460,6 +463,17 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         if len(levels) < max(len(self.quantiles), 1) or not rises:
             raise ValueError(f"quantiles must be numbers that rise between 0 and 1. Got {self.quantiles!r}.")
         return QuantilesTask(tuple(levels))
+
+    def _check_scoring(self) -> Callable[..., float]:
+        scorer = super()._check_scoring()
+        metric = getattr(scorer, "_score_func", None)
+        if self.quantiles is not None and getattr(metric, "__module__", "").startswith("sklearn.metrics"):
+            raise ValueError(
+                f"scoring={self.scoring!r} takes one value a target, and quantiles={self.quantiles!r} predicts "
+                f"{len(self.quantiles)}. Set scoring=None for the loss of the quantiles, or a callable "
+                "scorer(estimator, X, y)."
+            )
+        return scorer
 
     def _middle(self, predictions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predictions, of several quantiles those of the one nearest to the median."""

@@ -199,6 +199,8 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
         """Train for one epoch on some rows.
 
         The first call fixes the encoding of the columns. There is no early stopping and no schedule.
+        Of estimators on series the networks alone are trained: the ridge regression of ``skip`` and the weights of the
+        blend stay as ``fit`` left them, and without a ``fit`` before there are none.
 
         Parameters
         ----------
@@ -239,6 +241,8 @@ class NetworkRegressorMixin(RegressorMixin, SpreadMixin):
         """Train for one epoch on some rows.
 
         The first call fixes the encoding of the columns and of y. There is no early stopping and no schedule.
+        Of estimators on series the networks alone are trained: the ridge regression of ``skip`` and the weights of the
+        blend stay as ``fit`` left them, and without a ``fit`` before there are none.
 
         Parameters
         ----------

@@ -33,8 +33,8 @@ class ClassificationTask:
         kind = type_of_target(y)
         if kind.startswith("continuous"):
             raise ValueError(
-                f"Unknown label type: {kind}. Classification takes labels; for numbers use MLPRegressor, "
-                "or MLPEstimator(task='regression')."
+                f"Unknown label type: {kind}. Classification takes labels; for numbers use "
+                "the regressor of the same family, or MLPEstimator(task='regression')."
             )
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
             # It says what is wrong.

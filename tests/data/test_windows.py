@@ -117,6 +117,82 @@ def test_a_series_that_is_too_short_is_left_out_with_a_warning():
     assert len(X) == 3
 
 
+GAPPY = {"target": "load", "lags": 3, "horizon": 2, "by": "site", "time": "when", "features": ["wind"]}
+
+
+@pytest.mark.parametrize("kind", [lambda f: f, pl.from_pandas], ids=["pandas", "polars"])
+@pytest.mark.parametrize("stamps", [lambda when: when, lambda when: when.dt.hour + 100], ids=["dates", "integers"])
+def test_windows_with_a_gap_in_them_are_left_out(kind, stamps):
+    table = frame(n=12).assign(when=lambda f: stamps(f["when"]))
+    whole_X, whole_y = window(table, **GAPPY)
+    with pytest.warns(UserWarning, match=r"4 windows are left out.* of series 'b'.*rows of missing values.*time="):
+        X, y = window(kind(table.drop(index=12 + 6)), **GAPPY)
+    # Rows 0 to 5 and 7 to 11: two windows before the gap, one behind it.
+    of_b = whole_y[:, 0] >= 100
+    ends = whole_X[:, 0, -1] - 100
+    kept = ~of_b | np.isin(ends, [2, 3, 9])
+    assert_array_equal(X, whole_X[kept])
+    assert_array_equal(y, whole_y[kept])
+
+
+def test_the_last_window_with_a_gap_in_it_is_left_out():
+    table = frame(n=12).drop(index=12 + 10)
+    with pytest.warns(UserWarning, match="1 windows are left out for gaps"):
+        X = window(table, **GAPPY, last=True)
+    assert_array_equal(X[:, 0], [[9, 10, 11]])
+    # The gap lies in the plan alone: it breaks what is known beforehand.
+    table = frame(n=12, sites=["a"]).drop(index=10)
+    table.loc[9:, "load"] = np.nan
+    assert window(table, **GAPPY, last=True).shape == (1, 2, 3)
+    with pytest.raises(ValueError, match=r"no window without a gap.*rows of missing values"):
+        window(table, **GAPPY | {"features": []}, known_future=["wind"], last=True)
+
+
+def dated(when):
+    return pd.DataFrame({"when": when, "load": np.arange(float(len(when)))})
+
+
+BERLIN = {"tz": "Europe/Berlin"}
+CALENDARS = {
+    "months": pd.date_range("2020-01-01", periods=40, freq="MS"),
+    "ends of months": pd.date_range("2020-01-31", periods=40, freq="ME"),
+    "months of a time zone": pd.date_range("2020-01-01", periods=40, freq="MS", **BERLIN),
+    "quarters": pd.date_range("2020-01-01", periods=40, freq="QS"),
+    "years": pd.date_range("1980-01-01", periods=40, freq="YS"),
+    "halves of months": pd.date_range("2020-01-01", periods=40, freq="SMS"),
+    "hours over daylight saving": pd.date_range("2024-03-30", periods=60, freq="h", **BERLIN),
+    "days over daylight saving": pd.date_range("2024-03-20", periods=40, freq="D", **BERLIN),
+    "jitter": pd.date_range("2024-01-01", periods=40, freq="h") + pd.to_timedelta(np.arange(40) * 7 % 11, "min"),
+    "numbered months": np.array([202000 + 100 * (i // 12) + i % 12 + 1 for i in range(40)]),
+    "numbered days": pd.date_range("2024-01-15", periods=40).strftime("%Y%m%d").astype(int),
+    "seconds": np.arange(40) * 0.1,
+}
+
+
+@pytest.mark.parametrize("kind", [lambda f: f, pl.from_pandas], ids=["pandas", "polars"])
+@pytest.mark.parametrize("when", CALENDARS.values(), ids=CALENDARS)
+def test_calendars_have_no_gaps_but_where_a_step_is_missing(kind, when):
+    table = dated(when)
+    X, _ = window(kind(table), target="load", lags=3, time="when")
+    assert len(X) == len(table) - 3
+    with pytest.warns(UserWarning, match="3 windows are left out"):
+        window(kind(table.drop(index=20)), target="load", lags=3, time="when")
+
+
+@pytest.mark.parametrize("tz", [None, "Europe/Berlin", "America/New_York"])
+def test_days_off_and_steps_of_no_rule_are_no_gaps(tz):
+    holidays = pd.date_range("2024-01-01", periods=60, freq="B", tz=tz).delete([20, 33])
+    events = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.cumsum([1, 2, 4, 7, 3] * 8), "h")
+    for when in (holidays, events):
+        assert len(window(dated(when), target="load", lags=6, time="when")[0]) == len(when) - 6
+
+
+def test_each_series_has_its_own_step():
+    hours, days = CALENDARS["hours over daylight saving"], CALENDARS["days over daylight saving"]
+    table = pd.concat([dated(hours).assign(site="a"), dated(days).assign(site="b")])
+    assert len(window(table, target="load", lags=4, by="site", time="when")[0]) == 60 + 40 - 8
+
+
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
@@ -124,6 +200,7 @@ def test_a_series_that_is_too_short_is_left_out_with_a_warning():
         (lambda f: f, {"lags": 0}, "lags must be an integer"),
         (lambda f: f, {"horizon": 1.5}, "horizon must be an integer"),
         (lambda f: f, {"target": "power"}, r"no column 'power'\. The columns are"),
+        (lambda f: f.set_index("when"), {}, r"no column 'when'.*pass frame.reset_index\(\)"),
         (lambda f: f, {"target": None}, "target must name the column"),
         (lambda f: f, {"target": "site", "by": None, "time": None}, "categorical.*encode it"),
         (lambda f: f, {"time": "site", "by": None}, "holds text.*pandas.to_datetime"),
@@ -133,6 +210,7 @@ def test_a_series_that_is_too_short_is_left_out_with_a_warning():
         (lambda f: f.iloc[[0, 0, *range(1, 16)]], {}, "occurs twice among the rows of series 'a'.*by="),
         (lambda f: f.assign(when=f["when"].where(f.index > 0)), {}, "missing time stamps"),
         (lambda f: f, {"last": True, "known_future": ["wind"]}, "Append those rows"),
+        (lambda f: f.drop(index=[4, 12]), {}, "no window without a gap.*rows of missing values"),
         (lambda f: f, {"static": "size"}, r"Use static=\['size'\]"),
         (lambda f: f, {"by": ["site", "size"]}, "by must name one column"),
         (lambda f: f, {"known_future": ["load"]}, "The target 'load' is not known beforehand"),

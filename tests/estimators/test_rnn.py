@@ -1,5 +1,6 @@
 """Recurrent networks as estimators: what X may be, what a fit leaves behind, what padding must not change."""
 
+import copy
 import pickle
 
 import joblib
@@ -11,10 +12,11 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
+from sklearn.metrics import get_scorer, mean_pinball_loss, r2_score
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 
-from skdl import RNNClassifier, RNNRegressor, train_together, window
+from skdl import RNNClassifier, RNNRegressor, SeriesWithTable, train_together, window
 
 SMALL = {
     "hidden_size": 6,
@@ -358,6 +360,36 @@ def test_quantiles_do_not_cross_and_hold_their_share():
         model.predict(X, return_std=True)
 
 
+BANDS = {"loss": "quantile", "quantiles": (0.1, 0.4, 0.9)}
+
+
+def lower_pinball(model, X, y):
+    return -mean_pinball_loss(y, model.predict(X)[..., 0], alpha=0.1)
+
+
+@pytest.mark.parametrize("horizon", [1, 6])
+def test_bands_are_scored_by_their_middle(windows, horizon):
+    X, y = windows[0], windows[1][:, 0] if horizon == 1 else windows[1]
+    model = RNNRegressor(**SMALL, **BANDS).fit(X, y)
+    assert_allclose(model.score(X, y), r2_score(y, model.predict(X)[..., 1]))
+    split = TimeSeriesSplit(2)
+    search = GridSearchCV(model, {"learning_rate": [0.01, 0.02]}, cv=split, error_score="raise").fit(X, y)
+    train, test = list(split.split(X))[-1]
+    assert_allclose(
+        search.cv_results_["split1_test_score"][1], clone(model).fit(X[train], y[train]).score(X[test], y[test])
+    )
+    assert np.isfinite(cross_val_score(model, X, y, cv=split, scoring=lower_pinball, error_score="raise")).all()
+
+
+@pytest.mark.parametrize("scoring", ["r2", get_scorer("neg_mean_absolute_error")])
+def test_metrics_of_one_value_take_no_bands(windows, scoring):
+    model = RNNRegressor(**SMALL, **BANDS, scoring=scoring)
+    with pytest.raises(ValueError, match=r"takes one value a target.*predicts 3\. Set scoring=None"):
+        model.fit(*windows)
+    model.set_params(scoring=lower_pinball, early_stopping=True).fit(*windows)
+    assert model.best_validation_score_ < 0
+
+
 def test_a_standard_deviation_of_each_forecast(windows, forecaster):
     mean, std = forecaster.predict(windows[0], return_std=True)
     assert mean.shape == std.shape == windows[1].shape and (std > 0).all()
@@ -532,6 +564,15 @@ def test_warm_starts_and_partial_fits_go_on(data):
     assert np.isfinite(part.predict_proba(X)).all() and part.blend_weights_ == {"network": 1.0}
 
 
+def test_partial_fits_after_a_fit_leave_its_skip_path(windows):
+    X, y = windows
+    model = RNNRegressor(**SMALL).fit(X, y)
+    skip, weights, before = model._skip, dict(model.blend_weights_), copy.deepcopy(model)
+    model.partial_fit(X, y)
+    assert model._skip is skip and model.blend_weights_ == weights
+    assert not networks_equal(model, before)
+
+
 GRID = {"cell": ["gru", "rnn"], "learning_rate": [0.01, 0.02]}
 
 
@@ -547,6 +588,45 @@ def test_a_search_over_cells_is_the_same_together(windows, settings):
         together = clone(search).fit(X, y)
     assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
     assert networks_equal(plain.best_estimator_, together.best_estimator_)
+
+
+@pytest.mark.parametrize("kind", [lambda f: f, pl.from_pandas], ids=["pandas", "polars"])
+def test_static_columns_go_through_a_search(kind):
+    sites = [
+        pd.DataFrame({"site": site, "load": walk(120, seed), "size": 10.0 * seed, "kind": site * 2})
+        for seed, site in enumerate("ab")
+    ]
+    X, y = window(kind(pd.concat(sites)), target="load", lags=24, horizon=3, by="site", static=["size", "kind"])
+    split = TimeSeriesSplit(2)
+    search = GridSearchCV(RNNRegressor(**SMALL), {"learning_rate": [0.01, 0.02]}, cv=split, error_score="raise")
+    with joblib.parallel_config(backend="sequential"):
+        plain = clone(search).fit(X, y)
+    with train_together():
+        together = clone(search).fit(X, y)
+    assert plain.best_estimator_.n_static_ == 2
+    assert_array_equal(plain.cv_results_["mean_test_score"], together.cv_results_["mean_test_score"])
+    # A plain tuple, cut by hand, is the same.
+    train, test = list(split.split(X))[-1]
+    (series, table), rows = X, lambda part, rows: part[rows[0] : rows[-1] + 1]
+    model = RNNRegressor(**SMALL).fit((series[train], rows(table, train)), y[train])
+    score = model.score((series[test], rows(table, test)), y[test])
+    assert_array_equal(plain.cv_results_["split1_test_score"][1], score)
+
+
+def test_series_with_a_table_are_cut_by_rows():
+    series, y = unequal()
+    X = SeriesWithTable(series, pd.DataFrame({"kind": list("abc") * 16}))
+    assert X.shape == (48,) and X[0] is X.series and X[-1] is X.table
+    mask = np.arange(48) % 5 == 1
+    for rows in (slice(3, 20, 2), mask, np.flatnonzero(mask)):
+        part = X[rows]
+        numbers = np.arange(48)[rows]
+        assert len(part.series) == len(numbers) and all(part.series[k] is series[i] for k, i in enumerate(numbers))
+        assert_array_equal(part.table["kind"], X.table["kind"].iloc[rows])
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
+    assert RNNClassifier(**SMALL).fit(X_train, y_train).predict_proba(X_test).shape == (len(y_test), 2)
+    again = pickle.loads(pickle.dumps(X))
+    assert isinstance(again, SeriesWithTable) and again.table.equals(X.table)
 
 
 def test_scorers_and_weights(data):
@@ -583,6 +663,11 @@ SERIES = np.zeros((4, 2, 6)) + np.arange(6)
         (np.where(np.arange(4)[:, None, None] == 2, np.nan, SERIES), "Series 2 of X has no value at all"),
         (np.where(np.arange(4)[:, None, None] == 2, np.inf, SERIES), "Series 2 of X contains infinity"),
         (SERIES.astype(str), "Convert it to float"),
+        (
+            pd.DataFrame({"s": [pd.Series(x[0]) for x in SERIES]}),
+            r"pass a list of them, such as list\(frame\[column\]\)",
+        ),
+        (pl.DataFrame({"s": SERIES[:, 0].tolist()}), r"pass a list of them, such as list\(frame\[column\]\)"),
         ([SERIES[0].tolist(), []] * 2, "Series 1 of X is empty"),
         ([[[1.0, 2], [3]]] * 4, "channels of series 0 of X are of unequal lengths"),
         (np.where(SERIES > 2, "a", SERIES).astype(object), "could not convert string to float: 'a'"),
@@ -601,6 +686,11 @@ def test_series_that_are_none(X, message):
         return
     with pytest.raises(ValueError, match=message):
         model.fit(X, np.arange(4.0))
+
+
+def test_numbers_are_no_labels(data):
+    with pytest.raises(ValueError, match="for numbers use the regressor of the same family"):
+        RNNClassifier(**SMALL).fit(data[0], data[0][:, 0, -1])
 
 
 def test_many_levels_beside_the_series_are_refused():
