@@ -49,7 +49,9 @@ class SeriesWithTable(NamedTuple):
     @property
     def shape(self) -> tuple[int]:
         """Rows, which scikit-learn asks for before it asks for the length."""
-        return (_num_samples(self.series),)
+        n_series = _num_samples(self.series)
+        _check_rows(_num_samples(self.table), n_series)
+        return (n_series,)
 
     def __getitem__(self, key: Any) -> Any:
         """Rows, as of an array; 0 and 1 are the parts of the tuple."""
@@ -264,10 +266,8 @@ def _check_static(estimator: Any, static: Any, n_series: int, reset: bool) -> An
         names = column_names(static)
     elif static is not None:
         static = _static_array(static)
-    if static is not None and len(static) != n_series:
-        raise ValueError(
-            f"The table beside the series has {len(static)} rows for {n_series} series. Give one for each."
-        )
+    if static is not None:
+        _check_rows(len(static), n_series)
     n_columns = 0 if static is None else static.shape[1]
     if reset:
         estimator.n_static_, estimator._static_names = n_columns, names
@@ -284,10 +284,18 @@ def _check_static(estimator: Any, static: Any, n_series: int, reset: bool) -> An
     return static
 
 
+def _check_rows(n_rows: int, n_series: int) -> None:
+    if n_rows != n_series:
+        raise ValueError(f"The table beside the series has {n_rows} rows for {n_series} series. Give one for each.")
+
+
 def _static_array(static: Any) -> NDArray[np.float64]:
     values = np.asarray(static)
     if values.ndim != 2:
-        raise ValueError("The table beside the series must have two axes, a row a series. Use table[:, np.newaxis].")
+        raise ValueError(
+            "The table beside the series must have two axes, a row a series. Use table[:, np.newaxis], or "
+            "column.to_frame() for a column of a frame."
+        )
     try:
         values = values.astype(np.float64)
     except (ValueError, TypeError) as error:

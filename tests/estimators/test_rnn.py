@@ -625,6 +625,8 @@ def test_series_with_a_table_are_cut_by_rows():
         assert_array_equal(part.table["kind"], X.table["kind"].iloc[rows])
     X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
     assert RNNClassifier(**SMALL).fit(X_train, y_train).predict_proba(X_test).shape == (len(y_test), 2)
+    with pytest.raises(ValueError, match="has 40 rows for 48 series"):
+        train_test_split(SeriesWithTable(series, X.table[:40]), y)
     again = pickle.loads(pickle.dumps(X))
     assert isinstance(again, SeriesWithTable) and again.table.equals(X.table)
 
@@ -675,6 +677,7 @@ SERIES = np.zeros((4, 2, 6)) + np.arange(6)
         ((SERIES, np.full((4, 1), np.inf)), "table beside the series contains infinity"),
         ((SERIES, [["a"]] * 4), "Pass text as columns of a DataFrame"),
         ((SERIES, np.zeros(4)), r"table\[:, np.newaxis\]"),
+        ((SERIES, pd.Series(np.zeros(4))), r"column.to_frame\(\)"),
         ((SERIES, SERIES, SERIES), r"\(series, table\)"),
         ((SERIES, pd.DataFrame({"c": list("abcd")}).loc[[0] * 4].assign(c=["a", "b", "c", "d"])), None),
     ],
