@@ -232,9 +232,9 @@ def train_together(
     >>> sum(stack.n_models for stack in run.report_)  # 2 candidates x 5 folds, and the refit
     11
     """
-    if max_models < 1:
-        raise ValueError(f"max_models must be at least 1. Got {max_models!r} instead.")
-    limits = Limits(max_models, parse_bytes(max_memory), joblib.cpu_count(), device)
+    if not isinstance(max_models, numbers.Integral) or max_models < 1:
+        raise ValueError(f"max_models must be an integer of at least 1. Got {max_models!r} instead.")
+    limits = Limits(int(max_models), parse_bytes(max_memory), joblib.cpu_count(), device)
     return _together(limits)
 
 
