@@ -28,7 +28,7 @@ from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator
 from skdl.estimators.validation import FitData, check_fit_data
-from skdl.estimators.weights import with_class_weight
+from skdl.estimators.weights import check_class_weight, with_class_weight
 from skdl.nn.network import Network
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss
@@ -201,13 +201,15 @@ class NetworkEstimator(TrainedEstimator):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         if classes is not None and not is_classifier(self):
             raise ValueError("classes are for classification, and this estimator does regression.")
-        if is_first:
-            self._prepare(data, data.rows, classes)
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+        if not is_first and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
                 f"`classes={np.asarray(classes).tolist()}` is not the same as on the last call to partial_fit, "
                 f"which was {self.classes_.tolist()}."
             )
+        if is_first:
+            self._prepare(data, data.rows, classes)
+        else:
+            self._keep_encoding()
         samples = self._samples(self._encoder.transform(data.X), data, data.rows)
         settings = self._settings(samples, stops=False, epochs=1, schedule=Schedule())
         n_members = self._n_members(stops=False) if is_first else len(self._optimizer_states)
@@ -269,8 +271,7 @@ class NetworkEstimator(TrainedEstimator):
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         """Fit the task on all rows' labels or the training rows' values, and the encoder on training rows."""
         if self._goes_on():
-            self._task.loss_parameter = self._make_task().loss_parameter
-            self._encoder.dtype = self._torch_dtype()
+            self._keep_encoding()
             return
         for name in ("network_", "classes_"):
             self.__dict__.pop(name, None)
@@ -288,6 +289,17 @@ class NetworkEstimator(TrainedEstimator):
         )
         self.t_ = 0
 
+    def _keep_encoding(self) -> None:
+        """Go on with the last fit's task and encoder, by parameters that may have changed since."""
+        task = self._make_task()
+        if type(task) is not type(self._task):
+            raise ValueError(
+                "The task was changed since the last fit, so training cannot go on from there. "
+                "Call fit with warm_start=False."
+            )
+        self._task.change_loss(task.loss_parameter)
+        self._encoder.dtype = self._torch_dtype()
+
     def _samples(self, table: Table, data: FitData, rows: NDArray[np.intp]) -> Samples:
         dtype = self._torch_dtype()
         weight = self._weight(data, rows)
@@ -302,6 +314,8 @@ class NetworkEstimator(TrainedEstimator):
     def _weight(self, data: FitData, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Weights of the rows in the loss, with those of their classes; None where all weigh the same."""
         class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
+        if isinstance(class_weight, dict):
+            check_class_weight(class_weight, self.classes_)
         return with_class_weight(data.weight_of(rows), class_weight, data.y[rows])
 
     def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:

@@ -26,9 +26,12 @@ class ValidationScorer:
     sample_weight: NDArray | None
 
     def __call__(self, estimator: Any) -> float:
-        if self.sample_weight is None or not _accepts_weight(self.scorer):
-            return float(self.scorer(estimator, self.X, self.y))
-        return float(self.scorer(estimator, self.X, self.y, sample_weight=self.sample_weight))
+        weighted = self.sample_weight is not None and _accepts_weight(self.scorer)
+        score = self.scorer(estimator, self.X, self.y, **({"sample_weight": self.sample_weight} if weighted else {}))
+        try:
+            return float(score)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"scoring must be a scorer that gives one number. It gave {score!r} instead.") from error
 
 
 def _accepts_weight(scorer: Callable[..., float]) -> bool:

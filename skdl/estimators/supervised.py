@@ -78,6 +78,8 @@ class SpreadMixin:
     _outputs: Callable[[Any], NDArray[np.float64]]
     _network_outputs: Callable[[Any], NDArray[np.float64]]
     out_of_fold_: Any
+    #: Part of the variance of held-out errors that disagreement does not explain; None where no rows were held out.
+    _unexplained: NDArray[np.float64] | None = None
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict values.
@@ -123,7 +125,7 @@ class SpreadMixin:
 
     def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
         super()._note_held_out(data, held_out, results)  # type: ignore[misc]
-        self._unexplained: NDArray[np.float64] | None = None
+        self._unexplained = None
         # A band of quantiles is no single value that has an error.
         if self.out_of_fold_ is None or self.out_of_fold_.shape != data.y.shape:
             return

@@ -88,7 +88,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         return getattr(self, "label_smoothing", 0.0)
 
     def _batch_size(self, samples: Samples) -> int:
-        return self._auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else self.batch_size
+        # Torch splits by Python's own integers alone, and a search may draw numpy's.
+        return self._auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else int(self.batch_size)
 
     def _plan(self, samples: Samples) -> Plan:
         device = resolve_device(self.device)
@@ -160,7 +161,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         is_validated = jobs[0].validation is not None
         scores = self.history_["validation_score"].tolist()
         self.validation_scores_ = scores if is_validated else None
-        self.best_validation_score_ = np.nanmax(scores).item() if is_validated else None
+        known = [score for score in scores if not math.isnan(score)]
+        self.best_validation_score_ = max(known, default=math.nan) if is_validated else None
         self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
         self.out_of_fold_: Any = None
         return all_results
@@ -179,6 +181,16 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
                 ConvergenceWarning,
                 stacklevel=5,
             )
+        for result in results:
+            scores = [record.validation_score for record in result.history]
+            if result.validation_outputs is not None and all(math.isnan(score) for score in scores):
+                warnings.warn(
+                    f"The validation score is NaN in every epoch. Parameters of epoch {result.best_epoch} are kept. "
+                    "Hold out more rows, or choose another scoring.",
+                    UserWarning,
+                    stacklevel=5,
+                )
+                break
         if any(result.reason == "interrupted" for result in results):
             n_epochs = max(len(result.history) for result in results)
             warnings.warn(

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
-from skdl.data.frames import check_unique_names, is_frame
+from skdl.data.frames import check_unique_names, is_frame, is_missing_cell
 
 
 def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
@@ -36,6 +36,8 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         return X
     if hasattr(X, "collect") and not sp.issparse(X):
         raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
+    if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+        raise TypeError("X is an array of dates or durations, which are encoded in a DataFrame's columns: pass one.")
     try:
         return validate_data(
             estimator,
@@ -64,20 +66,37 @@ def _is_as_fitted(estimator: Any, X: Any) -> bool:
         and X.shape[0] > 0
         and X.shape[1] == estimator.n_features_in_
         and "feature_names_in_" not in estimator.__dict__
-        and math.isfinite(X.sum())
+        and _is_finite(X)
     )
+
+
+def _is_finite(X: NDArray) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(X.sum())
 
 
 def check_target(y: Any, *, numeric: bool) -> NDArray:
     """Check y and make it a 1-D or 2-D array; a single column is flattened with scikit-learn's warning."""
     if sp.issparse(y):
         y = y.toarray()
+    if not numeric:
+        _check_labels(y)
+    elif np.asarray(y).dtype.kind in "mM":
+        raise TypeError("y holds dates or durations. Convert it to numbers, in the unit that predictions are to have.")
     y = check_array(y, ensure_2d=False, dtype=np.float64 if numeric else None, input_name="y", ensure_min_samples=0)
     if y.ndim == 0:
         raise ValueError(f"y should be a 1d array, got {y!r} instead.")
     if y.ndim == 2 and y.shape[1] == 1:
         return column_or_1d(y, warn=True)
     return y
+
+
+def _check_labels(y: Any) -> None:
+    cells = np.asarray(y)
+    if cells.dtype == object and any(is_missing_cell(cell) for cell in cells.flat):
+        raise ValueError(
+            "Input y contains NaN or None. Drop rows without a label, or give them one of their own, such as 'none'."
+        )
 
 
 def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,29 @@ def with_class_weight(weight: Weights, class_weight: Any, y: NDArray) -> Weights
     """
     if class_weight is None:
         return weight
-    values = np.fromiter(class_weight.values(), dtype=float) if isinstance(class_weight, dict) else np.ones(1)
-    if np.any(values < 0) or not np.all(np.isfinite(values)):
-        raise ValueError(f"class_weight={class_weight!r} must have values that are finite and at least 0.")
     by_class = _by_class(weight, class_weight, y)
     if not np.any(by_class > 0):
         raise ValueError(f"class_weight={class_weight!r} gives every sample the weight 0.")
     return by_class if weight is None else by_class * weight
+
+
+def check_class_weight(class_weight: dict[Any, Any], classes: NDArray) -> None:
+    """Refuse values that are no weights, and labels that take the place of others.
+
+    A label that is not there is left alone, as scikit-learn does, where all that are there have a weight: a fold may
+    lack a class.
+
+    Raises
+    ------
+    ValueError
+        With the values or the labels.
+    """
+    if not all(isinstance(value, Real) and 0 <= float(value) < math.inf for value in class_weight.values()):
+        raise ValueError(f"class_weight={class_weight!r} must have values that are finite and at least 0.")
+    labels = classes.tolist()
+    unknown = [label for label in class_weight if label not in labels]
+    if unknown and not all(label in class_weight for label in labels):
+        raise ValueError(f"class_weight names labels that y does not have: {unknown}. Those of y are {labels}.")
 
 
 def _by_class(weight: Weights, class_weight: Any, y: NDArray) -> NDArray[np.float64]:

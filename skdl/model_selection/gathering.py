@@ -322,7 +322,8 @@ class Gathering:
     def _is_complete(self) -> bool:
         """Whether no thread can bring another job before the waiting ones have their results."""
         if self._trained:
-            return False
+            # A scorer that is asked during the training may itself wait for threads that fit.
+            return self._idle.is_idle()
         here = {waiting.thread for waiting in self._waiting}
         if self._n_running > 0 or not here.issuperset(self._dispatching):
             return self._idle.is_idle()
@@ -335,7 +336,8 @@ class Gathering:
     def _train(self) -> None:
         """Train the jobs of all who wait, with the lock let go meanwhile, and wake them."""
         gathered, self._waiting = self._waiting, []
-        self._trained, self._is_cancelled = gathered, False
+        self._is_cancelled &= bool(self._trained)
+        self._trained = self._trained + gathered
         self._lock.release()
         results: list[Result] = []
         error: BaseException | None = None
@@ -352,7 +354,7 @@ class Gathering:
             error = raised
         finally:
             self._lock.acquire()
-            self._trained = []
+            self._trained = [waiting for waiting in self._trained if waiting not in gathered]
             self._tables.clear()
             self._wake(gathered, results, error)
             self._look()

@@ -20,7 +20,7 @@ from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 from joblib.parallel import ParallelBackendBase
 
 from skdl.engine.dispatch import routed_through
-from skdl.engine.train import CancelledError, StackReport
+from skdl.engine.train import CancelledError, StackReport, is_training
 from skdl.model_selection.gathering import Gathering, Limits
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -77,7 +77,8 @@ class TogetherBackend(ParallelBackendBase):
         self._filters: list[warnings.catch_warnings] = []
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **kwargs: Any) -> int:
-        if self.gathering.pid != os.getpid():
+        # A search that a scorer makes while a stack is trained cannot wait for that training.
+        if self.gathering.pid != os.getpid() or is_training():
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         return super().configure(n_jobs, parallel, **kwargs)
 
@@ -232,9 +233,9 @@ def train_together(
     >>> sum(stack.n_models for stack in run.report_)  # 2 candidates x 5 folds, and the refit
     11
     """
-    if max_models < 1:
-        raise ValueError(f"max_models must be at least 1. Got {max_models!r} instead.")
-    limits = Limits(max_models, parse_bytes(max_memory), joblib.cpu_count(), device)
+    if not isinstance(max_models, numbers.Integral) or max_models < 1:
+        raise ValueError(f"max_models must be an integer of at least 1. Got {max_models!r} instead.")
+    limits = Limits(int(max_models), parse_bytes(max_memory), joblib.cpu_count(), device)
     return _together(limits)
 
 

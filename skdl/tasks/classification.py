@@ -13,6 +13,9 @@ from torch import Tensor
 
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, CustomLoss, Loss
 
+#: Unknown labels that an error names.
+MOST_NAMED = 10
+
 
 class ClassificationTask:
     """Binary, multiclass and multilabel targets.
@@ -36,6 +39,12 @@ class ClassificationTask:
                 f"Unknown label type: {kind}. Classification takes labels; for numbers use "
                 "the regressor of the same family, or MLPEstimator(task='regression')."
             )
+        if kind == "unknown":
+            cells = ", ".join(sorted({type(cell).__name__ for cell in y.flat}))
+            raise ValueError(
+                f"Unknown label type: y holds cells of type {cells}. Labels are all text, all whole numbers or all "
+                "booleans: convert y to one of them, such as by astype(str)."
+            )
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
             # It says what is wrong.
             check_classification_targets(y)
@@ -54,6 +63,21 @@ class ClassificationTask:
         self.is_binary = not self.is_multilabel and len(self.classes) == 2 and not own
         self.n_outputs = 1 if self.is_binary else len(self.classes)
         return self
+
+    def change_loss(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Go on with another loss of the same number of outputs.
+
+        Raises
+        ------
+        ValueError
+            If one of both losses takes one logit for two classes and the other one two.
+        """
+        if len(self.classes) == 2 and not self.is_multilabel and callable(loss) is self.is_binary:
+            raise ValueError(
+                "Between a loss by name and a callable one, a network of two classes has another number of outputs. "
+                "Call fit with warm_start=False."
+            )
+        self.loss_parameter = loss
 
     @property
     def loss(self) -> Loss:
@@ -80,13 +104,17 @@ class ClassificationTask:
                     f"y has shape {y.shape}, but the model was fitted on {len(self.classes)} labels a sample."
                 )
             return torch.as_tensor(np.asarray(y.todense() if hasattr(y, "todense") else y, dtype=float), dtype=dtype)
+        if y.ndim != 1:
+            raise ValueError(f"y has shape {y.shape}, but the model was fitted on one label a sample.")
         index = np.searchsorted(self.classes, y).clip(max=len(self.classes) - 1)
         unseen = self.classes[index] != y
         if np.any(unseen):
             labels = np.unique(y[unseen]).tolist()
+            more = f" and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else ""
             raise ValueError(
-                f"y contains labels that the model does not know: {labels}. It knows {self.classes.tolist()}. "
-                "Name every label in `classes` at the first call of partial_fit."
+                f"y contains labels that the model does not know: {labels[:MOST_NAMED]}{more}. "
+                f"It knows {self.classes.tolist()}. Every label must be in the y of fit, or in `classes` at the first "
+                "call of partial_fit."
             )
         if self.is_binary:
             return torch.as_tensor(index[:, None], dtype=dtype)

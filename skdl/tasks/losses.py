@@ -189,6 +189,13 @@ class CustomLoss(Loss):
     function: Callable[[Tensor, Tensor], Tensor] = field()
     stackable = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.function, type):
+            name = self.function.__name__
+            raise ValueError(
+                f"loss={name} is a class. Pass a function, or an instance such as {name}(reduction='none')."
+            )
+
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         leaf_BO = output[0].t().contiguous().requires_grad_()
         target_BT = target[0].t().contiguous()
@@ -205,9 +212,9 @@ class CustomLoss(Loss):
                     f"A callable loss must return one loss per sample, a tensor of shape ({n_rows},). "
                     f"Got {got} instead. Torch's own losses do so with reduction='none'."
                 )
-            loss = loss.reshape(len(loss), -1).mean(1)
             if not loss.requires_grad:
                 raise ValueError("The callable loss returned a tensor that does not depend on its first argument.")
+            loss = loss.reshape(len(loss), -1).mean(1)
             (gradient_BO,) = torch.autograd.grad(loss.sum(), leaf_BO)
         return loss.detach().unsqueeze(0), gradient_BO.t().contiguous().unsqueeze(0)
 

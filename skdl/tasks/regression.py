@@ -58,6 +58,21 @@ class RegressionTask:
                 "Use loss='squared_error', or shift y."
             )
 
+    def change_loss(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Go on with another loss for the same encoding of the targets.
+
+        Raises
+        ------
+        ValueError
+            If one of both losses predicts means and the other one their logarithms.
+        """
+        if (loss == "poisson") != self.has_log_link:
+            raise ValueError(
+                f"loss={loss!r} cannot go on from a fit with loss={self.loss_parameter!r}: 'poisson' predicts the "
+                "logarithm of the mean, other losses predict y itself. Call fit with warm_start=False."
+            )
+        self.loss_parameter = loss
+
     @property
     def loss(self) -> Loss:
         if not isinstance(self.loss_parameter, str):

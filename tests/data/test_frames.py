@@ -123,6 +123,8 @@ def test_categories_keep_the_type_of_their_levels():
 
 def test_a_mixture_of_text_and_numbers_has_its_values_as_levels():
     assert column(pd.Series([1, "a", 2.5, None], dtype=object)).values.tolist() == ["1", "a", "2.5", None]
+    cells = [1.0, "a", np.float32(2), np.inf, 10.0**20]
+    assert column(pd.Series(cells, dtype=object)).values.tolist() == ["1", "a", "2", "inf", "1" + 20 * "0"]
 
 
 DATES = {

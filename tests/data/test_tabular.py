@@ -298,7 +298,8 @@ def test_a_column_that_was_missing_in_training_may_hold_anything_later(encode_co
 
 
 @pytest.mark.parametrize(
-    ("later", "places"), [([1, 2], [0, None]), ([2.5], [2]), (["a"], [1]), (["a", 1, None], [1, 0, 3])]
+    ("later", "places"),
+    [([1, 2], [0, None]), ([1, None], [0, 3]), ([2.5], [2]), (["a"], [1]), (["a", 1, None], [1, 0, 3])],
 )
 @pytest.mark.parametrize("dtype", [object, None])
 def test_a_mixture_of_text_and_numbers_stays_one_whatever_rows_come(encode_column, later, places, dtype):

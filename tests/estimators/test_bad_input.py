@@ -196,19 +196,37 @@ def test_too_few_rows_to_hold_any_out(n_members):
         (np.zeros((1, N)), "inconsistent numbers of samples"),
         (Y + 1j, "Complex data not supported"),
         (Y.astype("S1"), "bytes"),
-        (np.array([0, "a"] * 6, dtype=object), "Unknown label type"),
-        (np.array(["a", None] * 6, dtype=object), "missing|NaN|None"),
+        (np.array([0, "a"] * 6, dtype=object), "Unknown label type: y holds cells of type int, str"),
+        (np.array(["a", None] * 6, dtype=object), "Input y contains NaN or None. Drop rows without a label"),
+        (np.array([[1, None]] * N, dtype=object), "Input y contains NaN or None"),
         (pd.Series(["a", None] * 6, dtype="str"), "NaN"),
+        (pd.Series(["a", pd.NA] * 6, dtype="string"), "Input y contains NaN or None"),
+        (pl.Series(["a", None] * 6), "Input y contains NaN or None"),
         (np.linspace(0, 1, N), "continuous"),
         (np.stack([Y, Y + 1], axis=1), "multi|Unknown label type"),
         ([("a", "b")] * N, "multi|Unknown label type"),
         (pd.DataFrame({"a": ["x", "y"] * 6, "b": ["u", "v"] * 6}), "multi|Unknown label type"),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_targets_that_are_no_labels(y, message):
     with pytest.raises((ValueError, TypeError), match=message):
         MLPClassifier(**SMALL).fit(np.zeros((N, 2)), y)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array(["2020-01-01", "NaT"] * 6, dtype="datetime64[D]"),
+        np.arange(N).astype("timedelta64[s]"),
+        pd.Series(pd.date_range("2020-01-01", periods=N)),
+        pl.Series(pd.date_range("2020-01-01", periods=N).to_numpy()),
+    ],
+    ids=range(4),
+)
+def test_targets_that_are_dates_are_no_numbers(y):
+    with pytest.raises(TypeError, match=r"y holds dates or durations\. Convert it to numbers"):
+        MLPRegressor(**SMALL).fit(np.zeros((N, 2)), y)
 
 
 def test_continuous_targets_of_the_estimator_of_both_tasks_name_the_remedy():
@@ -229,8 +247,10 @@ def test_continuous_targets_of_the_estimator_of_both_tasks_name_the_remedy():
         ([[1.0], [1.0, 2.0]] * 6, "inhomogeneous|sequence"),
         (pd.Series(np.zeros(N)), "2-dimensional|2D"),
         (np.full((N, 1), np.inf), "Input X contains infinity"),
+        (np.full((N, 1), "NaT", dtype="datetime64[D]"), "dates or durations, which are encoded in a DataFrame"),
+        (np.ones((N, 1), dtype="timedelta64[s]"), "dates or durations, which are encoded in a DataFrame"),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_tables_that_are_none(X, message):
     with pytest.raises((ValueError, TypeError), match=message):
@@ -269,7 +289,9 @@ def test_layer_sizes_come_in_many_forms(sizes):
     assert [len(b) for b in model.intercepts_[:-1]] == np.atleast_1d(np.asarray(sizes, dtype=int)).tolist()
 
 
-@pytest.mark.parametrize("weights", [{0: -1.0, 1: 1.0}, {0: np.nan, 1: 1.0}, {0: np.inf, 1: 1.0}, {0: 0.0, 1: 0.0}])
+@pytest.mark.parametrize(
+    "weights", [{0: -1.0, 1: 1.0}, {0: np.nan, 1: 1.0}, {0: np.inf, 1: 1.0}, {0: 0.0, 1: 0.0}, {0: "a"}]
+)
 def test_class_weights_are_weights(weights):
     with pytest.raises(ValueError, match="class_weight"):
         MLPClassifier(**SMALL, class_weight=weights).fit(np.zeros((N, 2)), Y)
@@ -279,3 +301,21 @@ def test_class_weights_of_labels_that_are_not_there_are_left_alone():
     X = np.random.RandomState(0).normal(size=(N, 2))
     # As scikit-learn's classifiers: a fold may lack a class.
     assert outcome(MLPClassifier(**SMALL, class_weight={0: 1, 1: 2, 9: 3}), X, Y) == "fitted"
+
+
+@pytest.mark.parametrize(("weights", "named"), [({0: 1, 7: 2}, "[7]"), ({"a": 5}, "['a']")])
+def test_class_weights_of_labels_that_stand_for_others_are_refused(weights, named):
+    with pytest.raises(ValueError, match=re.escape(f"labels that y does not have: {named}. Those of y are [0, 1]")):
+        MLPClassifier(**SMALL, class_weight=weights).fit(np.zeros((N, 2)), Y)
+
+
+def test_huge_numbers_are_predicted_without_a_warning():
+    model = MLPClassifier(**SMALL).fit(np.random.RandomState(0).normal(size=(N, 2)), Y)
+    assert np.isfinite(model.predict_proba(np.full((3, 2), 1e308))).all()
+
+
+@pytest.mark.parametrize("batch_size", [np.int64(5), np.int8(5)])
+def test_batch_sizes_may_be_numpys_integers(batch_size):
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    expected = MLPClassifier(**SMALL, batch_size=5).fit(X, Y).predict_proba(X)
+    assert np.array_equal(MLPClassifier(**SMALL, batch_size=batch_size).fit(X, Y).predict_proba(X), expected)

@@ -168,15 +168,17 @@ def test_ctrl_c_within_an_epoch(data, n_members):
     assert np.isfinite(model.predict_proba(X)).all()
 
 
-def test_ctrl_c_in_the_first_epoch(data):
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_ctrl_c_in_the_first_epoch(data, early_stopping):
     X, y = data
 
     def loss(z, t):
         raise KeyboardInterrupt
 
     with pytest.warns(UserWarning, match="interrupted after 0 epochs"):
-        model = MLPClassifier(**SMALL, loss=loss).fit(X, y)
+        model = MLPClassifier(**SMALL | {"early_stopping": early_stopping}, loss=loss).fit(X, y)
     assert model.n_iter_ == 0 and model.loss_curve_ == [] and np.isnan(model.loss_)
+    assert not early_stopping or np.isnan(model.best_validation_score_)
     assert np.isfinite(model.predict_proba(X)).all()
 
 

@@ -294,6 +294,20 @@ def test_a_score_that_is_not_a_number_is_never_the_best(labelled):
     assert model.best_validation_score_ == 0.5
 
 
+def test_scores_that_are_never_a_number_are_not_silent(labelled):
+    X, y = labelled
+    model = MLPClassifier(**PLAIN | {"early_stopping": True}, scoring=lambda e, X, y: np.nan)
+    with pytest.warns(UserWarning, match="NaN in every epoch. Parameters of epoch 1 are kept. Hold out more rows"):
+        model.fit(X, y)
+    assert np.isnan(model.best_validation_score_) and model.n_iter_ == 6
+
+
+@pytest.mark.parametrize("score", [None, {"accuracy": 1.0}, "high", np.ones(2)])
+def test_scores_are_one_number(labelled, score):
+    with pytest.raises(TypeError, match="scoring must be a scorer that gives one number"):
+        MLPClassifier(**SMALL | {"early_stopping": True}, scoring=lambda e, X, y: score).fit(*labelled)
+
+
 def test_validation_data_are_not_trained_on(labelled):
     X, y = labelled
     alone = MLPClassifier(**SMALL).fit(X[:60], y[:60])
@@ -476,6 +490,42 @@ def test_warm_start_takes_another_loss(valued):
     assert_allclose(model.loss_curve_[-1], mean_error, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("first", "second"), [("squared_error", "poisson"), ("poisson", "huber")])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_going_on_refuses_a_loss_that_reads_the_output_otherwise(valued, method, first, second):
+    X, y = valued[0], np.abs(valued[1])
+    model = MLPRegressor(**SMALL, warm_start=True, loss=first).fit(X, y)
+    with pytest.raises(ValueError, match=f"loss='{second}' cannot go on from a fit with loss='{first}'"):
+        getattr(model.set_params(loss=second), method)(X, y)
+    assert np.isfinite(model.set_params(loss=first).fit(X, y).predict(X)).all()
+
+
+def test_going_on_refuses_a_loss_of_another_number_of_outputs(labelled):
+    X, y = labelled
+    model = MLPClassifier(**SMALL, warm_start=True).fit(X, y > 0)
+    own = torch.nn.CrossEntropyLoss(reduction="none")
+    with pytest.raises(ValueError, match="another number of outputs"):
+        model.set_params(loss=own).fit(X, y > 0)
+    # More classes have an output each under either.
+    model = MLPClassifier(**SMALL, warm_start=True).fit(X, y)
+    assert np.isfinite(model.set_params(loss=own).fit(X, y).predict_proba(X)).all()
+
+
+def test_going_on_refuses_another_task(labelled):
+    X, y = labelled
+    model = MLPEstimator(**SMALL, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="task was changed"):
+        model.set_params(task="regression").fit(X, y)
+
+
+def test_partial_fit_takes_another_precision_and_loss(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL).partial_fit(X, y)
+    model.set_params(dtype="float64", loss="absolute_error", learning_rate=1e-9).partial_fit(X, y)
+    assert model.network_.linear_layers[0].weight.dtype == torch.float64
+    assert_allclose(model.loss_, np.abs(model.predict(X) - y).mean() / y.std(), rtol=1e-5)
+
+
 def test_warm_start_with_defaults_takes_more_rows_than_before():
     # Defaults that follow the number of rows are no change of the user's.
     X, y = make_classification(300, 5, random_state=0)
@@ -523,6 +573,7 @@ def test_partial_fit_learns_labels_that_come_later(labelled):
         ({"y": [0, 1], "classes": [0, 1, 3]}, r"is not the same as on the last call to partial_fit"),
         ({"y": [0, 3]}, r"does not know: \[3\]"),
         ({"y": ["0", "1"]}, "does not know"),
+        ({"y": [[0, 1], [1, 0]]}, "fitted on one label a sample"),
         ({"y": [0, 1], "X": [[0.0], [1.0]]}, "X has 1 features, but MLPClassifier is expecting 6"),
         ({"y": [0, 1], "sample_weight": [1.0, -1.0]}, "Negative values"),
     ],
@@ -703,6 +754,8 @@ def test_a_failed_refit_does_not_leave_half_a_model(labelled, valued):
         (lambda o, t: ((o - t) ** 2).mean(), "reduction='none'"),
         (lambda o, t: ((o - t) ** 2)[:5], "must return one loss per sample"),
         (lambda o, t: t * 1.0, "does not depend on its first argument"),
+        (lambda o, t: (o > t).long(), "does not depend on its first argument"),
+        (torch.nn.MSELoss, r"MSELoss is a class. Pass a function, or an instance such as MSELoss\(reduction='none'\)"),
     ],
 )
 def test_losses_that_are_none(valued, loss, message):

@@ -118,6 +118,16 @@ def test_standard_deviation_of_nothing_is_refused_with_the_remedy(valued):
         model.predict(valued[0], return_std=True)
 
 
+def test_standard_deviation_after_partial_fit_is_the_disagreement_alone(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, n_members=3).partial_fit(X, y)
+    _, std = model.predict(X, return_std=True)
+    members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
+    assert_allclose(std, members.std(axis=0, ddof=1))
+    with pytest.raises(ValueError, match="n_members of at least 2"):
+        MLPRegressor(**SMALL, n_members=1).partial_fit(X, y).predict(X, return_std=True)
+
+
 def test_standard_deviation_is_for_regression(labelled, valued):
     with pytest.raises(ValueError, match="return_std=True is for regression"):
         MLPEstimator(**SMALL).fit(*labelled).predict(labelled[0], return_std=True)

@@ -434,6 +434,17 @@ def test_together__when_fit_is_scored_by_another_fit__then_as_without(check, net
     check(lambda: cross_validate(net(early_stopping=True, scoring=scorer), X, y, cv=2))
 
 
+def test_together__when_fit_is_scored_by_a_search__then_as_without(check, net, data):
+    X, y = data
+
+    def scorer(estimator, X_val, y_val):
+        inner = GridSearchCV(net(max_epochs=1), {"l2": [0, 0.1]}, cv=2)
+        return cross_val_score(inner, X, y, cv=2).mean()
+
+    # The search ends with a lone fit of the thread that opened the context.
+    check(lambda: GridSearchCV(net(max_epochs=2, early_stopping=True, scoring=scorer), {"l2": [0]}, cv=2).fit(X, y))
+
+
 def test_together__when_random_state_is_none__then_random(net, networks, data):
     with skdl.train_together():
         folds = [cross_validate(net(random_state=None), *data, cv=2, return_estimator=True) for _ in range(2)]

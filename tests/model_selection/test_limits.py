@@ -98,9 +98,9 @@ def test_parse_bytes__when_no_amount__then_error_names_it(memory):
         parse_bytes(memory)
 
 
-@pytest.mark.parametrize("max_models", [0, -1])
-def test_max_models__when_not_positive__then_error_before_the_context(max_models):
-    with pytest.raises(ValueError, match=f"max_models must be at least 1. Got {max_models}"):
+@pytest.mark.parametrize("max_models", [0, -1, 2.5, float("nan"), "8", None])
+def test_max_models__when_no_positive_integer__then_error_before_the_context(max_models):
+    with pytest.raises(ValueError, match=f"max_models must be an integer of at least 1. Got {max_models!r}"):
         skdl.train_together(max_models=max_models)
 
 

@@ -184,6 +184,19 @@ def test_task__when_it_waits_for_threads_that_fit__then_they_are_trained(fit, sc
     assert [score for pair in results for score in pair] == scores
 
 
+def test_scorer__when_it_waits_for_threads_that_fit__then_they_are_trained(net, data, fit, scores):
+    def scorer(estimator, X, y):
+        with ThreadPoolExecutor(2) as pool:
+            seen.append(list(pool.map(fit, range(2))))
+        return 0.5
+
+    seen = []
+    with skdl.train_together():
+        net(max_epochs=1, early_stopping=True, scoring=scorer).fit(*data)
+
+    assert seen == [[scores[0], scores[1]]]
+
+
 @pytest.mark.parametrize("how", ["argument", "config"])
 def test_task__when_it_uses_the_threading_backend__then_it_is_trained(fit, scores, how):
     def task(seed):

@@ -138,6 +138,12 @@ def test_encode__when_labels_are_of_another_kind__then_error_names_them(known, g
         task.encode(given, torch.float32)
 
 
+def test_encode__when_many_labels_were_not_in_fit__then_error_names_some():
+    task = ClassificationTask("cross_entropy").fit(np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"does not know: \[2, 3, .*, 11\] and 8 more. It knows \[0, 1\]"):
+        task.encode(np.arange(20), torch.float32)
+
+
 @pytest.mark.parametrize("y", [np.array([[0, 1]]), np.array([0, 1, 1])])
 def test_encode__when_number_of_labels_differs__then_error(y):
     task = ClassificationTask("cross_entropy").fit(LABELS["multilabel"])
