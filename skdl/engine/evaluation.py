@@ -18,8 +18,9 @@ from skdl.engine.job import Job, Samples
 from skdl.nn.network import NetworkStack
 from skdl.tasks.losses import LossSettings
 
-#: Rows of one batch when outputs are only looked at.
-EVALUATION_ROWS = 1024
+#: Encoded numbers and activations of one model's batch when outputs are only looked at, and its most and fewest rows.
+#: The width of the stack has no say: how losses are summed must not depend on a job's company.
+EVALUATION_NUMBERS, MOST_ROWS, FEWEST_ROWS = 2**18, 1024, 64
 
 
 @dataclass
@@ -48,6 +49,12 @@ def loss_settings(jobs: Sequence[Job]) -> LossSettings:
     }
 
 
+def evaluation_rows(job: Job) -> int:
+    """Rows of one batch when the outputs of a job's network are only looked at."""
+    numbers = job.train.table.n_columns + job.plan.network.n_activations
+    return min(max(EVALUATION_NUMBERS // max(numbers, 1), FEWEST_ROWS), MOST_ROWS)
+
+
 def row_of(theta_KP: Tensor, k: int) -> Tensor:
     """A copy of one network's parameters, on the CPU."""
     return theta_KP[k].cpu().clone()
@@ -64,9 +71,8 @@ class Evaluation:
         self.order = sorted(validated, key=lambda k: (-len(samples[k]), number[id(samples[k].table)]))
         self.jobs = [jobs[k] for k in self.order]
         self.n_models = len(jobs)
-        self.batches = Batches(
-            [_validation(job) for job in self.jobs], EVALUATION_ROWS, self.plan.device, self.plan.dtype
-        )
+        n_rows = evaluation_rows(self.jobs[0])
+        self.batches = Batches([_validation(job) for job in self.jobs], n_rows, self.plan.device, self.plan.dtype)
         # In one piece from the start, as the losses of a stack are.
         shape = (len(self.jobs), self.plan.network.n_outputs, self.batches.n_rows)
         self.output_KON = torch.zeros(shape, dtype=self.plan.dtype, device=self.plan.device)
@@ -75,7 +81,8 @@ class Evaluation:
 
     def run(self, theta_KP: Tensor) -> list[Validation | None]:
         """The validation of each job of the stack, None for those that have no validation rows."""
-        theta_KP = theta_KP[self.order]
+        if self.order != list(range(self.n_models)):
+            theta_KP = theta_KP[self.order]
         n_jobs = len(self.jobs)
         loss_K, weight_K = (torch.zeros(n_jobs, dtype=theta_KP.dtype, device=theta_KP.device) for _ in range(2))
         networks: dict[int, NetworkStack] = {}
