@@ -81,13 +81,14 @@ class PiecewiseLinearEncoder:
         for j in range(n_columns):
             x = np.asarray(columns(j)[sample], dtype=np.float64)
             present = ~np.isnan(x)
-            edges = np.empty(0)
+            present_weight = None if weight is None else weight[present]
+            edges = means = np.empty(0)
             if n_bins and present.any():
-                present_weight = None if weight is None else weight[present]
                 edges = column_edges(x[present], y[present], present_weight, n_bins, classification)
+            if len(edges):
+                means = np.average(self._encode(x[present], edges), axis=0, weights=present_weight)
             self.edges.append(edges)
-            encoded = self._encode(x[present], edges) if len(edges) else np.zeros((1, 0))
-            self.means.append(encoded.mean(axis=0))
+            self.means.append(means)
         return self
 
     @property

@@ -261,7 +261,7 @@ class NetworkEstimator(TrainedEstimator):
         if held_out_rows(fraction, n_rows) >= n_rows or (crosses and n_rows < n_members):
             raise ValueError(
                 f"Early stopping needs rows to train on and rows to hold out; n_samples={n_rows}. "
-                "Set early_stopping=False."
+                f"{'Take fewer n_members, or set' if n_members > 1 else 'Set'} early_stopping=False."
             )
         y = data.y[data.rows]
         if crosses:

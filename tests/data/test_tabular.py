@@ -121,6 +121,13 @@ def test_piecewise_columns_stand_beside_the_scaled_ones(encode):
     assert np.all(np.diff(bins[np.argsort(x)], axis=0) >= -1e-12)
 
 
+def test_piecewise_columns_of_weighted_rows_lie_around_their_weighted_means(encode):
+    rng = np.random.RandomState(0)
+    weight = rng.uniform(0.1, 3, size=200)
+    bins = encode(rng.normal(size=(200, 1)), weight=weight, embedding="piecewise_linear")[0][:, 1:]
+    assert_allclose(np.average(bins, axis=0, weights=weight), 0, atol=1e-12)
+
+
 def test_piecewise_columns_are_constant_beyond_the_training_range(encode):
     x = np.random.RandomState(0).uniform(size=(200, 1))
     ends = encode(x, np.array([[x.min()], [-1e300], [x.max()], [1e300]]), embedding="piecewise_linear")[0][:, 1:]
