@@ -113,6 +113,7 @@ freeze : "all", "gradual", int or None, default=None
     layers are trained alone at first, and one more of the backbone's layers at equal intervals, all of them from half
     of ``max_epochs`` on (Howard and Ruder 2018). A fit that goes on from an earlier one, by ``warm_start`` or a second
     ``partial_fit``, trains all of them. Layers that keep their weights keep the statistics of their normalisation, too.
+    Without a ``backbone`` it has no effect.
 head_lr_factor : float, default=1
     What the learning rate is multiplied by for the dense layers on a ``backbone``.
 augment : "auto", dict, callable or None, default="auto"
@@ -285,6 +286,10 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             "augmentation": self.augmentation_,
         }
         if self.backbone is not None:
+            if isinstance(self.freeze, bool):
+                raise ValueError(
+                    f"freeze={self.freeze} is no number of layers. Use 'all', 'gradual', None or a number."
+                )
             return BackboneNetwork(
                 backbone=self.backbone, freeze=self.freeze, head_rate_factor=self.head_lr_factor, **shared
             )

@@ -220,7 +220,8 @@ def _changed(
             f"A callable augment must return images of the shape it was given, {tuple(images.shape)}. "
             f"Got {got} instead."
         )
-    return changed
+    # numpy and a user's constants bring double precision along.
+    return changed.to(images)
 
 
 class ConvModule(ImageModule):

@@ -495,6 +495,8 @@ def test_a_path_without_a_file_is_named_with_its_row(save, tmp_path):
             check([paths[0], cell])
         with pytest.raises(ValueError, match=r"Row 1 of X is not a path but"):
             check(pd.DataFrame({"f": [paths[0], cell]}, dtype=object), path_column="f")
+    with pytest.raises(ValueError, match=r"Row 1 of X is not a path but of type ndarray\."):
+        check([paths[0], noise(1, 9, 9)[0]])
     with pytest.raises(ValueError, match="there is no image file of this name"):
         check([str(tmp_path)])
 

@@ -668,6 +668,15 @@ GRID = {
 }
 
 
+def test_an_augmentation_may_give_another_precision(gray):
+    X, y = gray
+    plain, double = (
+        CNNClassifier(**SMALL, augment=lambda images, generator, dtype=dtype: images.to(dtype)).fit(X, y)
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert_array_equal(plain.predict_proba(X), double.predict_proba(X))
+
+
 def test_a_search_over_augmentations_is_the_same_together(gray):
     X, y = gray
     with joblib.parallel_config(backend="sequential"):
@@ -977,6 +986,7 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
             {"freeze": "some"},
             r"'freeze' parameter of CNNClassifier must be .*'gradual'.*\[0, inf\)\. Got 'some' instead",
         ),
+        ({"backbone": nn.Conv2d(1, 4, 3), "freeze": True}, "freeze=True is no number of layers. Use 'all'"),
         ({"backbone": nn.Linear}, "'backbone' parameter"),
         ({"backbone": nn.Conv2d(3, 4, 3)}, r"does not take images of 8 x 10 pixels and 1 channel.*resize"),
         ({"backbone": nn.Conv2d(1, 4, 11)}, "does not take images of 8 x 10 pixels"),
