@@ -336,6 +336,7 @@ class Gathering:
     def _train(self) -> None:
         """Train the jobs of all who wait, with the lock let go meanwhile, and wake them."""
         gathered, self._waiting = self._waiting, []
+        # What was called off stays so while another training begins inside it.
         self._is_cancelled &= bool(self._trained)
         self._trained = self._trained + gathered
         self._lock.release()
