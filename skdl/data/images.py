@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skdl.data.frames import is_frame
+from skdl.data.frames import check_unique_names, is_frame
 from skdl.data.image_files import (
     DEEP_MODES,
     ImageFiles,
@@ -38,6 +38,8 @@ from skdl.data.tabular import NUMPY_DTYPES, Weights
 
 #: Lengths of an axis that may hold channels, where nothing says which axis does: gray, RGB, RGBA.
 CHANNEL_COUNTS = (1, 3, 4)
+#: Channels that image files can have: gray, RGB.
+FILE_CHANNELS = (1, 3)
 #: Training images, and numbers in them, from which the statistics of the channels are taken at most.
 STATISTICS_ROWS, STATISTICS_NUMBERS = 5_000, 20_000_000
 #: Numbers of images that are looked at or decoded at a time, so that intermediate values stay small beside the images.
@@ -114,6 +116,11 @@ def _checked(estimator: Any, X: Any, reset: bool) -> NDArray:
         if reset:
             _forget_columns(estimator)
             _check_shape(estimator, files_shape(paths, estimator.resize), reset)
+        elif estimator.image_shape_[2] not in FILE_CHANNELS:
+            raise ValueError(
+                f"Image files are read with 1 or 3 channels, but {type(estimator).__name__} was fitted on images of "
+                f"{_spelled(estimator.image_shape_)}. Read them into arrays, or fit on files."
+            )
         return paths
     if cells is not None and any(_is_image(cell) for cell in cells):
         images = _stacked(cells, estimator.channels, estimator.resize)
@@ -139,6 +146,8 @@ def _refuse_lone(X: Any) -> None:
     """Refuse what is one image or one path, or has no rows yet."""
     if isinstance(X, str | os.PathLike):
         raise ValueError(f"X is one path, {os.fspath(X)!r}. Pass a list of the paths of the image files.")
+    if isinstance(X, Iterator):
+        raise TypeError(f"X is a {type(X).__name__}, which can be read only once. Pass list(X).")
     if _is_pillow_image(X):
         raise ValueError("X is one image. Pass a list of images: [image].")
     if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
@@ -159,6 +168,7 @@ def _cells(X: Any, path_column: str | None) -> list[Any] | None:
 
 
 def _frame_cells(X: Any, path_column: str) -> list[Any]:
+    check_unique_names(X)
     frame = nw.from_native(X, eager_only=True)
     if path_column not in frame.columns:
         raise ValueError(
@@ -372,6 +382,11 @@ def _stacked(cells: list[Any], channels: str, resize: Sequence[int] | None) -> N
                 f"Image {row} of X has {image.shape[2]} channel(s), and image 0 has {first[2]}. Convert all of them to "
                 "gray or all to RGB."
             )
+        if images and (image.dtype == np.uint8) != (images[0].dtype == np.uint8):
+            raise ValueError(
+                f"Image {row} of X is of type {image.dtype}, and image 0 of {images[0].dtype}. Pixels of 8 bits go up "
+                "to 255, and others rarely do: bring all images to one range and type."
+            )
         if image.shape != first and resize is None:
             raise ValueError(
                 f"Image {row} of X has {image.shape[0]} x {image.shape[1]} pixels (height x width), and image 0 has "
@@ -392,6 +407,8 @@ def _single(cell: Any, row: int, channels: str) -> NDArray:
             f"Element {row} of X is not an image: {type(cell).__name__} of shape {image.shape}. Each must be an array "
             "(h, w), (h, w, channels) or (channels, h, w), or a Pillow image."
         )
+    if 0 in image.shape:
+        raise ValueError(f"Image {row} of X, of shape {image.shape}, has no pixels. Leave it out.")
     return _channels_last(image[np.newaxis], channels)[0]
 
 

@@ -107,7 +107,7 @@ dropout : float in [0, 1), default=0
 backbone : torch.nn.Module or None, default=None
     A network that was trained before, in place of the blocks: a module of images ``(n, channels, h, w)`` that gives
     features ``(n, F)`` or ``(n, F, h, w)``, or the ``network_`` of another fitted CNN, whose dense layers are replaced.
-    It is copied, never changed.
+    It is copied, never changed. What is trained of it is for ``freeze`` to say, not for its ``requires_grad``.
 freeze : "all", "gradual", int or None, default=None
     How many of the backbone's first layers keep their weights. "gradual" releases them from the top down: the dense
     layers are trained alone at first, and one more of the backbone's layers at equal intervals, all of them from half
@@ -286,10 +286,8 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             "augmentation": self.augmentation_,
         }
         if self.backbone is not None:
-            if isinstance(self.freeze, bool):
-                raise ValueError(
-                    f"freeze={self.freeze} is no number of layers. Use 'all', 'gradual', None or a number."
-                )
+            if self.freeze is True:
+                raise ValueError("freeze=True would be one layer. Use freeze='all' for all of them, or freeze=1.")
             return BackboneNetwork(
                 backbone=self.backbone, freeze=self.freeze, head_rate_factor=self.head_lr_factor, **shared
             )

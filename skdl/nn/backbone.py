@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
@@ -113,6 +114,7 @@ class BackboneModule(ImageModule):
             backbone = backbone.extractor
         super().__init__(network.image_shape, mean, scale, network.augmentation)
         self.extractor = copy.deepcopy(backbone).cpu().float()
+        self._refuse_lazy(network)
         layers = list(_layers(self.extractor))
         self.n_backbone_layers = len(layers)
         n_frozen: dict[str | int | None, int] = {None: 0, "gradual": 0, "all": sys.maxsize}
@@ -131,6 +133,14 @@ class BackboneModule(ImageModule):
         self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
         self.n_layers = len(layers) + len(network.hidden) + 2
 
+    def _refuse_lazy(self, network: BackboneNetwork) -> None:
+        if any(is_lazy(value) for value in (*self.extractor.parameters(), *self.extractor.buffers())):
+            height, width, channels = self.image_shape
+            raise ValueError(
+                f"backbone={type(network.backbone).__name__} has lazy layers, which have no weights yet. "
+                f"Call it once: backbone(torch.zeros(1, {channels}, {height}, {width}))."
+            )
+
     def _probed(self, network: BackboneNetwork) -> tuple[tuple[int, int, int], int, int]:
         """Shape of an image's feature maps, multiplications an image, and numbers of the largest feature map."""
         multiplications, largest = 0, 1
@@ -145,26 +155,22 @@ class BackboneModule(ImageModule):
         self.eval()
         try:
             with torch.no_grad():
-                features = self.features(torch.zeros(1, channels, height, width))
-        except (RuntimeError, TypeError) as error:
+                output = self.extractor(torch.zeros(1, channels, height, width))
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise ValueError(
                 f"backbone={type(network.backbone).__name__} does not take images of {height} x {width} pixels and "
-                f"{channels} channel(s): {error}. Use a module of images (n, channels, height, width), or resize."
+                f"{channels} channel(s): {error}. Use a module of such images, (n, channels, height, width), or "
+                "bring X to those it takes: by resize, or by repeating the channel."
             ) from error
         finally:
             for hook in hooks:
                 hook.remove()
-        return (features.shape[1], features.shape[2], features.shape[3]), multiplications, largest
+        _, *shape = _feature_maps(output, 1).shape
+        return cast(ImageShape, tuple(shape)), multiplications, largest
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last feature map ``(B, F, h, w)`` of standardised images ``(B, C, H, W)``."""
-        features = self.extractor(x_BCHW)
-        if not isinstance(features, Tensor) or features.ndim not in (2, 4):
-            got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-            raise ValueError(
-                f"backbone must give one tensor of features, (n, features) or (n, features, height, width). Got {got}."
-            )
-        return features if features.ndim == 4 else features[:, :, None, None]
+        return _feature_maps(self.extractor(x_BCHW), len(x_BCHW))
 
     def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
         """Outputs ``(B, O)`` of augmented images."""
@@ -179,8 +185,21 @@ class BackboneModule(ImageModule):
         super().train(mode)
         # Normalisations that keep still keep their statistics, too.
         for part in (*self.frozen, *self.still):
-            part.train(False)
+            # Of what a part holds, something may not keep still.
+            part.training = False
         return self
+
+
+def _feature_maps(output: Any, n_images: int) -> Tensor:
+    """What a backbone gave for so many images as ``(B, F, h, w)``."""
+    is_tensor = isinstance(output, Tensor) and output.is_floating_point()
+    if not is_tensor or output.ndim not in (2, 4) or len(output) != n_images:
+        got = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            "backbone must give one tensor of features, (n, features) or (n, features, height, width), as floats. "
+            f"Got {got} for n={n_images}."
+        )
+    return output if output.ndim == 4 else output[:, :, None, None]
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
@@ -195,5 +214,6 @@ def _first_parts(module: nn.Module, layers: list[nn.Module], n: int) -> list[nn.
     """The parts of the first n layers: all up to the next layer, or all there are."""
     if n == 0:
         return []
-    parts = [part for part in module.modules() if not any(part.children())]
+    # What holds other parts may have parameters of its own, such as the projections of attention.
+    parts = [part for part in module.modules() if part._parameters or not any(part.children())]
     return parts if n >= len(layers) else parts[: parts.index(layers[n])]

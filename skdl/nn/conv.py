@@ -214,14 +214,18 @@ def _changed(
     function: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, generator: torch.Generator
 ) -> Tensor:
     changed = function(images, generator)
-    if not isinstance(changed, Tensor) or changed.shape != images.shape:
-        got = f"a tensor of shape {tuple(changed.shape)}" if isinstance(changed, Tensor) else repr(changed)
-        raise ValueError(
-            f"A callable augment must return images of the shape it was given, {tuple(images.shape)}. "
-            f"Got {got} instead."
+    if not isinstance(changed, Tensor) or changed.shape != images.shape or not changed.is_floating_point():
+        got = (
+            f"{changed.dtype} of shape {tuple(changed.shape)}"
+            if isinstance(changed, Tensor)
+            else type(changed).__name__
         )
-    # numpy and a user's constants bring double precision along.
-    return changed.to(images)
+        raise ValueError(
+            f"A callable augment must return images of the shape it was given, {tuple(images.shape)}, as a tensor of "
+            f"floats. Got {got} instead."
+        )
+    # What went through numpy comes back in double precision.
+    return changed.to(images.dtype)
 
 
 class ConvModule(ImageModule):

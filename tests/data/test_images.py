@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -447,6 +448,8 @@ def test_mapped_files_are_shared_without_a_warning(tmp_path):
         ([noise(4, 5), noise(4, 6)], {}, r"Image 1 of X has 4 x 6 .* image 0 has 4 x 5\. Set resize="),
         ([noise(4, 5, 3), noise(4, 5)], {}, r"Image 1 of X has 1 channel.* image 0 has 3\. Convert all"),
         ([noise(4, 5, 3), noise(4, 5)], {"resize": (2, 2)}, "Image 1 of X has 1 channel"),
+        ([noise(4, 5), noise(4, 5) / 255], {}, "Image 1 of X is of type float64, and image 0 of uint8.* one range"),
+        ([noise(4, 5), noise(0, 5)], {"resize": (2, 2)}, r"Image 1 of X, of shape \(0, 5\), has no pixels. Leave"),
         ([noise(4, 5), 3], {}, "Element 1 of X is not an image: int"),
         ([noise(4, 5), noise(2, 4, 5, 3)], {}, r"Element 1 of X is not an image: ndarray of shape \(2, 4, 5, 3\)"),
         (noise(2, 4, 5) * 1j, {}, "Complex data not supported"),
@@ -459,7 +462,9 @@ def test_mapped_files_are_shared_without_a_warning(tmp_path):
         (pd.DataFrame({"f": ["a.png"]}), {}, "could not convert string.* set path_column"),
         (pd.DataFrame({"f": ["a.png"]}), {"path_column": "g"}, r"path_column='g' is not a column of X, which has \['f"),
         (pd.DataFrame({"f": [1, 2]}), {"path_column": "f"}, "Row 0 of X is not a path but 1"),
+        (pd.DataFrame([["a.png"] * 2], columns=["f", "f"]), {"path_column": "f"}, r"more than once: \['f'\]. Rename"),
         (sp.csr_array(np.eye(3)), {}, "[Ss]parse"),
+        ((Path(name) for name in ["a.png", "b.png"]), {}, r"X is a generator.* Pass list\(X\)"),
         ("a.png", {}, r"X is one path, 'a.png'\. Pass a list"),
         (Image.fromarray(noise(3, 3)), {}, "X is one image. Pass a list"),
         (pl.LazyFrame({"f": [1]}), {}, r"Pass X.collect\(\)"),
@@ -540,6 +545,14 @@ def test_files_of_another_size_or_colour_than_in_fit_are_refused_at_predict(save
         encoder.transform(check(save(noise(2, 8, 5)), estimator=fitted(X), reset=False)).slice(0, 2)
     with pytest.raises(ValueError, match=r"row 0 of X\) is coloured"):
         encoder.transform(check(save(noise(2, 4, 5, 3)), estimator=fitted(X), reset=False)).slice(0, 2)
+
+
+def test_files_are_refused_where_images_of_two_channels_were_fitted(save):
+    estimator = fitted(noise(3, 4, 5, 2), channels="last")
+    with pytest.raises(
+        ValueError, match=r"Image files.* 1 or 3 channels.* 4 x 5 .* 2 channels.* Read them into arrays"
+    ):
+        check(save(noise(2, 4, 5, 3)), estimator=estimator, reset=False)
 
 
 def test_rows_of_another_width_are_refused_in_scikit_learns_words():

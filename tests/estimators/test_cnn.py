@@ -668,15 +668,6 @@ GRID = {
 }
 
 
-def test_an_augmentation_may_give_another_precision(gray):
-    X, y = gray
-    plain, double = (
-        CNNClassifier(**SMALL, augment=lambda images, generator, dtype=dtype: images.to(dtype)).fit(X, y)
-        for dtype in (torch.float32, torch.float64)
-    )
-    assert_array_equal(plain.predict_proba(X), double.predict_proba(X))
-
-
 def test_a_search_over_augmentations_is_the_same_together(gray):
     X, y = gray
     with joblib.parallel_config(backend="sequential"):
@@ -911,7 +902,27 @@ def test_a_last_batch_of_one_image_under_a_normalised_backbone(gray, layers):
     assert np.isfinite(model.predict_proba(gray[0])).all()
 
 
+def test_a_callable_augmentation_may_come_back_from_numpy(gray):
+    def brighter(images, generator):
+        return torch.from_numpy(images.double().numpy() + 0.5)
+
+    double = CNNClassifier(**SMALL | {"augment": brighter}).fit(*gray).predict_proba(gray[0])
+    single = CNNClassifier(**SMALL | {"augment": lambda images, generator: images + 0.5}).fit(*gray)
+    assert_allclose(double, single.predict_proba(gray[0]), rtol=1e-4)
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
+
+
+class Applied(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
 
 
 @pytest.mark.parametrize(
@@ -980,17 +991,22 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
         ({"augment": {"shift": 2}}, "'shift' parameter of augment"),
         ({"augment": "strong"}, "'augment' parameter"),
         ({"augment": lambda images, generator: images[:1]}, "images of the shape it was given"),
-        ({"augment": lambda images, generator: None}, "images of the shape it was given"),
+        ({"augment": lambda images, generator: None}, "images of the shape it was given.*Got NoneType"),
+        ({"augment": lambda images, generator: images.to(torch.uint8)}, "as a tensor of floats. Got torch.uint8"),
         ({"freeze": -1}, "'freeze' parameter"),
         (
             {"freeze": "some"},
             r"'freeze' parameter of CNNClassifier must be .*'gradual'.*\[0, inf\)\. Got 'some' instead",
         ),
-        ({"backbone": nn.Conv2d(1, 4, 3), "freeze": True}, "freeze=True is no number of layers. Use 'all'"),
         ({"backbone": nn.Linear}, "'backbone' parameter"),
         ({"backbone": nn.Conv2d(3, 4, 3)}, r"does not take images of 8 x 10 pixels and 1 channel.*resize"),
         ({"backbone": nn.Conv2d(1, 4, 11)}, "does not take images of 8 x 10 pixels"),
         ({"backbone": nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2))}, "must give one tensor of features"),
+        ({"backbone": Applied(torch.Tensor.long)}, r"as floats. Got torch.int64 \(1, 1, 8, 10\)"),
+        ({"backbone": Applied(lambda x: x.mean(0, keepdim=True))}, r"Got torch.float32 \(1, 1, 8, 10\) for n=\d\d"),
+        ({"backbone": nn.LSTM(10, 4)}, "does not take images of 8 x 10 pixels"),
+        ({"backbone": nn.LazyConv2d(4, 3)}, r"Call it once: backbone\(torch.zeros\(1, 1, 8, 10\)\)"),
+        ({"backbone": nn.Conv2d(1, 4, 3), "freeze": True}, "Use freeze='all'"),
         ({"dtype": "bfloat16", "device": "cpu"}, "Use dtype='float32'"),
         ({"test_time_augmentation": -1}, "'test_time_augmentation' parameter"),
     ],

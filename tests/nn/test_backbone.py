@@ -80,6 +80,36 @@ def test_frozen_layers_keep_every_bit_under_every_penalty(freeze, optimizer):
     assert names_of(before, after, equal=False) == moving
 
 
+class Scaled(nn.Module):
+    """A part with parameters of its own beside those of the parts that it holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((4, 2, 1, 1), 0.5))
+        self.normalization = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.normalization(nn.functional.conv2d(x, self.weight))
+
+
+@pytest.mark.parametrize(("freeze", "kept"), [(1, ["0"]), (2, ["0", "1"]), ("all", ["0", "1", "2"])])
+def test_parameters_beside_those_of_parts_inside_freeze_with_their_layer(freeze, kept):
+    module = nn.Sequential(nn.Conv2d(2, 2, 1), Scaled(), nn.Conv2d(4, 3, 1))
+    before, after = trained(plan_of(module, freeze), learning_rate=0.01, weight_decay=0.5, max_epochs=2)
+    names = {name for name in before.state_dict() if name.startswith("extractor.") and "batches" not in name}
+    frozen = {name for name in names if name.startswith(tuple(f"extractor.{part}." for part in kept))}
+    assert names_of(before, after, equal=True) & names == frozen
+
+
+def test_what_stands_around_frozen_layers_trains_on():
+    module = nn.Sequential(nn.Conv2d(2, 2, 1), Scaled(), nn.Conv2d(4, 3, 1))
+    # A parameter of the whole, in front of all layers, as the class token of a vision transformer.
+    module.register_parameter("token", nn.Parameter(torch.ones(1)))
+    before, after = trained(plan_of(module, 1), learning_rate=0.01, max_epochs=2)
+    changed = names_of(before, after, equal=False)
+    assert "extractor.token" not in changed and "extractor.1.normalization.running_mean" in changed
+
+
 def epochs_of(network, optimizer="adamw", **settings):
     """State of the module before and after each epoch."""
     x = torch.randn(20, 112, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
