@@ -39,14 +39,22 @@ def network_outputs(
         module, table = copy.deepcopy(module).to(device), table.to(device)
     n_rows = len(table)
     chunk = max(module.chunk_rows // ROW_MULTIPLE, 1) * ROW_MULTIPLE
-    parts = []
+    outputs: NDArray | None = None
     with threads_for(module.n_multiplications * min(n_rows, chunk)):
         for start in range(0, n_rows, chunk):
             stop = min(start + chunk, n_rows)
             x, codes = table.slice(start, stop)
             output = compute(module, _filled_up(x), None if codes is None else _filled_up(codes))
-            parts.append(output.cpu().numpy()[..., : stop - start, :])
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
+            part = output.cpu().numpy()[..., : stop - start, :]
+            if stop - start == n_rows:
+                return part
+            if outputs is None:
+                # In one piece: small parts kept in between would settle where large tensors were freed, and the next
+                # ones, which then no longer fit there, would need new memory for each chunk.
+                outputs = np.empty((*part.shape[:-2], n_rows, part.shape[-1]), part.dtype)
+            outputs[..., start:stop, :] = part
+    assert outputs is not None
+    return outputs
 
 
 def _filled_up(x: Tensor) -> Tensor:

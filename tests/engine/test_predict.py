@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -63,6 +66,36 @@ def test_outputs__when_ensemble__then_those_of_each_member(make, table):
     assert outputs.shape == (3, len(table), 3)
     for output, member in zip(outputs, members, strict=True):
         np.testing.assert_array_equal(output, network_outputs(member, table))
+
+
+GROWTH_OF_LATER_CHUNKS = """
+import resource
+from types import SimpleNamespace
+import torch
+from skdl.data.table import DenseTable
+from skdl.engine.predict import network_outputs
+
+def compute(module, x, codes):
+    ones = torch.ones(3_000_000)
+    large = ones * 2
+    return large[: len(x)].reshape(-1, 1) + 1
+
+def peak(n_chunks):
+    table = DenseTable(torch.zeros(4 * n_chunks, 1))
+    network_outputs(SimpleNamespace(chunk_rows=4, n_multiplications=0), table, compute=compute)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+few = [peak(20), peak(20)][-1]
+print(peak(120) - few)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is another one elsewhere")
+def test_outputs__when_there_are_more_chunks__then_no_more_memory_than_one_takes():
+    command = [sys.executable, "-c", GROWTH_OF_LATER_CHUNKS]
+    more = int(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
+    # A chunk takes two tensors of 12 MB, and there are 100 chunks more.
+    assert more < 10 * 24e6
 
 
 @pytest.mark.usefixtures("two_threads")
