@@ -162,7 +162,8 @@ class ImageFiles:
 
     Notes
     -----
-    Gray files may stand among coloured ones, and are coloured. Palettes and transparency become RGB.
+    Gray files may stand among coloured ones, and are coloured. Palettes and transparency become RGB. Of files with
+    several images the first one is read, and the orientation that a camera notes is not applied.
 
     Raises
     ------

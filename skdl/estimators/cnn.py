@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from skdl.data.images import ImageEncoder, check_images
+from skdl.data.images import CHUNK_NUMBERS, ImageEncoder, check_images
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.predict import network_outputs
@@ -246,9 +247,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         if not isinstance(self._task, ClassificationTask) or self._task.is_multilabel:
             return False
         some = rows[:: max(len(rows) // TRIED_IMAGES, 1)]
-        pixels, _ = self._encoder.transform(data.X[some]).slice(0, len(some))
-        images = pixels.view(-1, *self.image_shape_).permute(0, 3, 1, 2).float()
-        images = F.adaptive_avg_pool2d(images, tuple(min(side, TRIED_SIDE) for side in images.shape[2:]))
+        images = self._small_images(self._encoder.transform(data.X), torch.as_tensor(some))
         y = data.y[some]
         known, new = slice(0, None, 2), slice(1, None, 2)
         if len(y[new]) == 0:
@@ -258,6 +257,18 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             float(np.mean(nearest.predict(x.flatten(1).numpy()) == y[new])) for x in (images[new], images[new].flip(3))
         )
         return mirrored >= KEPT_SHARE * plain
+
+    def _small_images(self, table: Table, rows: Tensor) -> Tensor:
+        """Images ``(n, c, h, w)`` of the rows, of at most 16 pixels along an axis."""
+        height, width, n_channels = self.image_shape_
+        sides = min(height, TRIED_SIDE), min(width, TRIED_SIDE)
+        small = torch.empty(len(rows), n_channels, *sides)
+        size = max(CHUNK_NUMBERS // math.prod(self.image_shape_), 1)
+        for some, out in zip(rows.split(size), small.split(size), strict=True):
+            pixels, _ = table.take(some)
+            images = pixels.view(-1, *self.image_shape_).permute(0, 3, 1, 2).float()
+            out.copy_(F.adaptive_avg_pool2d(images, sides))
+        return small
 
     def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
         return has_validation if self.early_stopping == "auto" else bool(self.early_stopping)

@@ -40,10 +40,10 @@ def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDAr
             raise ValueError(f"y must hold numbers of outputs, 0 to {estimator.n_outputs_ - 1}.")
         return numbers.astype(np.int64)
     labels = column_or_1d(estimator.predict(checked) if y is None else y)
-    places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-    if (classes[places] != labels).any():
+    numbers = {label: number for number, label in enumerate(classes.tolist())}
+    if not all(label in numbers for label in labels.tolist()):
         raise ValueError(f"y contains labels that the model does not know. It knows {classes.tolist()}.")
-    return places
+    return np.array([numbers[label] for label in labels.tolist()], dtype=np.int64)
 
 
 def class_outputs(estimator: Any, outputs: Tensor) -> Tensor:

@@ -707,7 +707,7 @@ from skdl import CNNClassifier
 def peak(n_files):
     paths = [f"{sys.argv[1]}/{i}.png" for i in range(n_files)]
     model = CNNClassifier(
-        conv_channels=(1,), residual=False, augment=None, max_epochs=1, batch_size=8, random_state=0, device="cpu"
+        conv_channels=(1,), residual=False, max_epochs=1, batch_size=8, random_state=0, device="cpu"
     )
     assert len(model.fit(paths, np.arange(n_files) % 2).predict(paths)) == n_files
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -1019,6 +1019,7 @@ def test_parameters_that_are_none(gray, parameters, message):
 @pytest.mark.parametrize(
     ("y", "method", "message"),
     [
+        ([None] * 40, "gradcam", "does not know"),
         ([7] * 40, "gradcam", r"does not know\. It knows \[0, 1, 2\]"),
         ([0, 1], "gradcam", "Give one for each"),
         (None, "lime", r"Use one of \['gradcam'"),
