@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
 
+from skdl.data.image_checks import check_images
 from skdl.data.image_files import ImageFiles
-from skdl.data.images import check_images
 
 #: Images side by side, and inches for each, by default.
 MAX_COLUMNS, INCHES = 5, 2.0
@@ -109,7 +109,7 @@ class SaliencyDisplay:
         Raises
         ------
         ValueError
-            See :func:`skdl.data.images.check_images`, ``estimator.explain`` and :meth:`plot`.
+            See :func:`skdl.data.image_checks.check_images`, ``estimator.explain`` and :meth:`plot`.
         ImportError
             If matplotlib is not installed.
         """

@@ -21,7 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from skdl.data.images import CHUNK_NUMBERS, ImageEncoder, check_images
+from skdl.data.image_checks import check_images
+from skdl.data.image_encoder import CHUNK_NUMBERS, ImageEncoder
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.predict import network_outputs

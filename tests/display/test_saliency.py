@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from skdl.data.images import check_images
+from skdl.data.image_checks import check_images
 from skdl.display import SaliencyDisplay
 
 

@@ -1,0 +1,156 @@
+"""Checked images as tables of pixels, and the statistics of their channels.
+
+Pixels are not scaled here. The encoder learns the mean and the standard deviation of each channel, and the network
+applies them to a batch at a time, so that images of 8 bits stay so until they are on the device.
+
+Axes: n images, h rows of pixels, w pixels a row, c channels, last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skdl.data.image_files import ImageFiles, ImageShape, files_shape
+from skdl.data.table import DenseTable, Table
+from skdl.data.tabular import NUMPY_DTYPES, Weights
+
+#: Training images, and numbers in them, from which the statistics of the channels are taken at most.
+STATISTICS_ROWS, STATISTICS_NUMBERS = 5_000, 20_000_000
+#: Numbers of images that are looked at or decoded at a time, so that intermediate values stay small beside the images.
+CHUNK_NUMBERS = 4_000_000
+
+
+class ImageEncoder:
+    """Checked images to tables of pixels, and the statistics by which a network standardises them.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        Of pixels that are not of 8 bits.
+    resize : tuple of int, optional
+        Height and width that image files are brought to.
+
+    Attributes
+    ----------
+    image_shape : tuple of int
+        Height, width and channels.
+    mean, scale : tuple of float
+        Mean and standard deviation of each channel, in units of the raw pixels. The scale of a constant channel is 1.
+    n_outputs : int
+        Numbers of an image, h * w * c.
+    """
+
+    #: Images have no columns that are left to an embedding.
+    embeddings: tuple[tuple[int, int], ...] = ()
+
+    def __init__(self, dtype: torch.dtype, resize: Sequence[int] | None = None) -> None:
+        self.dtype = dtype
+        self.resize = resize
+
+    def fit(
+        self,
+        X: NDArray,
+        y: NDArray | None,
+        rows: NDArray[np.intp],
+        weight: Weights = None,
+        *,
+        classification: bool = False,
+    ) -> ImageEncoder:
+        """Learn the statistics of the channels from the given rows.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, h, w, c) or (n,)
+            What :func:`~skdl.data.image_checks.check_images` gives.
+        y : ignored
+        rows : ndarray of shape (n_training,)
+            At most 5,000 of them are looked at, evenly spaced; fewer, where images are large.
+        weight : ndarray of shape (n_training,), optional
+        classification : ignored
+        """
+        h, w, c = files_shape(X, self.resize) if X.ndim == 1 else X.shape[1:]
+        self.image_shape: ImageShape = (h, w, c)
+        self.n_outputs = h * w * c
+        n_rows = min(len(rows), STATISTICS_ROWS, max(STATISTICS_NUMBERS // self.n_outputs, 1))
+        chosen = np.linspace(0, len(rows) - 1, n_rows).round().astype(np.intp)
+        self._fit_channels(X, rows[chosen], np.ones(n_rows) if weight is None else weight[chosen])
+        return self
+
+    def _fit_channels(self, X: NDArray, rows: NDArray[np.intp], weight: NDArray[np.float64]) -> None:
+        files = ImageFiles(X, self.image_shape, self.resize) if X.ndim == 1 else None
+        n_channels = self.image_shape[2]
+        size = max(CHUNK_NUMBERS // self.n_outputs, 1)
+        moments = _Moments(n_channels)
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            images = X[chunk] if files is None else files.take(torch.from_numpy(chunk))[0].numpy()
+            moments.add(images.reshape(len(chunk), -1, n_channels), weight[start : start + size])
+        scale = moments.deviation()
+        if not np.isfinite(scale).all():
+            raise ValueError("The pixels of X are so large that their squares overflow. Divide X by a constant.")
+        usable = scale >= torch.finfo(self.dtype).tiny
+        self.mean = tuple(moments.mean.tolist())
+        self.scale = tuple(np.where(usable, scale, 1.0).tolist())
+
+    def transform(self, X: NDArray) -> Table:
+        """A table of the images, in the memory of X where it has the type and the order that is wanted."""
+        if X.ndim == 1:
+            return ImageFiles(X, self.image_shape, self.resize)
+        flat = X.reshape(len(X), -1)
+        if flat.dtype != np.uint8:
+            flat = flat.astype(NUMPY_DTYPES[self.dtype], copy=False)
+        return DenseTable(_tensor(flat))
+
+
+class _Moments:
+    """Weighted mean and variance of each channel, chunk by chunk (Chan et al. 1983)."""
+
+    def __init__(self, n_channels: int) -> None:
+        self.weight = 0.0
+        self.mean = np.zeros(n_channels)
+        self.variance = np.zeros(n_channels)
+        self.largest = np.zeros(n_channels)
+
+    def add(self, pixels: NDArray, weight: NDArray[np.float64]) -> None:
+        """Take in pixels ``(n, h * w, c)`` of images of the given weights ``(n,)``."""
+        x = pixels.astype(np.float64)
+        np.maximum(self.largest, np.abs(x).max(axis=(0, 1)), out=self.largest)
+        added = weight.sum()
+        share = weight / added
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = share @ x.mean(axis=1)
+            x -= mean
+            squares = share @ np.square(x, out=x).mean(axis=1)
+            step = mean - self.mean
+            self.weight += added
+            # The share of these images in all so far.
+            part = added / self.weight
+            self.mean += part * step
+            self.variance += part * (squares - self.variance + (1 - part) * step**2)
+
+    def deviation(self) -> NDArray[np.float64]:
+        """Standard deviations; 0 where they are nothing but the rounding of a constant."""
+        deviation = np.sqrt(self.variance)
+        return np.where(deviation <= 100 * np.finfo(np.float64).eps * self.largest, 0.0, deviation)
+
+
+class _Writable:
+    """The memory of an array that may only be read, as if it could be written."""
+
+    def __init__(self, array: NDArray) -> None:
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+        self.array = array
+
+
+def _tensor(array: NDArray) -> Tensor:
+    """A tensor in the memory of an array, if torch can read it there."""
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    # torch warns of memory that it may not write. Nobody writes to a table, and a copy of mapped files would not fit.
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
