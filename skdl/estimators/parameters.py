@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -73,6 +74,16 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
         "dtype": [StrOptions({"float32", "float64", "bfloat16"})],
         "verbose": ["verbose"],
     }
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        # scikit-learn inspects the constructor at every call, which is some 14 times a fit of a search.
+        return list(_parameter_names(cls))
+
+
+@cache
+def _parameter_names(cls: type[TrainingParameters]) -> tuple[str, ...]:
+    return tuple(super(TrainingParameters, cls)._get_param_names())
 
 
 TRAINING_DOC = """

@@ -177,6 +177,18 @@ def test_defaults_do_not_depend_on_the_class(task, same):
     }
 
 
+def test_subclasses_have_the_parameters_of_their_own_constructors():
+    class Wide(MLPClassifier):
+        def __init__(self, *, width=100):
+            self.width = width
+            super().__init__(hidden_layer_sizes=(width,))
+
+    names = MLPClassifier().get_params()
+    assert clone(Wide(width=7)).get_params() == {"width": 7}
+    MLPClassifier._get_param_names().clear()
+    assert MLPClassifier().get_params() == names
+
+
 def test_imputers_have_their_tags_before_fit():
     tags = get_tags(DeepImputer())
     assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
