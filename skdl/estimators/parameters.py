@@ -6,7 +6,6 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -78,12 +77,13 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
     @classmethod
     def _get_param_names(cls) -> list[str]:
         # scikit-learn inspects the constructor at every call, which is some 14 times a fit of a search.
-        return list(_parameter_names(cls))
+        if cls not in _PARAMETER_NAMES:
+            _PARAMETER_NAMES[cls] = super()._get_param_names()
+        return _PARAMETER_NAMES[cls].copy()
 
 
-@cache
-def _parameter_names(cls: type[TrainingParameters]) -> tuple[str, ...]:
-    return tuple(super(TrainingParameters, cls)._get_param_names())
+#: The names of each class that has been asked for them.
+_PARAMETER_NAMES: dict[type, list[str]] = {}
 
 
 TRAINING_DOC = """
