@@ -22,6 +22,10 @@ from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws
 from skdl.nn.conv import CHUNK_NUMBERS, ImageModule, ImageShape, draw_layer
 from skdl.nn.network import Ensemble
 
+#: Share of the epochs after which a gradual release is complete: what is released late is trained at the low learning
+#: rates of the end of a schedule alone.
+RELEASE_SHARE = 0.25
+
 
 @dataclass(frozen=True)
 class BackboneNetwork(AutogradNetwork):
@@ -37,7 +41,7 @@ class BackboneNetwork(AutogradNetwork):
         feature extractor and standardisation are taken. Networks with equal plans share it, and it is never changed.
     freeze : "all", "gradual", int or None
         How many of its first layers keep their weights. "gradual": all of them at first, then one less at equal
-        intervals over the first half of the epochs (Howard and Ruder 2018).
+        intervals over the first quarter of the epochs (Howard and Ruder 2018).
     head_rate_factor : float
         What the learning rate of the head is multiplied by.
     hidden : tuple of int
@@ -86,7 +90,7 @@ class BackboneNetwork(AutogradNetwork):
         if self.freeze != "gradual":
             return self
         n_layers = cast(BackboneModule, self.template).n_backbone_layers
-        n_released = min(2 * epoch * n_layers // n_epochs, n_layers)
+        n_released = min(int(epoch * n_layers / (RELEASE_SHARE * n_epochs)), n_layers)
         return replace(self, n_still=n_layers - n_released)
 
     def build(self) -> BackboneModule:
