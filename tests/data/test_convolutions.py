@@ -59,8 +59,20 @@ def test_short_series_have_features_too():
 
 
 def test_series_that_stand_still_exceed_no_threshold_by_rounding():
-    convolutions, _, _ = fitted()
-    lengths = torch.tensor([40, 40])
-    still = torch.tensor([[[0.1]], [[0.1]]]).expand(2, 2, 40).clone()
-    inner = convolutions._shares(still, lengths)
-    torch.testing.assert_close(inner, convolutions._shares(still * (1 + 1e-7), lengths), rtol=0, atol=1e-6)
+    x = torch.randn(64, 2, 40, generator=torch.Generator().manual_seed(0))
+    # Most quantiles are at what still steps give, which is zero but for rounding.
+    x[:, :, 12:] = 0.1
+    lengths = torch.full((64,), 40)
+    convolutions = RandomConvolutions(500).fit(x, lengths, torch.Generator().manual_seed(0))
+    shares = convolutions.transform(x, lengths)
+    torch.testing.assert_close(convolutions.transform(x * (1 + 1e-7), lengths), shares, rtol=0, atol=1e-6)
+
+
+def test_small_series_beside_a_few_large_ones_still_differ():
+    x = torch.randn(64, 1, 40, generator=torch.Generator().manual_seed(0))
+    x[::8] *= 1_000_000
+    lengths = torch.full((64,), 40)
+    convolutions = RandomConvolutions(500).fit(x, lengths, torch.Generator().manual_seed(0))
+    shares = convolutions.transform(x[1:8], lengths[1:8])
+    # As if the large ones were not there, but for the quantiles that stand in them.
+    assert (shares.std(0) > 0.01).float().mean() > 0.8
