@@ -25,8 +25,8 @@ KERNEL_SIZE, N_HEAVY = 9, 3
 MOST_DILATIONS, THRESHOLD_SERIES = 12, 64
 #: Numbers that are computed at a time: convolutions are compared while they are in the cache.
 CHUNK_NUMBERS = 500_000
-#: How far above a number that occurs a threshold is, as a share of the mean size of all: more than rounding, and little,
-#: for a few large series make that mean large.
+#: How far above a number that occurs a threshold is, as a share of the mean size of all: more than rounding, but not
+#: much, for a few large series make that mean large.
 TIE = 1e-6
 #: What padding is set to before it is compared: below all thresholds.
 LOWEST = -1e30

@@ -38,7 +38,7 @@ class Plan:
     @property
     def is_stackable(self) -> bool:
         """Whether several jobs of this plan may be trained side by side."""
-        return self.loss.stackable and self.network.is_stackable
+        return self.loss.stackable and self.network.stacks_on(self.device)
 
 
 @dataclass(frozen=True)

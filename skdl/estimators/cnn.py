@@ -113,9 +113,9 @@ backbone : torch.nn.Module or None, default=None
 freeze : "all", "gradual", int or None, default=None
     How many of the backbone's first layers keep their weights. "gradual" releases them from the top down: the dense
     layers are trained alone at first, and one more of the backbone's layers at equal intervals, all of them from a
-    quarter of ``max_epochs`` on (Howard and Ruder 2018). A fit that goes on from an earlier one, by ``warm_start`` or a second
-    ``partial_fit``, trains all of them. Layers that keep their weights keep the statistics of their normalisation, too.
-    Without a ``backbone`` it has no effect.
+    quarter of ``max_epochs`` on (Howard and Ruder 2018). A fit that goes on from an earlier one, by ``warm_start`` or a
+    second ``partial_fit``, trains all of them. Layers that keep their weights keep the statistics of their
+    normalisation, too. Without a ``backbone`` it has no effect.
 head_lr_factor : float, default=1
     What the learning rate is multiplied by for the dense layers on a ``backbone``.
 augment : "auto", dict, callable or None, default="auto"

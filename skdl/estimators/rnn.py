@@ -22,7 +22,7 @@ from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series, check_series
 from skdl.engine.device import resolve_device
 from skdl.engine.folds import Fold, held_out_rows
-from skdl.engine.job import Job
+from skdl.engine.job import Job, Plan, Samples
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import LONE_VALIDATION_FRACTION, NetworkEstimator
 from skdl.estimators.blended import SkipBlendMixin
@@ -267,6 +267,11 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
     def _make_network(self, encoder: SequenceEncoder, n_outputs: int) -> RecurrentNetwork:
         return recurrent_plan(self, encoder, n_outputs, self._reversal())
+
+    def _plan(self, samples: Samples) -> Plan:
+        plan = super()._plan(samples)
+        is_even = samples.table.sizes is None
+        return replace(plan, network=replace(cast(RecurrentNetwork, plan.network), is_even=is_even))
 
     # --- predict -------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,10 @@
 """Networks whose backward pass is torch's own: any module, its parameters in a row of the engine's.
 
-Such networks are trained one at a time. The module that trains holds views of the row, so that an optimiser step on
-the row is a step of the module, and gradients are added up where the engine wants them.
+The module that trains holds views of the row, so that an optimiser step on the row is a step of the module, and
+gradients are written where the engine wants them. Most such networks are trained one at a time; those that say so are
+stacked by :func:`torch.func.vmap`.
 
-Axes: K models (always one here), B batch rows, D numbers of one encoded row, O outputs, P numbers of one network.
+Axes: K models, B batch rows, D numbers of one encoded row, F units of a layer, O outputs, P numbers of one network.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from skdl.nn.augment import Mixing
 from skdl.nn.network import NetworkModule, Slot, row_length
@@ -29,42 +31,92 @@ class ModuleSlot(Slot):
     """Where one parameter or buffer of a module lies in a row."""
 
     def view(self, row_P: Tensor) -> Tensor:
-        """The numbers in their own shape, sharing memory with the row; images with the channels last in memory."""
-        numbers = row_P[self.start : self.stop]
+        """The numbers in their own shape, sharing memory with the row; images with the channels last in memory.
+
+        Of several rows ``(K, P)``, the numbers of each.
+        """
+        numbers = row_P[..., self.start : self.stop]
         if len(self.shape) == 4:
             outer, inner, height, width = self.shape
             return numbers.view(outer, height, width, inner).permute(0, 3, 1, 2)
-        return numbers.view(self.shape)
+        return numbers.view(*row_P.shape[:-1], *self.shape)
 
 
-@dataclass
 class Draws:
-    """What a training step draws from.
+    """What the training steps of K models draw from; modules draw as they go.
 
-    ``dropout`` is the share of the units that it leaves out; ``mixing`` what the step has mixed its rows with.
+    Parameters
+    ----------
+    generators : sequence of torch.Generator
+        One a model; what a model draws depends on nothing else.
+    rates : sequence of float
+        Share of the units that dropout leaves out.
+    lengths : sequence of int
+        Training rows of each model.
     """
 
-    generator: torch.Generator
-    dropout: float
+    #: What the step has mixed its rows with.
     mixing: Mixing | None = None
 
+    def __init__(self, generators: Sequence[torch.Generator], rates: Sequence[float], lengths: Sequence[int]) -> None:
+        self.generators, self.rates, self.lengths = generators, rates, lengths
+        self.n_rows = list(lengths)
+
     def draw(self, start: int, k: int, n_rows: int) -> Draws:
-        """Itself: modules draw as they go."""
+        """Itself, for the batch of the first ``k`` models that starts at row ``start``."""
+        self.n_rows = [min(length - start, n_rows) for length in self.lengths[:k]]
         return self
+
+    @property
+    def generator(self) -> torch.Generator:
+        """That of a lone model."""
+        (generator,) = self.generators
+        return generator
+
+    def kept(self, k: int, like_BF: Tensor) -> Tensor:
+        """Dropout factors of a model, ``(B, F)``: 0 for a dropped unit, ``1 / (1 - rate)`` for a kept one."""
+        factors_BF, n_rows, rate = torch.zeros_like(like_BF), self.n_rows[k], self.rates[k]
+        if rate == 0:
+            return factors_BF.fill_(1)
+        # Rows that fill up a model's batch beside longer ones must not draw.
+        factors_BF[:n_rows].bernoulli_(1 - rate, generator=self.generators[k]).div_(1 - rate)
+        return factors_BF
+
+
+class KeptUnits(torch.autograd.Function):
+    """Dropout factors of one model, or under :func:`torch.func.vmap` of each model by its own generator."""
+
+    @staticmethod
+    def forward(like_BF: Tensor, draws: Draws) -> Tensor:
+        return draws.kept(0, like_BF)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Draws], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], like: Tensor, draws: Draws) -> tuple[Tensor, int]:
+        likes = like.movedim(in_dims[0], 0).unbind()
+        return torch.stack([draws.kept(k, like_BF) for k, like_BF in enumerate(likes)]), 0
 
 
 class Dropout(nn.Dropout):
-    """Dropout at the rate of the training, whose masks come from the generator that it is given."""
+    """Dropout at the rate of the training, whose factors come from the models' own generators.
+
+    Of states ``(B, F, T)``, a unit is left out of all steps of a series (Gal and Ghahramani 2016).
+    """
 
     def __init__(self) -> None:
         super().__init__(0.0)
-        self.generator: torch.Generator | None = None
+        self.draws: Draws | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0 or self.generator is None:
+        if not self.training or self.draws is None:
             return super().forward(x)
-        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
-        return x * kept.div_(1 - self.p)
+        if not any(self.draws.rates):
+            return x
+        factors_BF = KeptUnits.apply(x.detach().flatten(2)[..., 0] if x.ndim > 2 else x.detach(), self.draws)
+        return x * factors_BF.view(*factors_BF.shape, *[1] * (x.ndim - 2))
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -113,10 +165,6 @@ class AutogradModule(NetworkModule):
 class AutogradNetwork(ABC):
     """The plan of a network that is a torch module. Subclasses are frozen dataclasses."""
 
-    #: The stack has to see one model at a time, so that its width never depends on what a model keeps.
-    is_stackable = False
-    n_activations = 0
-
     @property
     @abstractmethod
     def label(self) -> str:
@@ -129,6 +177,15 @@ class AutogradNetwork(ABC):
     @abstractmethod
     def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
         """Put fresh values into the module's parameters."""
+
+    def stacks_on(self, device: str) -> bool:
+        """Whether several such networks are trained side by side on a device; then modules must go through ``vmap``."""
+        return False
+
+    @property
+    def n_activations(self) -> int:
+        """Numbers that the forward pass of one row keeps; where nothing is stacked, nobody needs to know."""
+        return 0
 
     @cached_property
     def template(self) -> AutogradModule:
@@ -208,15 +265,15 @@ class AutogradNetwork(ABC):
         batch_size: int,
         dtype: torch.dtype,
     ) -> Draws:
-        """The generator and the dropout rate of the one model."""
-        (generator,), (rate,) = generators, dropout
-        return Draws(generator, rate)
+        """The generator and the dropout rate of each model."""
+        return Draws(generators, dropout, lengths)
 
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
-    ) -> AutogradStack:
-        """The one network with these numbers; ``grad_KP`` is where its gradients go."""
-        return AutogradStack(self, theta_KP, grad_KP, matmul_dtype)
+    ) -> AutogradStack | VmapStack:
+        """The networks with these numbers; ``grad_KP`` is where their gradients go."""
+        kind = AutogradStack if len(theta_KP) == 1 else VmapStack
+        return kind(self, theta_KP, grad_KP, matmul_dtype)
 
     def bound(self, row_P: Tensor, grad_P: Tensor | None = None) -> AutogradModule:
         """A module whose parameters and buffers share memory with a row, and its gradients with another."""
@@ -310,7 +367,7 @@ class AutogradStack:
         if not self.module.training:
             self.module.train()
         for part in self._dropouts:
-            part.generator, part.p = noise.generator, noise.dropout
+            part.draws = noise
         with torch.enable_grad(), self._precision(x_KBD):
             output = self.module.training_outputs(x_KBD[0], noise).to(self._dtype)
         return output.detach().t().contiguous().unsqueeze(0), output
@@ -324,3 +381,69 @@ class AutogradStack:
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.module.parameters()).dtype
+
+
+class VmapStack:
+    """Several networks of one plan in training, whose modules compute side by side.
+
+    Parameters are those of :class:`AutogradStack`, with any K.
+    """
+
+    def __init__(
+        self,
+        network: AutogradNetwork,
+        theta_KP: Tensor,
+        grad_KP: Tensor | None = None,
+        matmul_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.network, self.theta_KP, self.matmul_dtype = network, theta_KP, matmul_dtype
+        self._step = TrainingStep(copy.deepcopy(network.template).train())
+        self._dropouts = [part for part in self._step.modules() if isinstance(part, Dropout)]
+        places = {f"module.{name}": network.places[name] for name, _ in self._step.module.named_parameters()}
+        numbers_KP = theta_KP.detach()
+        self._trained = {name: place.view(numbers_KP).requires_grad_() for name, place in places.items()}
+        self._grads = [] if grad_KP is None else [place.view(grad_KP) for place in places.values()]
+
+    @cached_property
+    def _lone(self) -> list[AutogradStack]:
+        return [AutogradStack(self.network, theta_1P, None, self.matmul_dtype) for theta_1P in self.theta_KP.split(1)]
+
+    def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
+        """Outputs ``(K, O, B)`` as after training; one network at a time, for there is no graph to save."""
+        return torch.cat([stack.predict(x_1BD) for stack, x_1BD in zip(self._lone, x_KBD.split(1), strict=True)])
+
+    def forward(
+        self,
+        x_KBD: Tensor,
+        codes_KBE: Tensor | None = None,
+        noise: Draws | None = None,
+        rows_KB1: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs ``(K, O, B)`` while training, and their graph."""
+        for part in self._dropouts:
+            part.draws = noise
+
+        def outputs(parameters: dict[str, Tensor], x_BD: Tensor) -> Tensor:
+            return functional_call(self._step, parameters, (x_BD, noise))
+
+        with torch.enable_grad():
+            output_KBO = vmap(outputs)(self._trained, x_KBD)
+        return output_KBO.detach().transpose(1, 2).contiguous(), output_KBO
+
+    def backward(self, grad_KOB: Tensor, tape: Tensor) -> None:
+        """Write the gradient of every parameter for the gradient of the outputs."""
+        trained = list(self._trained.values())
+        grads = torch.autograd.grad(tape, trained, grad_KOB.transpose(1, 2), materialize_grads=True)
+        torch._foreach_copy_(self._grads, grads)
+
+
+class TrainingStep(nn.Module):
+    """A module's training step as its forward pass, which is what :func:`torch.func.functional_call` calls."""
+
+    def __init__(self, module: AutogradModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor, draws: Draws) -> Tensor:
+        """Outputs ``(B, O)`` of one training step."""
+        return self.module.training_outputs(x, draws)

@@ -183,9 +183,8 @@ class DenseNetwork:
         """Multiplications of one row's forward pass."""
         return self.n_weights
 
-    @property
-    def is_stackable(self) -> bool:
-        """Whether several such networks may be trained side by side."""
+    def stacks_on(self, device: str) -> bool:
+        """Whether several such networks are trained side by side: on any device, unless the activation is a user's."""
         return self.activation.stackable
 
     def stack(

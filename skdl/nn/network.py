@@ -126,9 +126,8 @@ class Network(Protocol):
     def rate_factors_P(self) -> Tensor | None:
         """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1."""
 
-    @property
-    def is_stackable(self) -> bool:
-        """Whether several such networks may be trained side by side."""
+    def stacks_on(self, device: str) -> bool:
+        """Whether several such networks are trained side by side on a device."""
 
     def at(self, epoch: int, n_epochs: int) -> Network:
         """The network as it is trained after so many epochs of ``n_epochs``: itself, or one with the same rows.

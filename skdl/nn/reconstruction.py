@@ -64,10 +64,9 @@ class ReconstructionNetwork:
         """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1."""
         return self.dense.rate_factors_P
 
-    @property
-    def is_stackable(self) -> bool:
-        """Whether several such networks may be trained side by side."""
-        return self.dense.is_stackable
+    def stacks_on(self, device: str) -> bool:
+        """Whether several such networks are trained side by side on a device."""
+        return self.dense.stacks_on(device)
 
     def at(self, epoch: int, n_epochs: int) -> ReconstructionNetwork:
         """Itself: every epoch trains all of it."""

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skdl.data.sequences import Parts, Reversal, RowLayout
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, Dropout
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws, Dropout
+from skdl.nn.cells import CellSteps, GRUSteps, TanhSteps
 
 #: Numbers of the widest layer that are computed at a time.
 CHUNK_NUMBERS = 1_000_000
@@ -42,12 +43,14 @@ class CellKind(NamedTuple):
     run: Callable[..., tuple[Tensor, ...]]
     #: The gate that says how much of a unit's state is kept.
     keeping_gate: int | None
+    #: A loop for training on a processor where that is faster than torch's; several networks can share it.
+    steps: type[CellSteps] | None
 
 
 CELLS: dict[str, CellKind] = {
-    "gru": CellKind(3, torch.gru, 1),
-    "lstm": CellKind(4, torch.lstm, 1),
-    "rnn": CellKind(1, torch.rnn_tanh, None),
+    "gru": CellKind(3, torch.gru, 1, GRUSteps),
+    "lstm": CellKind(4, torch.lstm, 1, None),
+    "rnn": CellKind(1, torch.rnn_tanh, None, TanhSteps),
 }
 
 
@@ -76,6 +79,8 @@ class RecurrentNetwork(AutogradNetwork):
         Units of the dense layers after the pooling.
     reversal : Reversal or None
         What is given back to the outputs.
+    is_even : bool
+        Whether all series of the training fill all steps of their table.
 
     References
     ----------
@@ -94,11 +99,24 @@ class RecurrentNetwork(AutogradNetwork):
     pooling: tuple[str, ...]
     hidden: tuple[int, ...]
     reversal: Reversal | None
+    is_even: bool = False
 
     @property
     def label(self) -> str:
         """Cell, its units and those of the dense layers."""
         return "-".join(map(str, (self.cell, *[self.hidden_size] * self.num_layers, *self.hidden, self.n_outputs)))
+
+    def stacks_on(self, device: str) -> bool:
+        """Whether models are trained side by side: on a processor, series of equal lengths, without convolutions.
+
+        A GPU has faster loops of its own, and convolutions are busy with arithmetic alone.
+        """
+        return device == "cpu" and self.is_even and not self.conv and CELLS[self.cell].steps is not None
+
+    @property
+    def n_activations(self) -> int:
+        """Gates of all steps of the recurrent layers."""
+        return cast(RecurrentModule, self.template).n_activations
 
     def build(self) -> RecurrentModule:
         """The module, its parameters of no matter which values."""
@@ -136,8 +154,10 @@ class Steps(NamedTuple):
     mask_B1T: Tensor | None
 
     @classmethod
-    def of(cls, x_BFT: Tensor, lengths_B: Tensor) -> Steps:
-        """The first steps, up to the end of the longest series."""
+    def of(cls, x_BFT: Tensor, lengths_B: Tensor, is_even: bool = False) -> Steps:
+        """The first steps, up to the end of the longest series; all of them where no series has padding."""
+        if is_even:
+            return cls(x_BFT, lengths_B, None)
         longest, shortest = (int(n) for n in torch.aminmax(lengths_B)[::-1])
         x_BFT = x_BFT[:, :, :longest]
         if shortest == longest:
@@ -187,7 +207,7 @@ class ConvStem(nn.Module):
     def forward(self, steps: Steps) -> Steps:
         for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides, strict=True):
             lengths_B = (steps.lengths_B + stride - 1) // stride
-            shorter = Steps.of(convolution(steps.x_BFT), lengths_B)
+            shorter = Steps.of(convolution(steps.x_BFT), lengths_B, steps.mask_B1T is None)
             steps = shorter.masked(norm(shorter.x_BFT, shorter.mask_B1T).relu_())
         return steps
 
@@ -212,7 +232,7 @@ class PatchStem(nn.Module):
             x_BCT = _moved_back(x_BCT, n_patches_B * self.size - lengths_B, int(n_patches_B.max()) * self.size)
         patches_BSP = x_BCT.unflatten(2, (-1, self.size)).transpose(1, 2).flatten(2)
         features = F.gelu(self.dense(patches_BSP)).transpose(1, 2)
-        shorter = Steps.of(features, n_patches_B)
+        shorter = Steps.of(features, n_patches_B, steps.mask_B1T is None)
         return shorter.masked(shorter.x_BFT)
 
 
@@ -224,7 +244,7 @@ def _moved_back(x_BCT: Tensor, shift_B: Tensor, n_steps: int) -> Tensor:
 
 
 class Recurrence(nn.Module):
-    """One recurrent layer in one direction. **Shape**: ``(T, B, F)`` to ``(T, B, H)``.
+    """One recurrent layer in one direction. **Shape**: ``(B, F, T)`` to ``(B, H, T)``.
 
     torch's own layers keep a second list of their weights, which would go on with numbers of old.
     """
@@ -238,12 +258,14 @@ class Recurrence(nn.Module):
         self.bias_in = nn.Parameter(torch.empty(n_units))
         self.bias_hidden = nn.Parameter(torch.empty(n_units))
 
-    def forward(self, x_TBF: Tensor) -> Tensor:
+    def forward(self, x_BFT: Tensor) -> Tensor:
+        x_TBF = x_BFT.permute(2, 0, 1).contiguous()
         start = x_TBF.new_zeros(1, x_TBF.shape[1], self.hidden_size)
         weights = [self.weight_in, self.weight_hidden, self.bias_in, self.bias_hidden]
         state = [start, start] if self.cell == "lstm" else start
         # Biases, layers, dropout, training, both directions, batch first.
-        return CELLS[self.cell].run(x_TBF, state, weights, True, 1, 0.0, self.training, False, False)[0]
+        states_TBH = CELLS[self.cell].run(x_TBF, state, weights, True, 1, 0.0, self.training, False, False)[0]
+        return states_TBH.permute(1, 2, 0)
 
     def draw_initial(self, generator: torch.Generator, n_steps: int) -> None:
         """Orthogonal recurrent weights, and units that keep their states for one step up to all of them.
@@ -264,24 +286,42 @@ class Recurrence(nn.Module):
 
 
 class RecurrentLayer(nn.Module):
-    """One recurrent layer, in one direction or both. **Shape**: ``(T, B, F)`` to ``(T, B, H)`` or ``(T, B, 2 H)``."""
+    """One recurrent layer, in one direction or both. **Shape**: ``(B, F, T)`` to ``(B, H, T)`` or ``(B, 2 H, T)``."""
 
     def __init__(self, cell: str, n_in: int, hidden_size: int, bidirectional: bool) -> None:
         super().__init__()
+        self.steps = CELLS[cell].steps
         self.directions = nn.ModuleList(Recurrence(cell, n_in, hidden_size) for _ in range(1 + bidirectional))
 
-    def forward(self, x_TBF: Tensor, reversal_TB: Tensor | None) -> Tensor:
-        """``reversal_TB`` says which step stands where in series that are turned round; None for equal lengths."""
-        there, *back = self.directions
-        states = [there(x_TBF), *(_turned(part(_turned(x_TBF, reversal_TB)), reversal_TB) for part in back)]
-        return states[0] if len(states) == 1 else torch.cat(states, dim=2)
+    def forward(self, x_BFT: Tensor, reversal_BT: Tensor | None) -> Tensor:
+        """``reversal_BT`` says which step stands where in series that are turned round; None for equal lengths."""
+        inputs = [x_BFT, _turned(x_BFT, reversal_BT)][: len(self.directions)]
+        if self.steps is not None and torch.is_grad_enabled() and x_BFT.device.type == "cpu":
+            states = self._together(self.steps, inputs)
+        else:
+            states = [direction(x) for direction, x in zip(self.directions, inputs, strict=True)]
+        there, *back = states
+        return torch.cat([there, *(_turned(states_BHT, reversal_BT) for states_BHT in back)], dim=1)
+
+    def _together(self, steps: type[CellSteps], inputs: list[Tensor]) -> Sequence[Tensor]:
+        """States ``(B, H, T)`` of each of the D directions, that take a step together; R is all steps of all series."""
+        directions = cast(list[Recurrence], list(self.directions))
+        x_DFR = torch.stack([x_BFT.permute(1, 2, 0).flatten(1) for x_BFT in inputs])
+        weight_DGF, weight_DGH, bias_DG, hidden_bias_DG = (
+            torch.stack([getattr(direction, name) for direction in directions])
+            for name in ("weight_in", "weight_hidden", "bias_in", "bias_hidden")
+        )
+        projected_DGR = torch.baddbmm(bias_DG.unsqueeze(2), weight_DGF, x_DFR)
+        projected_TDGB = projected_DGR.unflatten(2, (-1, len(inputs[0]))).permute(2, 0, 1, 3).contiguous()
+        states_TDHB, *_ = steps.apply(projected_TDGB, weight_DGH, hidden_bias_DG.unsqueeze(2))
+        return states_TDHB.permute(1, 3, 2, 0).unbind()
 
 
-def _turned(x_TBF: Tensor, reversal_TB: Tensor | None) -> Tensor:
+def _turned(x_BFT: Tensor, reversal_BT: Tensor | None) -> Tensor:
     """Series turned round, padding where it was."""
-    if reversal_TB is None:
-        return x_TBF.flip(0)
-    return x_TBF.gather(0, reversal_TB.unsqueeze(2).expand(-1, -1, x_TBF.shape[2]))
+    if reversal_BT is None:
+        return x_BFT.flip(2)
+    return x_BFT.gather(2, reversal_BT.unsqueeze(1).expand(-1, x_BFT.shape[1], -1))
 
 
 class Pooling(nn.Module):
@@ -329,7 +369,7 @@ class RecurrentModule(AutogradModule):
 
     def __init__(self, network: RecurrentNetwork) -> None:
         super().__init__()
-        self.layout, self.reversal = network.layout, network.reversal
+        self.layout, self.reversal, self.is_even = network.layout, network.reversal, network.is_even
         n_in, self.stem = self._stem(network)
         n_features = n_in
         width = network.hidden_size * (2 if network.bidirectional else 1)
@@ -368,6 +408,7 @@ class RecurrentModule(AutogradModule):
         stride = math.prod(layer.stride for layer in network.conv) * (1 if network.conv else network.patch_size)
         #: Steps of the recurrent layers, for the longest training series.
         self.n_inner = n_inner = -(-network.n_steps // stride)
+        self.n_activations = n_inner * CELLS[network.cell].n_gates * width * network.num_layers
         n_recurrent = sum(p.numel() for p in self.layers.parameters()) * n_inner
         n_stem = sum(p.numel() for p in self.stem.parameters()) * n_inner
         self.n_multiplications = n_recurrent + n_stem + sum(p.numel() for p in self.hidden.parameters())
@@ -378,18 +419,17 @@ class RecurrentModule(AutogradModule):
 
     def states(self, steps: Steps) -> Steps:
         """The states of the last recurrent layer at all steps."""
-        x_TBF = steps.x_BFT.permute(2, 0, 1).contiguous()
-        reversal_TB = None
+        x_BFT, reversal_BT = steps.x_BFT, None
         if steps.mask_B1T is not None:
-            step_T1 = torch.arange(len(x_TBF), device=x_TBF.device)[:, None]
-            reversal_TB = torch.where(step_T1 < steps.lengths_B, steps.lengths_B - 1 - step_T1, step_T1)
+            step_T, last_B1 = torch.arange(x_BFT.shape[2], device=x_BFT.device), steps.lengths_B[:, None] - 1
+            reversal_BT = torch.where(step_T <= last_B1, last_B1 - step_T, step_T)
         for i, layer in enumerate(self.layers):
-            x_TBF = layer(x_TBF if i == 0 else self.between(x_TBF), reversal_TB)
-        return steps._replace(x_BFT=x_TBF.permute(1, 2, 0))
+            x_BFT = layer(x_BFT if i == 0 else self.between(x_BFT), reversal_BT)
+        return steps._replace(x_BFT=x_BFT)
 
-    def embed(self, parts: Parts) -> Tensor:
+    def embed(self, parts: Parts, is_even: bool = False) -> Tensor:
         """What the output layer sees, ``(B, E)``."""
-        steps = self.stem(Steps.of(parts.series_BCT, parts.lengths_B))
+        steps = self.stem(Steps.of(parts.series_BCT, parts.lengths_B, is_even))
         pooled = [self.pooling(self.states(steps))]
         if isinstance(self.stem, ConvStem):
             pooled.append(self.pooling._mean(steps))
@@ -397,10 +437,14 @@ class RecurrentModule(AutogradModule):
             pooled.append(F.gelu(self.beside(parts.beside_BE)))
         return self.hidden(torch.cat(pooled, dim=1))
 
-    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, codes: Tensor | None = None, is_even: bool = False) -> Tensor:
         parts = self.layout.parts(x)
-        output = self.output(self.embed(parts))
+        output = self.output(self.embed(parts, is_even))
         return output if self.reversal is None else self.reversal.apply(output, parts)
+
+    def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
+        """Outputs ``(B, O)`` of one training step."""
+        return self(x, is_even=self.is_even)
 
     def embeddings(self, x: Tensor) -> Tensor:
         """What the output layer sees, ``(B, E)``, without a graph."""

@@ -17,7 +17,7 @@ from skdl.engine.optimizers import OptimizerKind
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import BatchNorm2d, Dropout, ModuleSlot
+from skdl.nn.autograd import BatchNorm2d, Draws, Dropout, ModuleSlot
 from skdl.nn.conv import ConvNetwork
 from skdl.tasks.losses import CrossEntropy
 
@@ -287,11 +287,11 @@ def test_training_draws_from_its_generator_and_moves_no_global_state():
 
 def test_dropout_keeps_the_given_share_and_scales_what_is_left():
     layer = Dropout()
-    layer.p, layer.generator = 0.25, torch.Generator().manual_seed(0)
+    layer.draws = Draws([torch.Generator().manual_seed(0)], [0.25], [400])
     out = layer.train()(torch.ones(400, 100))
     assert out.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
-    assert torch.equal(layer.eval()(torch.ones(3)), torch.ones(3))
+    assert torch.equal(layer.eval()(torch.ones(3, 1)), torch.ones(3, 1))
 
 
 def test_dropout_of_a_fitted_module_is_that_of_the_training():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from skdl.data.sequences import N_TAIL, Reversal, RowLayout
+from skdl.nn.autograd import Draws, Dropout
 from skdl.nn.recurrent import BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
 
 NAMES = ("weight_in", "weight_hidden", "bias_in", "bias_hidden")
@@ -60,7 +61,7 @@ def test_a_layer_is_torchs_layer(cell):
         for name, parameter in zip(NAMES, reference.parameters(), strict=True):
             parameter.copy_(getattr(own, name))
     x = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(own(x), reference(x)[0])
+    torch.testing.assert_close(own(x.permute(1, 2, 0)), reference(x)[0].permute(1, 2, 0))
 
 
 def test_two_directions_of_two_layers_are_torchs_packed_layers():
@@ -154,3 +155,68 @@ def test_reversal_and_its_inverse():
     # Several outputs of a target share its way back.
     doubled = reversal.apply(output.repeat_interleave(2, dim=1), parts)
     torch.testing.assert_close(doubled, reversal.apply(output, parts).repeat_interleave(2, dim=1))
+
+
+# --- models side by side ---------------------------------------------------------------------------------------------
+
+EVEN = {
+    "units": {"cell": "gru", "bidirectional": False, "num_layers": 1},
+    "both directions of two layers": {"cell": "gru"},
+    "tanh": {"cell": "rnn"},
+    "patches": {"cell": "gru", "patch_size": 4},
+    "given back": {"cell": "gru", "reversal": Reversal((1.0, 2.0, 0.5), (0.0, 1.0, -1.0))},
+}
+
+
+def steps_of(network, thetas, tables, lengths, rates):
+    """Outputs and gradients of one training step of a batch of six rows, in which each model has so many of its own."""
+    theta_KP, grad_KP = torch.stack(thetas), torch.full((len(thetas), network.n_numbers), 7.0, dtype=torch.float64)
+    generators = [torch.Generator().manual_seed(int(1000 * rate)) for rate in rates]
+    noise = network.noise(generators, rates, lengths, 6, torch.float64)
+    stack = network.stack(theta_KP, grad_KP)
+    outputs, tape = stack.forward(torch.stack(tables), None, noise.draw(0, len(thetas), len(tables[0])))
+    # Rows that fill up a batch have no gradient.
+    own_KB = torch.arange(len(tables[0])) < torch.tensor(lengths)[:, None]
+    direction = torch.randn(outputs[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    stack.backward(direction * own_KB.unsqueeze(1), tape)
+    return outputs, grad_KP
+
+
+@pytest.mark.parametrize("name", EVEN)
+def test_models_side_by_side_are_the_models_one_by_one(name):
+    network = plan(**EVEN[name], is_even=True)
+    assert network.stacks_on("cpu")
+    thetas = [module_of(network, seed).to_row(network) for seed in range(3)]
+    tables = [rows([16] * 6, seed=seed) for seed in range(3)]
+    lengths, rates = [6, 6, 4], [0.2, 0.0, 0.5]
+    outputs, grads = steps_of(network, thetas, tables, lengths, rates)
+    for k, length in enumerate(lengths):
+        # A lone model's batch has no rows but its own.
+        lone, grad = steps_of(network, [thetas[k]], [tables[k]], [6], [rates[k]])
+        if length == 6:
+            torch.testing.assert_close(outputs[k], lone[0], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(grads[k], grad[0], rtol=1e-9, atol=1e-11)
+        else:
+            lone, _ = steps_of(network, [thetas[k]], [tables[k][:length]], [length], [rates[k]])
+            torch.testing.assert_close(outputs[k][:, :length], lone[0], rtol=1e-10, atol=1e-12)
+    predicted = network.stack(torch.stack(thetas)).predict(torch.stack(tables))
+    for theta_P, table, output in zip(thetas, tables, predicted, strict=True):
+        torch.testing.assert_close(output.t(), network.module(theta_P).outputs(table), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"is_even": False}, {"cell": "lstm"}, {"conv": (ConvLayer(5, 7, 2),)}],
+    ids=["unequal lengths", "lstm", "convolutions"],
+)
+def test_what_company_does_not_make_faster_stays_alone(changes):
+    assert not plan(**{"is_even": True} | changes).stacks_on("cpu")
+    assert not plan(is_even=True).stacks_on("cuda")
+
+
+def test_dropout_between_layers_is_the_same_at_all_steps():
+    layer = Dropout().train()
+    layer.draws = Draws([torch.Generator().manual_seed(0)], [0.5], [3])
+    factors = layer(torch.ones(3, 8, 5))
+    assert torch.equal(factors, factors[:, :, :1].expand(-1, -1, 5))
+    assert sorted(factors.unique().tolist()) == [0.0, 2.0]
