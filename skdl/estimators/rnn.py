@@ -92,7 +92,8 @@ hidden_layer_sizes : tuple of int or "auto", default="auto"
     Units of the dense layers after the pooling. "auto" is one layer of twice ``hidden_size`` where a channel goes on
     into the target, else none.
 dropout : float in [0, 1), default=0.2
-    Share of the inputs of dense layers, and of further recurrent layers, that a training step leaves out.
+    Share of the inputs of dense layers, and of further recurrent layers, that a training step leaves out; of the latter
+    the same at all steps of a series (Gal and Ghahramani 2016).
 skip : {"auto", "linear", "convolution"} or None, default="auto"
     A ridge regression in closed form beside the networks: on the last steps one by one, or on shares of steps at which
     random convolutions exceed thresholds (Dempster et al. 2021). Both are blended by weights of at least 0, which are
