@@ -46,15 +46,13 @@ class CellSteps(torch.autograd.Function):
         return tuple(x.unflatten(1, (info.batch_size, -1)) for x in cls.apply(*folded)), 1
 
 
-def _previous(states_TNHB: Tensor) -> Tensor:
-    """The state before each step."""
-    return torch.cat([torch.zeros_like(states_TNHB[:1]), states_TNHB[:-1]])
-
-
-def _weight_gradients(grad_TNGB: Tensor, previous_TNHB: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the weight and the bias for those of what they give."""
-    grad_NGR = grad_TNGB.permute(1, 2, 0, 3).flatten(2)
-    return torch.bmm(grad_NGR, previous_TNHB.permute(1, 0, 3, 2).flatten(1, 2)), grad_NGR.sum(2, keepdim=True)
+def _weight_gradients(grad_TNGB: Tensor, states_TNHB: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the weight and the bias for those of what they give at each step."""
+    grad_NGH = grad_TNGB.new_zeros(*grad_TNGB.shape[1:3], states_TNHB.shape[2])
+    # All steps as one product would need copies in which they lie side by side.
+    for grad_NGB, before_NHB in zip(grad_TNGB[1:].unbind(), states_TNHB[:-1].unbind(), strict=True):
+        grad_NGH.baddbmm_(grad_NGB, before_NHB.mT)
+    return grad_NGH, grad_TNGB.sum((0, 3)).unsqueeze(2)
 
 
 def _backwards(*tensors: Tensor) -> Any:
@@ -78,11 +76,10 @@ class TanhSteps(CellSteps):
     def backward(ctx: Any, grad_TNHB: Tensor) -> tuple[Tensor, ...]:
         weight_NGH, states = ctx.saved_tensors
         grad_TNGB = 1 - states * states
-        weight_NHG = weight_NGH.transpose(1, 2)
         later = torch.zeros_like(states[0])
         for grad, slope in _backwards(grad_TNHB, grad_TNGB):
-            later = torch.bmm(weight_NHG, slope.mul_(later.add_(grad)))
-        return grad_TNGB, *_weight_gradients(grad_TNGB, _previous(states))
+            later = torch.bmm(weight_NGH.mT, slope.mul_(later.add_(grad)))
+        return grad_TNGB, *_weight_gradients(grad_TNGB, states)
 
 
 class GRUSteps(CellSteps):
@@ -90,45 +87,47 @@ class GRUSteps(CellSteps):
 
     @staticmethod
     def forward(projected_TNGB: Tensor, weight_NGH: Tensor, bias_NG1: Tensor) -> tuple[Tensor, ...]:
-        h = weight_NGH.shape[2]
-        hidden = torch.empty_like(projected_TNGB)
-        gates = torch.empty_like(projected_TNGB[:, :, : 2 * h], memory_format=torch.contiguous_format)
-        new, states = (torch.empty_like(gates[:, :, :h], memory_format=torch.contiguous_format) for _ in range(2))
-        state = torch.zeros_like(states[0])
-        steps = zip(
-            *(x.unbind() for x in (hidden, hidden[:, :, : 2 * h], hidden[:, :, 2 * h :])),
-            *(x.unbind() for x in (projected_TNGB[:, :, : 2 * h], projected_TNGB[:, :, 2 * h :])),
-            *(x.unbind() for x in (gates, gates[:, :, :h], gates[:, :, h:], new, states)),
-            strict=True,
+        n_units = weight_NGH.shape[2]
+        sizes = [2 * n_units, n_units]
+        (input_gates, input_new), (gate_weight, new_weight), (gate_bias, new_bias) = (
+            projected_TNGB.split(sizes, dim=2),
+            weight_NGH.split(sizes, dim=1),
+            bias_NG1.split(sizes, dim=1),
         )
-        for into, hidden_gates, hidden_new, input_gates, input_new, both, reset, update, candidate, after in steps:
-            torch.baddbmm(bias_NG1, weight_NGH, state, out=into)
-            torch.add(input_gates, hidden_gates, out=both).sigmoid_()
-            torch.addcmul(input_new, reset, hidden_new, out=candidate).tanh_()
+        gates, recalled = input_gates + gate_bias, new_bias.expand_as(input_new).contiguous()
+        new, states = torch.empty_like(recalled), torch.empty_like(recalled)
+        state = torch.zeros_like(states[0])
+        tensors = (gates, *gates.chunk(2, dim=2), recalled, input_new, new, states)
+        for both, reset, update, recall, given, candidate, after in zip(*(x.unbind() for x in tensors), strict=True):
+            both.baddbmm_(gate_weight, state).sigmoid_()
+            recall.baddbmm_(new_weight, state)
+            torch.addcmul(given, reset, recall, out=candidate).tanh_()
             state = torch.lerp(candidate, state, update, out=after)
-        return states, gates, new, hidden
+        return states, gates, recalled, new
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_TNHB: Tensor, *_: None) -> tuple[Tensor, ...]:
-        weight_NGH, states, gates, new, hidden = ctx.saved_tensors
-        h = weight_NGH.shape[2]
-        reset, update = gates.split(h, dim=2)
-        previous, taken = _previous(states), 1 - update
-        # What a change of the state is worth to each gate, by the input and by the state before.
-        slopes = torch.empty_like(hidden)
-        of_new = torch.mul(taken, 1 - new * new, out=slopes[:, :, 2 * h :])
-        torch.mul(previous - new, update * taken, out=slopes[:, :, h : 2 * h])
-        torch.mul(of_new * hidden[:, :, 2 * h :], reset * (1 - reset), out=slopes[:, :, :h])
-        hidden_slopes = slopes.clone()
-        hidden_slopes[:, :, 2 * h :] *= reset
-        grads = torch.empty_like(states)
-        weight_NHG = weight_NGH.transpose(1, 2)
+        weight_NGH, states, gates, recalled, new = ctx.saved_tensors
+        reset, update = gates.chunk(2, dim=2)
+        # What a change of the state is worth to each gate; the loop makes gradients of it.
+        grads = states.new_empty(*gates.shape[:2], 3, *states.shape[2:])
+        of_reset, of_update, of_new = grads.unbind(2)
+        taken = 1 - update
+        of_input = taken * (1 - new * new)
+        torch.mul(of_input, reset, out=of_new)
+        torch.mul(of_new, recalled, out=of_reset).mul_(1 - reset)
+        torch.neg(new, out=of_update)[1:] += states[:-1]
+        of_update.mul_(update).mul_(taken)
+        grads_TNGB = grads.flatten(2, 3)
         later = torch.zeros_like(states[0])
-        steps = _backwards(grad_TNHB, update, hidden_slopes, hidden_slopes.unflatten(2, (3, h)), grads)
-        for grad, kept, slope, slope_of_gate, into in steps:
-            torch.add(later, grad, out=into)
-            slope_of_gate.mul_(into.unsqueeze(1))
-            later = torch.baddbmm(into * kept, weight_NHG, slope)
-        slopes.unflatten(2, (3, h)).mul_(grads.unsqueeze(2))
-        return slopes, *_weight_gradients(hidden_slopes, previous)
+        steps = _backwards(grad_TNHB, update, of_input, grads, grads_TNGB)
+        for grad, kept, slope_of_input, slopes, grad_NGB in steps:
+            later.add_(grad)
+            slopes.mul_(later.unsqueeze(1))
+            slope_of_input.mul_(later)
+            later = later.mul_(kept).baddbmm_(weight_NGH.mT, grad_NGB)
+        of_weight = _weight_gradients(grads_TNGB, states)
+        # The input goes past the reset gate.
+        of_new.copy_(of_input)
+        return grads_TNGB, *of_weight
