@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
@@ -245,6 +244,8 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
 
     def _may_be_mirrored(self, data: FitData, rows: NDArray[np.intp]) -> bool:
         """Whether mirrored images are still nearest to images of their own class."""
+        from sklearn.neighbors import KNeighborsClassifier
+
         if not isinstance(self._task, ClassificationTask) or self._task.is_multilabel:
             return False
         some = rows[:: max(len(rows) // TRIED_IMAGES, 1)]

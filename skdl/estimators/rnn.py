@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, is_classifier
-from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -528,6 +527,8 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         """
         if self.quantiles is None:
             return super().score(X, y, sample_weight)
+        from sklearn.metrics import r2_score
+
         return r2_score(y, self._middle(self.predict(X)), sample_weight=sample_weight)
 
     def forecast(self, X: Any, n_steps: int) -> NDArray[np.float64]:
