@@ -132,8 +132,10 @@ class ClassificationTask:
             return expit(output)
         if self.is_binary:
             return expit(np.concatenate([-output, output], axis=1))
-        # With the few classes in front of the many rows, each step runs along the rows.
-        p = np.exp(output.T - output.max(axis=1))
+        # With the few classes in front of the many rows, in memory as well, each step runs along the rows.
+        p = np.array(output.T, order="C")
+        p -= p.max(axis=0)
+        p = np.exp(p, out=p)
         p /= p.sum(axis=0)
         return np.ascontiguousarray(p.T)
 
