@@ -31,6 +31,7 @@ CLIP = 3.0
 #: Bound on scaled values that are not clipped smoothly, so that their squares stay finite in float32.
 LARGEST = 1e15
 NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+QUARTILES = np.array([0.25, 0.5, 0.75])
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
 
@@ -44,7 +45,12 @@ def embedding_width(n_levels: int) -> int:
 
 def _robust(x: NDArray, weight: Weights) -> tuple[float, float]:
     """Median, and half-range if the middle half of the values is one value, else interquartile range."""
-    low, middle, high = np.quantile(x, [0.25, 0.5, 0.75], method="inverted_cdf", weights=weight)
+    if weight is None:
+        # The same numbers as below, without checks that cost several times what finding them does.
+        places = np.maximum(np.ceil(len(x) * QUARTILES).astype(np.intp) - 1, 0)
+        low, middle, high = np.partition(x, places)[places]
+    else:
+        low, middle, high = np.quantile(x, QUARTILES, method="inverted_cdf", weights=weight)
     spread = high - low
     if spread == 0:
         spread = (x.max() - x.min()) / 2

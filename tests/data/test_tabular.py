@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdl.data.tabular import CLIP, MAX_ONE_HOT_LEVELS, TableEncoder
+from skdl.data.tabular import CLIP, MAX_ONE_HOT_LEVELS, NumericEncoder, TableEncoder
 
 DAY = pd.Timestamp("2024-01-01")
 
@@ -476,3 +476,10 @@ def test_tables_have_the_wanted_precision(dtype):
         encoder = TableEncoder("robust", None, dtype).fit(matrix, np.arange(6) % 2, np.arange(6))
         values, _ = encoder.transform(matrix).slice(0, 6)
         assert values.dtype == dtype and values.shape == (6, encoder.n_outputs)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 101])
+def test_quartiles_without_weights_are_those_of_equal_weights(n):
+    x = np.random.default_rng(n).normal(size=(n, 1)).round(1)
+    plain, weighted = (NumericEncoder().fit(lambda j: x[:, j], 1, weight) for weight in (None, np.full(n, 2.0)))
+    assert plain.center == weighted.center and plain.factor == weighted.factor
