@@ -53,7 +53,7 @@ CHANNELS = (32, 64, 128)
 BATCH_SIZE, EPOCHS = 64, 2
 #: Epochs by hand that the time of a fit with the defaults is compared with.
 REFERENCE_EPOCHS = 12
-TUNING_DRAWS = 6
+TUNING_DRAWS = 12
 
 
 class Flip(nn.Module):

@@ -21,16 +21,14 @@ Weights = NDArray[np.float64] | None
 TOTAL_BINS, FEWEST_BINS, MOST_BINS = 384, 8, 64
 #: Training rows that a bin should have.
 ROWS_PER_BIN = 64
-#: With more numeric columns than this the encoding would be all of the network, so it is left out.
+#: With more columns of three values or more than this the encoding would be all of the network, so it is left out.
 MOST_COLUMNS = 256
 #: Rows from which edges are found.
 EDGE_ROWS = 10_000
 
 
 def bins_per_column(n_columns: int, n_rows: int) -> int:
-    """How many bins a column gets; 0 where there are too many columns."""
-    if n_columns == 0 or n_columns > MOST_COLUMNS:
-        return 0
+    """How many bins each of so many columns gets."""
     return int(np.clip(min(TOTAL_BINS // n_columns, n_rows // ROWS_PER_BIN), FEWEST_BINS, MOST_BINS))
 
 
@@ -47,17 +45,20 @@ def tree_thresholds(x: NDArray, y: NDArray, weight: Weights, n_leaves: int, clas
 
 
 def column_edges(x: NDArray, y: NDArray, weight: Weights, n_bins: int, classification: bool) -> NDArray:
-    """Edges of the bins of one column without missing values; none for a column of two values or fewer."""
-    distinct = np.unique(x)
-    if len(distinct) <= 2:
-        return np.empty(0)
+    """Edges of the bins of one column without missing values."""
     quantiles = np.quantile(x, np.linspace(0, 1, max(n_bins // 2, 2) + 1), method="inverted_cdf", weights=weight)
     thresholds = tree_thresholds(x, y, weight, max(n_bins // 2, 4), classification)
-    edges = np.unique(np.concatenate([quantiles, thresholds, distinct[[0, -1]]]))
+    edges = np.unique(np.concatenate([quantiles, thresholds, [x.min(), x.max()]]))
     with np.errstate(over="ignore"):
         # Bins must have a width that the range of the column can be divided by.
         divisible = np.isfinite((edges[-1] - edges[0]) / np.diff(edges)).all()
     return edges if divisible else np.empty(0)
+
+
+def _has_three_values(x: NDArray) -> bool:
+    """Whether a column has three values or more, missing ones aside."""
+    present = x[~np.isnan(x)]
+    return len(present) > 0 and bool(((present != present.min()) & (present != present.max())).any())
 
 
 class PiecewiseLinearEncoder:
@@ -72,8 +73,12 @@ class PiecewiseLinearEncoder:
         classification: bool,
     ) -> PiecewiseLinearEncoder:
         """Learn from ``columns(j)``, the training values of column j, NaN where missing, and the target."""
-        n_bins = bins_per_column(n_columns, len(y))
-        sample = slice(None, None, max(len(y) // EDGE_ROWS, 1))
+        n_rows, sample = len(y), slice(None, None, max(len(y) // EDGE_ROWS, 1))
+        # Columns of two values, such as zeros and ones, need no bins.
+        is_cut = [_has_three_values(np.asarray(columns(j)[sample], dtype=np.float64)) for j in range(n_columns)]
+        if sum(is_cut) > MOST_COLUMNS:
+            is_cut = [False] * n_columns
+        n_bins = bins_per_column(max(n_columns, 1), n_rows)
         y = y[sample]
         weight = None if weight is None else weight[sample]
         self.edges: list[NDArray] = []
@@ -83,7 +88,7 @@ class PiecewiseLinearEncoder:
             present = ~np.isnan(x)
             present_weight = None if weight is None else weight[present]
             edges = means = np.empty(0)
-            if n_bins and present.any():
+            if is_cut[j]:
                 edges = column_edges(x[present], y[present], present_weight, n_bins, classification)
             if len(edges):
                 means = np.average(self._encode(x[present], edges), axis=0, weights=present_weight)

@@ -60,8 +60,8 @@ numeric_embedding : {None, "piecewise_linear", "periodic"}, default="piecewise_l
     and where a small decision tree of the column alone would split it, and gives one number a bin (Gorishniy et al.
     2022): 384 bins in all, at least 8 and at most 64 a column. "periodic" takes cosines of 16 frequencies and mixes
     them to 3 numbers a column; frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022,
-    Holzmueller et al. 2024). None is the faster and plainer network. With more than 256 numeric columns, and for
-    sparse matrices, there is none.
+    Holzmueller et al. 2024). None is the faster and plainer network. There is none for sparse matrices, no "periodic"
+    with more than 256 numeric columns, and no "piecewise_linear" with more than 256 of three values or more.
 """
 
 TABLE_FITTED_DOC = """

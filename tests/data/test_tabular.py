@@ -150,6 +150,15 @@ def test_columns_of_two_values_or_fewer_have_no_bins(encode, x):
     assert encode(X, embedding="piecewise_linear")[0].shape == encode(X)[0].shape
 
 
+def test_columns_of_three_values_decide_whether_there_are_bins(encode):
+    rng = np.random.default_rng(0)
+    binary, many = rng.integers(2, size=(200, 300)).astype(float), rng.normal(size=(200, 257))
+    # The lone column's bins are as few as those of one among 301.
+    mixed = encode(np.hstack([many[:, :1], binary]), embedding="piecewise_linear")[0]
+    assert mixed.shape[1] > 1 + 300 + 4
+    assert encode(many, embedding="piecewise_linear")[0].shape[1] == 257
+
+
 def test_missing_values_are_zero_in_every_bin(encode):
     X = np.random.RandomState(0).normal(size=(100, 1))
     X[::10] = np.nan
