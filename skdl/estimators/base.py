@@ -258,10 +258,16 @@ class NetworkEstimator(TrainedEstimator):
             fraction = 1 / n_members if crosses else LONE_VALIDATION_FRACTION
         else:
             fraction = self.validation_fraction
-        if held_out_rows(fraction, n_rows) >= n_rows or (crosses and n_rows < n_members):
+        if crosses and n_rows < n_members:
+            raise ValueError(
+                f"n_members={n_members} networks that each hold out other rows need as many rows; n_samples={n_rows}. "
+                "Take fewer n_members, or set early_stopping=False."
+            )
+        if held_out_rows(fraction, n_rows) >= n_rows:
+            remedy = "Set" if isinstance(self.validation_fraction, str) else "Lower validation_fraction, or set"
             raise ValueError(
                 f"Early stopping needs rows to train on and rows to hold out; n_samples={n_rows}. "
-                f"{'Take fewer n_members, or set' if n_members > 1 else 'Set'} early_stopping=False."
+                f"{remedy} early_stopping=False."
             )
         y = data.y[data.rows]
         if crosses:

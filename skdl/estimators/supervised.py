@@ -110,14 +110,16 @@ class SpreadMixin:
         if not isinstance(self._task, RegressionTask):
             raise ValueError("return_std=True is for regression. predict_proba says how sure a classifier is.")
         is_lone = outputs.ndim == 2
-        if self._unexplained is None and is_lone:
+        # After partial_fit the networks are others than those whose held-out errors are known.
+        unexplained = None if self.out_of_fold_ is None else self._unexplained
+        if unexplained is None and is_lone:
             raise ValueError(
                 "return_std=True needs several networks or rows that were held out: "
                 "fit with n_members of at least 2, or with early_stopping=True."
             )
         mean = self._task.decode(outputs if is_lone else self._task.combine(outputs))
         variance = np.zeros_like(mean) if is_lone else self._spread(outputs)
-        return mean, np.sqrt(variance if self._unexplained is None else variance + self._unexplained)
+        return mean, np.sqrt(variance if unexplained is None else variance + unexplained)
 
     def _spread(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Variance among the predictions of several networks, from their outputs, in the units of y."""

@@ -187,6 +187,18 @@ def test_too_few_rows_to_hold_any_out(n_members):
         model.fit([[0.0]], [0])
 
 
+def test_more_members_than_rows_names_them():
+    model = MLPRegressor(**SMALL | {"early_stopping": True, "n_members": 8})
+    with pytest.raises(ValueError, match=r"n_members=8 .* n_samples=5\. Take fewer n_members"):
+        model.fit(np.zeros((5, 1)), np.arange(5.0))
+
+
+def test_too_large_a_share_to_hold_out_names_it():
+    model = MLPRegressor(**SMALL | {"early_stopping": True, "n_members": 3}, validation_fraction=0.9)
+    with pytest.raises(ValueError, match=r"n_samples=5\. Lower validation_fraction"):
+        model.fit(np.zeros((5, 1)), np.arange(5.0))
+
+
 @pytest.mark.parametrize(
     ("y", "message"),
     [

@@ -118,9 +118,13 @@ def test_standard_deviation_of_nothing_is_refused_with_the_remedy(valued):
         model.predict(valued[0], return_std=True)
 
 
-def test_standard_deviation_after_partial_fit_is_the_disagreement_alone(valued):
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_standard_deviation_after_partial_fit_is_the_disagreement_alone(valued, is_fitted):
     X, y = valued
-    model = MLPRegressor(**SMALL, n_members=3).partial_fit(X, y)
+    model = MLPRegressor(**SMALL, n_members=3)
+    if is_fitted:
+        model.fit(X, y)
+    model.partial_fit(X, y)
     _, std = model.predict(X, return_std=True)
     members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
     assert_allclose(std, members.std(axis=0, ddof=1))
