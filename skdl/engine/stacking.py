@@ -17,6 +17,8 @@ CACHE_BYTES = 16_000_000
 #: Multiplications of one model's forward pass above which a CPU is busy with arithmetic alone: there is nothing for
 #: company to save.
 LARGE_STEP = 10_000_000
+#: Models that each worker's stack should have for a group to be parted among the workers, if there are other groups.
+NARROWEST = 4
 #: Copies of the parameters that a step touches: themselves, gradient, two moments, direction, best so far.
 PARAMETER_COPIES = 6
 #: Copies of a layer's output that a step touches: output, gradient, dropout factors.
@@ -63,8 +65,9 @@ def stacks_of(
 ) -> list[list[int]]:
     """The places of the jobs of each stack.
 
-    Jobs of equal plans are put together, if they can be stacked; the jobs of one fit are never parted. A plan's
-    stacks are about equally wide, and at least as many as there are workers to train them.
+    Jobs of equal plans are put together, if they can be stacked and have equally many rows; the jobs of one fit are
+    never parted. The stacks of a plan and a number of rows are about equally wide, and as many as there are workers to
+    train them, or more.
     """
     by_plan: dict[Hashable, list[list[int]]] = defaultdict(list)
     for fit in fits_of(jobs):
@@ -75,12 +78,29 @@ def stacks_of(
         if not plan.is_stackable:
             stacks.extend(fits)
             continue
-        widest = widest_stack(plan, len(jobs[fits[0][0]].train), max_models, max_bytes)
-        n_models = sum(map(len, fits))
-        n_stacks = min(max(-(-n_models // widest), n_workers), len(fits))
-        # Fits on one table stand together, so that a stack reads few tables.
-        number = table_numbers(jobs[fit[0]].train for fit in fits)
-        fits.sort(key=lambda fit: number[id(jobs[fit[0]].train.table)])
-        bounds = [round(s * len(fits) / n_stacks) for s in range(n_stacks + 1)]
-        stacks.extend([i for fit in fits[lo:hi] for i in fit] for lo, hi in pairwise(bounds))
+        groups = _of_equal_lengths(jobs, fits)
+        for group in groups:
+            widest = widest_stack(plan, len(jobs[group[0][0]].train), max_models, max_bytes)
+            n_models = sum(map(len, group))
+            n_parts = n_workers if len(groups) == 1 or n_models >= NARROWEST * n_workers else 1
+            n_stacks = min(max(-(-n_models // widest), n_parts), len(group))
+            # Fits on one table stand together, so that a stack reads few tables.
+            number = table_numbers(jobs[fit[0]].train for fit in group)
+            group.sort(key=lambda fit: number[id(jobs[fit[0]].train.table)])
+            bounds = [round(s * len(group) / n_stacks) for s in range(n_stacks + 1)]
+            stacks.extend([i for fit in group[lo:hi] for i in fit] for lo, hi in pairwise(bounds))
     return stacks
+
+
+def _of_equal_lengths(jobs: Sequence[Job], fits: Sequence[list[int]]) -> list[list[list[int]]]:
+    """The fits in groups: those of equal numbers of rows, and all lone models that have no equal.
+
+    The last batches of a stack are filled up to the longest, and products of more rows round otherwise: at a high
+    learning rate, a model beside longer ones would in the end be another than by itself.
+    """
+    by_lengths: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
+    for fit in fits:
+        by_lengths[tuple(len(jobs[i].train) for i in fit)].append(fit)
+    groups = [group for group in by_lengths.values() if len(group) * len(group[0]) > 1]
+    without_equal = [group[0] for group in by_lengths.values() if len(group) * len(group[0]) == 1]
+    return [*groups, without_equal] if without_equal else groups

@@ -24,6 +24,7 @@ from skdl.engine.job import Epoch, Job, Monitor, Plan, Result
 from skdl.engine.run import Run
 from skdl.engine.stack import Stack
 from skdl.engine.stacking import fits_of, stacks_of
+from skdl.tasks.losses import row_losses
 
 
 class CancelledError(Exception):
@@ -204,10 +205,10 @@ def train_epoch(stack: Stack) -> None:
         part = stack.first(k)
         drawn = None if noise is None else noise.draw(batch.start, k, n_rows)
         output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
-        loss_KB, grad_KOB = loss(output, batch.target_KTB, part.loss_settings)
+        loss_KB, grad_KOB = row_losses(loss, output, batch.target_KTB, part.loss_settings)
         if noise is not None and noise.mixing is not None:
             order_B, share = noise.mixing
-            other_KB, other_grad_KOB = loss(output, batch.target_KTB[..., order_B], part.loss_settings)
+            other_KB, other_grad_KOB = row_losses(loss, output, batch.target_KTB[..., order_B], part.loss_settings)
             loss_KB, grad_KOB = loss_KB.lerp(other_KB, share), grad_KOB.lerp(other_grad_KOB, share)
         part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
         part.optimizer.step(part.grad_KP, *rates)

@@ -21,6 +21,9 @@ from torch.nn import functional as F
 
 LossSettings = dict[str, Tensor]
 
+#: Numbers that a processor's loop takes at a time: twice its widest vectors.
+VECTOR_ROWS = 32
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -31,6 +34,20 @@ class Loss:
 
     def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
+
+
+def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    """The loss, and its gradient, of rows that are filled up to whole vectors of the processor.
+
+    What is left over of a vector goes through other functions, whose exponentials round otherwise; and what is left
+    over would depend on how many models stand side by side.
+    """
+    n_rows = output.shape[2]
+    rest = -n_rows % VECTOR_ROWS
+    if rest == 0 or not loss.stackable:
+        return loss(output, target, settings)
+    losses, gradient = loss(F.pad(output, (0, rest)), F.pad(target, (0, rest)), settings)
+    return losses[:, :n_rows], gradient[:, :, :n_rows].contiguous()
 
 
 # --- classification ------------------------------------------------------------------------------------------------

@@ -228,7 +228,8 @@ def test_together__when_settings_differ_inside_a_stack__then_as_without(check, n
 
     n_fits = 2 * np.prod([len(values) for values in grid.values()])
     assert sum(stack.n_models for stack in report) == n_fits
-    assert len(report) <= joblib.cpu_count()  # one plan: a stack for each core
+    # One plan: a stack for each core, or one for each of two numbers of rows.
+    assert len(report) <= max(joblib.cpu_count(), 2)
 
 
 def test_together__when_everything_differs_at_once__then_as_without(check, net, data):

@@ -178,6 +178,35 @@ def test_loss__when_differentiated_numerically__then_gradient_agrees(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_row_losses__when_models_stand_side_by_side__then_each_is_its_own_to_the_last_bit(case):
+    # A batch that leaves most of a vector over: beside others, its numbers would fall elsewhere in a vector.
+    output, target = outputs(case.width).float(), case.target
+    target = target.float() if target.is_floating_point() else target
+    settings = {name: value.float() for name, value in case.tensors.items()}
+    together = losses.row_losses(case.loss, output, target, settings)
+    expected = case.loss(output.clone(), target, settings)
+    torch.testing.assert_close(together, expected)
+    for k in range(K):
+        own = {name: value[k : k + 1] for name, value in settings.items()}
+        lone = losses.row_losses(case.loss, output[k : k + 1].clone(), target[k : k + 1], own)
+        assert all(torch.equal(part[0], of_all[k]) for part, of_all in zip(lone, together, strict=True))
+
+
+def test_row_losses__when_loss_sees_one_model_at_a_time__then_it_sees_no_other_rows():
+    seen = []
+
+    class Own(losses.SquaredError):
+        stackable = False
+
+        def __call__(self, output, target, settings):
+            seen.append(output.shape[2])
+            return super().__call__(output, target, settings)
+
+    losses.row_losses(Own(), outputs(2), values(2), {})
+    assert seen == [B]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_loss__when_called__then_inputs_stay(case):
     output = outputs(case.width)
     kept, target = output.clone(), case.target.clone()
