@@ -610,7 +610,7 @@ def test_small_networks_on_series_of_one_length_are_trained_side_by_side(cell, d
     with train_together() as run:
         together = clone(search).fit(X[:83], y[:83])
     widths = [stack.n_models for stack in run.report_]
-    assert max(widths) == 1 if cell == "lstm" else min(widths[:-1]) > 4
+    assert max(widths) == 1 if cell == "lstm" else min(widths[:-1]) >= 4
     assert_allclose(together.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
     assert_networks_close(plain.best_estimator_, together.best_estimator_, 1e-4 if dtype == "float32" else 1e-10)
 

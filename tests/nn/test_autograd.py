@@ -361,6 +361,9 @@ def test_mixup_trains_on_the_mixture_of_two_losses():
     seen = []
 
     class Watched(CrossEntropy):
+        # It is given the rows of the batch and no others.
+        stackable = False
+
         def __call__(self, output, target, settings):
             seen.append(target.clone())
             return super().__call__(output, target, settings)
