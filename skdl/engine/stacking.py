@@ -18,7 +18,7 @@ CACHE_BYTES = 16_000_000
 #: company to save.
 LARGE_STEP = 10_000_000
 #: Models that each worker's stack should have for a group to be parted among the workers, if there are other groups.
-NARROWEST = 4
+NARROWEST = 8
 #: Copies of the parameters that a step touches: themselves, gradient, two moments, direction, best so far.
 PARAMETER_COPIES = 6
 #: Copies of a layer's output that a step touches: output, gradient, dropout factors.

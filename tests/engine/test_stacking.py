@@ -26,7 +26,8 @@ def test_jobs_of_equally_many_rows_have_a_stack_and_the_others_one_more(make):
 
 
 def test_a_wide_group_is_parted_among_workers_and_narrow_ones_are_not(make):
-    assert lengths_of(jobs_of(make, [40] * 10 + [50] * 3), n_workers=2) == [[40] * 5, [40] * 5, [50] * 3]
+    assert lengths_of(jobs_of(make, [40] * 16 + [50] * 3), n_workers=2) == [[40] * 8, [40] * 8, [50] * 3]
+    assert lengths_of(jobs_of(make, [40] * 15 + [50] * 3), n_workers=2) == [[40] * 15, [50] * 3]
     # A lone group is for all workers.
     assert lengths_of(jobs_of(make, [40] * 3), n_workers=2) == [[40], [40] * 2]
     assert lengths_of(jobs_of(make, [40] * 6), max_models=3) == [[40] * 3] * 2
