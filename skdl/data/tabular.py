@@ -47,7 +47,7 @@ def _robust(x: NDArray, weight: Weights) -> tuple[float, float]:
     """Median, and half-range if the middle half of the values is one value, else interquartile range."""
     if weight is None:
         # The same numbers as below, without checks that cost several times what finding them does.
-        places = np.maximum(np.ceil(len(x) * QUARTILES).astype(np.intp) - 1, 0)
+        places = np.ceil(len(x) * QUARTILES).astype(np.intp) - 1
         low, middle, high = np.partition(x, places)[places]
     else:
         low, middle, high = np.quantile(x, QUARTILES, method="inverted_cdf", weights=weight)

@@ -65,9 +65,9 @@ def stacks_of(
 ) -> list[list[int]]:
     """The places of the jobs of each stack.
 
-    Jobs of equal plans are put together, if they can be stacked and have equally many rows; the jobs of one fit are
-    never parted. The stacks of a plan and a number of rows are about equally wide, and as many as there are workers to
-    train them, or more.
+    Jobs of equal plans are put together, if they can be stacked, in groups of equally many rows; the jobs of one fit
+    are never parted. The stacks of a group are about equally wide; a group that is wide, or the plan's only one, has
+    at least as many of them as there are workers to train them.
     """
     by_plan: dict[Hashable, list[list[int]]] = defaultdict(list)
     for fit in fits_of(jobs):
@@ -101,6 +101,10 @@ def _of_equal_lengths(jobs: Sequence[Job], fits: Sequence[list[int]]) -> list[li
     by_lengths: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
     for fit in fits:
         by_lengths[tuple(len(jobs[i].train) for i in fit)].append(fit)
-    groups = [group for group in by_lengths.values() if len(group) * len(group[0]) > 1]
-    without_equal = [group[0] for group in by_lengths.values() if len(group) * len(group[0]) == 1]
+    groups, without_equal = [], []
+    for group in by_lengths.values():
+        if len(group) == len(group[0]) == 1:
+            without_equal += group
+        else:
+            groups.append(group)
     return [*groups, without_equal] if without_equal else groups

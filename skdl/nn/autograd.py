@@ -115,8 +115,9 @@ class Dropout(nn.Dropout):
             return super().forward(x)
         if not any(self.draws.rates):
             return x
-        factors_BF = KeptUnits.apply(x.detach().flatten(2)[..., 0] if x.ndim > 2 else x.detach(), self.draws)
-        return x * factors_BF.view(*factors_BF.shape, *[1] * (x.ndim - 2))
+        if x.ndim == 2:
+            return x * KeptUnits.apply(x.detach(), self.draws)
+        return x * KeptUnits.apply(x.detach()[:, :, 0], self.draws).unsqueeze(2)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -270,9 +271,9 @@ class AutogradNetwork(ABC):
 
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
-    ) -> AutogradStack | VmapStack:
+    ) -> AutogradStack:
         """The networks with these numbers; ``grad_KP`` is where their gradients go."""
-        kind = AutogradStack if len(theta_KP) == 1 else VmapStack
+        kind = LoneStack if len(theta_KP) == 1 else VmapStack
         return kind(self, theta_KP, grad_KP, matmul_dtype)
 
     def bound(self, row_P: Tensor, grad_P: Tensor | None = None) -> AutogradModule:
@@ -314,17 +315,22 @@ def _owners(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
             yield owner, name, f"{prefix}.{name}" if prefix else name
 
 
-class AutogradStack:
-    """One network in training.
+class AutogradStack(ABC):
+    """Networks of one plan in training.
 
     Parameters
     ----------
     network : AutogradNetwork
     theta_KP, grad_KP : Tensor
-        Numbers of the one network, and where :meth:`backward` writes their gradients. K is 1.
+        Numbers of the networks, and where :meth:`backward` writes their gradients.
     matmul_dtype : torch.dtype, optional
         Precision of convolutions and products where it is lower than that of the parameters (autocast).
     """
+
+    #: What computes, its parameters, and where their gradients go.
+    module: nn.Module
+    _trained: list[Tensor]
+    _grads: list[Tensor]
 
     def __init__(
         self,
@@ -333,84 +339,24 @@ class AutogradStack:
         grad_KP: Tensor | None = None,
         matmul_dtype: torch.dtype | None = None,
     ) -> None:
-        (theta_P,) = theta_KP
-        self.grad_KP = grad_KP
-        self.matmul_dtype = matmul_dtype
-        self.module = network.bound(theta_P, None if grad_KP is None else grad_KP[0])
-        self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        self._grads = [cast(Tensor, parameter.grad) for parameter in self._trained]
-        self._dropouts = [part for part in self.module.modules() if isinstance(part, Dropout)]
+        self.network, self.theta_KP, self.grad_KP, self.matmul_dtype = network, theta_KP, grad_KP, matmul_dtype
+
+    @abstractmethod
+    def _outputs(self, x_KBD: Tensor, noise: Draws) -> Tensor:
+        """Outputs ``(K, B, O)`` of one training step."""
+
+    @abstractmethod
+    def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
+        """Outputs ``(K, O, B)`` as after training."""
+
+    @cached_property
+    def _dropouts(self) -> list[Dropout]:
+        return [part for part in self.module.modules() if isinstance(part, Dropout)]
 
     def _precision(self, x: Tensor) -> AbstractContextManager[None]:
         if self.matmul_dtype is None:
             return nullcontext()
         return torch.autocast(x.device.type, self.matmul_dtype)
-
-    def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
-        """Outputs ``(1, O, B)`` as after training."""
-        self.module.eval()
-        (x,) = x_KBD
-        with torch.no_grad(), self._precision(x):
-            parts = [self.module(part) for part in x.split(self.module.chunk_rows)]
-        output = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return output.t().unsqueeze(0).to(self._dtype)
-
-    def forward(
-        self,
-        x_KBD: Tensor,
-        codes_KBE: Tensor | None = None,
-        noise: Draws | None = None,
-        rows_KB1: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs ``(1, O, B)`` while training, and their graph."""
-        assert noise is not None
-        if not self.module.training:
-            self.module.train()
-        for part in self._dropouts:
-            part.draws = noise
-        with torch.enable_grad(), self._precision(x_KBD):
-            output = self.module.training_outputs(x_KBD[0], noise).to(self._dtype)
-        return output.detach().t().contiguous().unsqueeze(0), output
-
-    def backward(self, grad_KOB: Tensor, tape: Tensor) -> None:
-        """Write the gradient of every parameter for the gradient of the outputs."""
-        assert self.grad_KP is not None
-        grads = torch.autograd.grad(tape, self._trained, grad_KOB[0].t(), materialize_grads=True)
-        torch._foreach_copy_(self._grads, grads)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.module.parameters()).dtype
-
-
-class VmapStack:
-    """Several networks of one plan in training, whose modules compute side by side.
-
-    Parameters are those of :class:`AutogradStack`, with any K.
-    """
-
-    def __init__(
-        self,
-        network: AutogradNetwork,
-        theta_KP: Tensor,
-        grad_KP: Tensor | None = None,
-        matmul_dtype: torch.dtype | None = None,
-    ) -> None:
-        self.network, self.theta_KP, self.matmul_dtype = network, theta_KP, matmul_dtype
-        self._step = TrainingStep(copy.deepcopy(network.template).train())
-        self._dropouts = [part for part in self._step.modules() if isinstance(part, Dropout)]
-        places = {f"module.{name}": network.places[name] for name, _ in self._step.module.named_parameters()}
-        numbers_KP = theta_KP.detach()
-        self._trained = {name: place.view(numbers_KP).requires_grad_() for name, place in places.items()}
-        self._grads = [] if grad_KP is None else [place.view(grad_KP) for place in places.values()]
-
-    @cached_property
-    def _lone(self) -> list[AutogradStack]:
-        return [AutogradStack(self.network, theta_1P, None, self.matmul_dtype) for theta_1P in self.theta_KP.split(1)]
-
-    def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
-        """Outputs ``(K, O, B)`` as after training; one network at a time, for there is no graph to save."""
-        return torch.cat([stack.predict(x_1BD) for stack, x_1BD in zip(self._lone, x_KBD.split(1), strict=True)])
 
     def forward(
         self,
@@ -420,21 +366,87 @@ class VmapStack:
         rows_KB1: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Outputs ``(K, O, B)`` while training, and their graph."""
+        assert noise is not None
+        if not self.module.training:
+            self.module.train()
         for part in self._dropouts:
             part.draws = noise
-
-        def outputs(parameters: dict[str, Tensor], x_BD: Tensor) -> Tensor:
-            return functional_call(self._step, parameters, (x_BD, noise))
-
-        with torch.enable_grad():
-            output_KBO = vmap(outputs)(self._trained, x_KBD)
+        with torch.enable_grad(), self._precision(x_KBD):
+            output_KBO = self._outputs(x_KBD, noise).to(self.theta_KP.dtype)
         return output_KBO.detach().transpose(1, 2).contiguous(), output_KBO
 
     def backward(self, grad_KOB: Tensor, tape: Tensor) -> None:
         """Write the gradient of every parameter for the gradient of the outputs."""
-        trained = list(self._trained.values())
-        grads = torch.autograd.grad(tape, trained, grad_KOB.transpose(1, 2), materialize_grads=True)
+        grads = torch.autograd.grad(tape, self._trained, grad_KOB.transpose(1, 2), materialize_grads=True)
         torch._foreach_copy_(self._grads, grads)
+
+
+class LoneStack(AutogradStack):
+    """One network, whose module holds views of its numbers. K is 1."""
+
+    def __init__(
+        self,
+        network: AutogradNetwork,
+        theta_KP: Tensor,
+        grad_KP: Tensor | None = None,
+        matmul_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(network, theta_KP, grad_KP, matmul_dtype)
+        (theta_P,) = theta_KP
+        self.module: AutogradModule = network.bound(theta_P, None if grad_KP is None else grad_KP[0])
+        self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        self._grads = [cast(Tensor, parameter.grad) for parameter in self._trained]
+
+    def _outputs(self, x_KBD: Tensor, noise: Draws) -> Tensor:
+        return self.module.training_outputs(x_KBD[0], noise).unsqueeze(0)
+
+    def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
+        """Outputs ``(1, O, B)`` as after training."""
+        self.module.eval()
+        (x,) = x_KBD
+        with torch.no_grad(), self._precision(x):
+            parts = [self.module(part) for part in x.split(self.module.chunk_rows)]
+        output = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return output.t().unsqueeze(0).to(self.theta_KP.dtype)
+
+
+class VmapStack(AutogradStack):
+    """Several networks, whose modules compute side by side."""
+
+    # What follows is for training alone: stacks that only predict do without it.
+
+    @cached_property
+    def module(self) -> TrainingStep:  # type: ignore[override]
+        return TrainingStep(copy.deepcopy(self.network.template))
+
+    @cached_property
+    def _places(self) -> dict[str, ModuleSlot]:
+        names = (name for name, _ in self.network.template.named_parameters())
+        return {f"module.{name}": self.network.places[name] for name in names}
+
+    @cached_property
+    def _trained(self) -> list[Tensor]:  # type: ignore[override]
+        numbers_KP = self.theta_KP.detach()
+        return [place.view(numbers_KP).requires_grad_() for place in self._places.values()]
+
+    @cached_property
+    def _grads(self) -> list[Tensor]:  # type: ignore[override]
+        assert self.grad_KP is not None
+        return [place.view(self.grad_KP) for place in self._places.values()]
+
+    def _outputs(self, x_KBD: Tensor, noise: Draws) -> Tensor:
+        def outputs(parameters: dict[str, Tensor], x_BD: Tensor) -> Tensor:
+            return functional_call(self.module, parameters, (x_BD, noise))
+
+        return vmap(outputs)(dict(zip(self._places, self._trained, strict=True)), x_KBD)
+
+    def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
+        """Outputs ``(K, O, B)`` as after training; one network at a time, for there is no graph to save."""
+        return torch.cat([stack.predict(x_1BD) for stack, x_1BD in zip(self._lone, x_KBD.split(1), strict=True)])
+
+    @cached_property
+    def _lone(self) -> list[LoneStack]:
+        return [LoneStack(self.network, theta_1P, None, self.matmul_dtype) for theta_1P in self.theta_KP.split(1)]
 
 
 class TrainingStep(nn.Module):

@@ -295,13 +295,13 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x_BFT: Tensor, reversal_BT: Tensor | None) -> Tensor:
         """``reversal_BT`` says which step stands where in series that are turned round; None for equal lengths."""
-        inputs = [x_BFT, _turned(x_BFT, reversal_BT)][: len(self.directions)]
+        is_bidirectional = len(self.directions) == 2
+        inputs = [x_BFT, _turned(x_BFT, reversal_BT)] if is_bidirectional else [x_BFT]
         if self.steps is not None and torch.is_grad_enabled() and x_BFT.device.type == "cpu":
             states = self._together(self.steps, inputs)
         else:
             states = [direction(x) for direction, x in zip(self.directions, inputs, strict=True)]
-        there, *back = states
-        return torch.cat([there, *(_turned(states_BHT, reversal_BT) for states_BHT in back)], dim=1)
+        return torch.cat([states[0], _turned(states[1], reversal_BT)], dim=1) if is_bidirectional else states[0]
 
     def _together(self, steps: type[CellSteps], inputs: list[Tensor]) -> Sequence[Tensor]:
         """States ``(B, H, T)`` of each of the D directions, that take a step together; R is all steps of all series."""
