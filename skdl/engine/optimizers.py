@@ -61,17 +61,16 @@ class Adam(Rule):
 
     def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
         self.mean, self.square = moments
-        self.zeros = torch.zeros_like(self.mean)
+        self.descent = torch.zeros_like(self.mean)
         # A late step number makes the kernel's own bias corrections equal to 1.
         self.late = torch.tensor(1e9, device=self.mean.device)
 
     def direction(self, grad_KP: Tensor) -> Tensor:
-        direction = self.zeros.zero_()
-        # The kernel behind torch.optim.Adam(fused=True), applied to a parameter of zeros: it leaves the bare
-        # direction there, which each model then scales by its own learning rate. A lone model does so as well, or
-        # it would round otherwise than in company.
-        torch._fused_adam_(
-            [direction],
+        # The kernel behind torch.optim.AdamW(fused=True), with a weight decay that takes all of the parameter away: it
+        # leaves the bare direction there, which each model then scales by its own learning rate. A lone model does so
+        # as well, or it would round otherwise than in company.
+        torch._fused_adamw_(
+            [self.descent],
             [grad_KP],
             [self.mean],
             [self.square],
@@ -80,12 +79,12 @@ class Adam(Rule):
             lr=1.0,
             beta1=self.BETA1,
             beta2=self.BETA2,
-            weight_decay=0.0,
+            weight_decay=1.0,
             eps=self.EPSILON,
             amsgrad=False,
             maximize=False,
         )
-        return direction
+        return self.descent
 
     def curvature(self) -> Tensor:
         return self.square.sqrt().add_(self.EPSILON)
