@@ -9,7 +9,7 @@ the first ones: shorter jobs sit out the last steps, and inside a batch they are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar, cast
 
@@ -27,11 +27,12 @@ SORTED_BATCHES = 4
 class Batch(NamedTuple):
     """One step's rows of the first K jobs.
 
-    ``weight_K1B`` is the share that each row has in the batch's mean loss. ``rows_KB1`` marks rows that are not
-    padding; None where no row is.
+    ``start`` is the place of its first row in the epoch, ``n_models`` is K. ``weight_K1B`` is the share that each row
+    has in the batch's mean loss. ``rows_KB1`` marks rows that are not padding; None where no row is.
     """
 
     start: int
+    n_models: int
     x_KBD: Tensor
     codes_KBE: Tensor | None
     target_KTB: Tensor
@@ -127,7 +128,8 @@ class Batches:
         #: The same by its weight, in the last epoch's order.
         self.weighted_mean_KN = self.mean_KN
         self.shares = self._steps(self.share_KN)
-        self.is_row_KN1 = (self.share_KN > 0).to(dtype).unsqueeze(-1)
+        #: Of each step, which of its rows are not padding; None where no row is.
+        self.real_rows = self._real_rows(dtype)
         weights = [torch.ones(len(s), dtype=dtype) if s.weight is None else s.weight.to(dtype) for s in samples]
         weighted = any(s.weight is not None for s in samples)
         self.weight_KN = padded(weights, self.n_rows).to(device) if weighted else None
@@ -151,6 +153,15 @@ class Batches:
         filled = [torch.cat([r, r[:1].expand(self.n_rows - len(r))]) for r in rows]
         return torch.stack(filled).to(self.device)
 
+    def _real_rows(self, dtype: torch.dtype) -> list[Tensor | None]:
+        is_row = (self.share_KN > 0).to(dtype).unsqueeze(-1).split(self.batch_size, 1)
+        stops = [min((step + 1) * self.batch_size, self.n_rows) for step in range(len(is_row))]
+        shortest = [self.lengths[k - 1] for k in self.widths]
+        return [
+            rows[:k] if length < stop else None
+            for rows, k, length, stop in zip(is_row, self.widths, shortest, stops, strict=True)
+        ]
+
     def _shares(self, length: int, dtype: torch.dtype) -> Tensor:
         """One over the number of rows in the batch that a position falls into."""
         sizes = torch.full((length,), float(self.batch_size), dtype=dtype)
@@ -158,8 +169,13 @@ class Batches:
         sizes[length - rest :] = rest
         return sizes.reciprocal_()
 
-    def epoch(self, generators: Sequence[torch.Generator]) -> Iterator[Batch]:
-        """The batches of one epoch, each job in an order drawn from its own generator."""
+    def epoch(
+        self, generators: Sequence[torch.Generator], wanted: Callable[[Tensor], Tensor] = lambda target: target
+    ) -> Iterator[Batch]:
+        """The batches of one epoch, each job in an order drawn from its own generator.
+
+        ``wanted`` makes of the target of several batches of the first jobs what stands in its place.
+        """
         orders = [torch.randperm(n, generator=g) for n, g in zip(self.lengths, generators, strict=True)]
         orders = [
             order if sizes is None else of_like_sizes(order, sizes, self.batch_size, generator)
@@ -174,7 +190,7 @@ class Batches:
             weights = self._steps(self.share_KN * weight_KN)
             self.weighted_mean_KN = self.mean_KN * weight_KN
         rows = order_KN if self.rows_KN is None else self.rows_KN.gather(1, order_KN)
-        return self._batches(rows, target, weights)
+        return self._batches(rows, target, weights, wanted)
 
     def _steps(self, weight_KN: Tensor) -> tuple[Tensor, ...]:
         """Weights ``(K, 1, B)`` of the rows of each step."""
@@ -192,28 +208,34 @@ class Batches:
         rows = self.rows_KN
         if rows is None and len(self.runs) == 1 and len(self.lengths) > 1:
             rows = torch.arange(self.n_rows, device=self.device).expand(len(self.lengths), -1)
-        return self._batches(rows, self.target_KTN, self._steps(weight))
+        return self._batches(rows, self.target_KTN, self._steps(weight), lambda target: target)
 
-    def _batches(self, rows_KN: Tensor | None, target_KTN: Tensor, weights: Sequence[Tensor]) -> Iterator[Batch]:
-        targets = target_KTN.split(self.batch_size, 2)
+    def _batches(
+        self,
+        rows_KN: Tensor | None,
+        target_KTN: Tensor,
+        weights: Sequence[Tensor],
+        wanted: Callable[[Tensor], Tensor],
+    ) -> Iterator[Batch]:
         gathered = self._gathered(rows_KN)
         if self.reads_ahead:
             gathered = one_ahead(gathered)
-        step = 0
+        first = 0
         for x, codes in gathered:
-            k = len(x)
+            k, n_rows, _ = x.shape
+            start = first * self.batch_size
             xs = x.split(self.batch_size, 1)
-            codes_of = [None] * len(xs) if codes is None else codes.split(self.batch_size, 1)
-            for x_KBD, codes_KBE in zip(xs, codes_of, strict=True):
-                start = step * self.batch_size
-                rows_KB1 = None
-                if self.lengths[k - 1] < min(start + self.batch_size, self.n_rows):
-                    rows_KB1 = self.is_row_KN1[:k, start : start + self.batch_size]
-                target_KTB, weight_K1B = targets[step], weights[step]
-                if k < len(self.lengths):
-                    target_KTB, weight_K1B = target_KTB[:k], weight_K1B[:k]
-                yield Batch(start, x_KBD, codes_KBE, target_KTB, weight_K1B, rows_KB1)
-                step += 1
+            steps = slice(first, first := first + len(xs))
+            yield from map(
+                Batch,
+                range(start, start + n_rows, self.batch_size),
+                self.widths[steps],
+                xs,
+                [None] * len(xs) if codes is None else codes.split(self.batch_size, 1),
+                wanted(target_KTN[:k, :, start : start + n_rows]).split(self.batch_size, 2),
+                weights[steps] if k == len(self.lengths) else [weight[:k] for weight in weights[steps]],
+                self.real_rows[steps],
+            )
 
     def _gathered(self, rows_KN: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The inputs of several batches of the same jobs at a time."""

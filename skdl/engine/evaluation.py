@@ -92,7 +92,7 @@ class Evaluation:
                 networks[k] = self.plan.network.stack(theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
             output = networks[k].predict(batch.x_KBD, batch.codes_KBE)
             settings = {name: vector[:k] for name, vector in self.loss_settings.items()}
-            loss_KB, _ = row_losses(self.plan.loss, output, batch.target_KTB, settings)
+            loss_KB = row_losses(self.plan.loss, output, batch.target_KTB, settings)
             weight_KB = batch.weight_K1B[:, 0]
             loss_K[:k] += (loss_KB * weight_KB).sum(1)
             weight_K[:k] += weight_KB.sum(1)

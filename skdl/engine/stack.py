@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from skdl.engine.batches import Batches
+from skdl.engine.epoch_losses import EpochLosses
 from skdl.engine.evaluation import Evaluation, loss_settings
 from skdl.engine.optimizers import RULES, Rates, StackedOptimizer
 from skdl.engine.run import Run
 from skdl.nn.network import NetworkStack
-from skdl.tasks.losses import LossSettings
 
 #: Parameters of this size are a divergence that has not reached the loss yet.
 LARGEST = 1e12
@@ -31,7 +31,6 @@ class Part:
     network: NetworkStack
     grad_KP: Tensor
     optimizer: StackedOptimizer
-    loss_settings: LossSettings
 
 
 class Stack:
@@ -52,7 +51,6 @@ class Stack:
             # The numbers are here now; `release` gives them back.
             run.theta_P = run.kept_P = torch.empty(0)
             run.moments = []
-        self.loss_settings = loss_settings(jobs)
         self.batches = Batches([job.train for job in jobs], plan.batch_size, plan.device, plan.dtype)
         self.noise = plan.network.noise(
             [run.streams.noise for run in runs],
@@ -62,10 +60,9 @@ class Stack:
             plan.dtype,
         )
         self.evaluation = Evaluation(jobs) if any(job.validation is not None for job in jobs) else None
-        # In one piece from the start: small tensors that outlive a step would cut up the memory of the large ones.
-        self.loss_KN = torch.zeros(len(runs), self.batches.n_rows, dtype=plan.dtype, device=plan.device)
-        #: Where the losses of each step of an epoch go.
-        self.losses = self.loss_KN.split(plan.batch_size, 1)
+        self.losses = EpochLosses(
+            plan.loss, loss_settings(jobs), self.batches.n_rows, plan.network.n_outputs, self.theta_KP
+        )
         self._parts: dict[int, Part] = {}
         self.network = plan.network
 
@@ -96,7 +93,6 @@ class Stack:
                     gradient_clip=[s.gradient_clip for s in settings],
                     rate_factors_P=self.network.rate_factors_P,
                 ),
-                {name: vector[:k] for name, vector in self.loss_settings.items()},
             )
         return self._parts[k]
 
@@ -117,7 +113,8 @@ class Stack:
 
     def end_epoch(self, started: float) -> None:
         """Validate, record, and keep the parameters that are worth keeping."""
-        losses = self.batches.mean_losses(self.loss_KN)
+        self.losses.settle()
+        losses = self.batches.mean_losses(self.losses.loss_KN)
         finite = (self.theta_KP.abs().amax(1) < LARGEST).tolist()
         validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
         seconds = time.perf_counter() - started

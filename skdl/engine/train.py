@@ -24,7 +24,6 @@ from skdl.engine.job import Epoch, Job, Monitor, Plan, Result
 from skdl.engine.run import Run
 from skdl.engine.stack import Stack
 from skdl.engine.stacking import fits_of, stacks_of
-from skdl.tasks.losses import row_losses
 
 
 class CancelledError(Exception):
@@ -198,19 +197,14 @@ def train_epoch(stack: Stack) -> None:
     """One pass over the rows of every job of the stack, and what is decided after it."""
     started = time.perf_counter()
     stack.begin_epoch()
-    loss, noise = stack.plan.loss, stack.noise
-    batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs])
-    for batch, rates, losses_KB in zip(batches, stack.learning_rates(), stack.losses, strict=True):
-        k, n_rows, _ = batch.x_KBD.shape
-        part = stack.first(k)
-        drawn = None if noise is None else noise.draw(batch.start, k, n_rows)
+    losses, noise = stack.losses, stack.noise
+    batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs], losses.wanted)
+    for batch, rates in zip(batches, stack.learning_rates(), strict=True):
+        part = stack.first(batch.n_models)
+        drawn = None if noise is None else noise.draw(batch.start, *batch.x_KBD.shape[:2])
         output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
-        loss_KB, grad_KOB = row_losses(loss, output, batch.target_KTB, part.loss_settings)
-        if noise is not None and noise.mixing is not None:
-            order_B, share = noise.mixing
-            other_KB, other_grad_KOB = row_losses(loss, output, batch.target_KTB[..., order_B], part.loss_settings)
-            loss_KB, grad_KOB = loss_KB.lerp(other_KB, share), grad_KOB.lerp(other_grad_KOB, share)
+        # Images are mixed on their way through the network.
+        grad_KOB = losses.gradient(batch, output, None if noise is None else noise.mixing)
         part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
         part.optimizer.step(part.grad_KP, *rates)
-        (losses_KB if k == len(losses_KB) else losses_KB[:k]).copy_(loss_KB)
     stack.end_epoch(started)

@@ -40,8 +40,12 @@ class _Identity(nn.Module):
         return z
 
 
+# Looked up once: torch does so at each call.
+_threshold_backward = aten.threshold_backward.grad_input
+
+
 def _relu_backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
-    return aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
+    return _threshold_backward(grad, h, 0, grad_input=grad)
 
 
 _SELU_ALPHA = 1.6732632423543772

@@ -23,16 +23,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skdl.nn import periodic
 from skdl.nn.activations import Activation
 from skdl.nn.dropout import DropoutMasks
+from skdl.nn.layers import (
+    BATCH_NORM_MOMENTUM,
+    NORM_EPSILON,
+    BatchNorm,
+    Dropout,
+    Embedding,
+    Layer,
+    LayerNorm,
+    Linear,
+    Nonlinearity,
+    Output,
+    Products,
+)
 from skdl.nn.network import NetworkModule, Slot, row_length
-from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicTape, PeriodicViews
+from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicViews
 
-aten = torch.ops.aten
-
-NORM_EPSILON = 1e-5
-BATCH_NORM_MOMENTUM = 0.1
 #: Numbers of the widest layer that a prediction computes at a time, so that they stay in the processor's cache.
 CHUNK_NUMBERS = 131_072
 
@@ -224,10 +232,6 @@ class DenseViews:
         self.embeddings = [by_name[f"embedding{i}"] for i in range(len(network.embeddings))]
         self.weights = [by_name[f"weight{i}"] for i in layers]
         self.biases = [by_name[f"bias{i}"] for i in layers]
-        # Biases with an axis for the rows, ready to be added to (K, B, H).
-        self.row_biases = [bias.unsqueeze(1) for bias in self.biases]
-        self.column_bias = self.biases[-1].unsqueeze(2)
-        self.transposed = [weight.transpose(1, 2) for weight in self.weights]
         self.gains = [by_name[f"gain{i}"].unsqueeze(1) for i in hidden if f"gain{i}" in by_name]
         self.shifts = [by_name[f"shift{i}"].unsqueeze(1) for i in hidden if f"shift{i}" in by_name]
         self.means = [by_name[f"mean{i}"].unsqueeze(1) for i in hidden if f"mean{i}" in by_name]
@@ -235,27 +239,14 @@ class DenseViews:
         self.periodic = PeriodicViews(by_name) if network.periodic else None
 
 
-@dataclass(slots=True)
-class LayerTape:
-    """What the backward pass needs of one hidden layer."""
+@dataclass(frozen=True)
+class Chain:
+    """The layers of a stack, for one number of rows, and those of them that are told something at each step."""
 
-    inputs: Tensor
-    pre_activation: Tensor
-    activated: Tensor
-    normalized: Tensor | None = None
-    scale: Tensor | None = None
-    mask: Tensor | None = None
-
-
-@dataclass(slots=True)
-class Tape:
-    """What the backward pass needs of one forward pass."""
-
-    layers: list[LayerTape]
-    last_inputs: Tensor
-    codes: Tensor | None
-    rows: Tensor | None
-    periodic: PeriodicTape | None = None
+    layers: list[Layer]
+    embedding: Embedding | None
+    norms: list[BatchNorm]
+    dropouts: list[Dropout]
 
 
 class DenseStack:
@@ -280,23 +271,29 @@ class DenseStack:
         self.network = network
         self.theta = network.views(theta_KP)
         self.grad = None if grad_KP is None else network.views(grad_KP)
-        self.matmul_dtype = matmul_dtype
-
-    # --- forward -----------------------------------------------------------------------------------------------
+        self.products = Products.of(matmul_dtype)
+        self._chains: dict[tuple[int, bool], Chain] = {}
 
     def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
         """Outputs ``(K, O, B)`` as after training: running statistics, no dropout."""
-        h, _ = self._embed(x_KBD, codes_KBE)
+        theta, added = self.theta, self.products.added
+        embedding = self._embedding()
+        h = x_KBD
+        if embedding is not None:
+            embedding.codes = codes_KBE
+            h = embedding.forward(h)
         for i in range(len(self.network.hidden)):
-            z = self._linear(i, h)
+            z = added(theta.biases[i].unsqueeze(1), h, theta.weights[i])
             if self.network.normalization == "batch":
-                z = self._affine(i, (z - self.theta.means[i]) / (self.theta.variances[i] + NORM_EPSILON).sqrt())
+                z = (z - theta.means[i]) / (theta.variances[i] + NORM_EPSILON).sqrt()
             elif self.network.normalization == "layer":
-                z = self._affine(i, F.layer_norm(z, z.shape[-1:], eps=NORM_EPSILON))
+                z = F.layer_norm(z, z.shape[-1:], eps=NORM_EPSILON)
+            if self.network.normalization is not None:
+                z = torch.addcmul(theta.shifts[i], z, theta.gains[i])
             h = self.network.activation.forward(z)
             if h.requires_grad:
                 h = h.detach()
-        return self._output(h)
+        return added(theta.biases[-1].unsqueeze(2), theta.weights[-1], h.mT)
 
     def forward(
         self,
@@ -304,8 +301,8 @@ class DenseStack:
         codes_KBE: Tensor | None = None,
         masks: Sequence[Tensor] | None = None,
         rows_KB1: Tensor | None = None,
-    ) -> tuple[Tensor, Tape]:
-        """Outputs ``(K, O, B)`` while training, and the tape for :meth:`backward`.
+    ) -> tuple[Tensor, Chain]:
+        """Outputs ``(K, O, B)`` while training, and what :meth:`backward` needs, which is good until the next step.
 
         Parameters
         ----------
@@ -316,153 +313,83 @@ class DenseStack:
         rows_KB1 : Tensor, optional
             1 for a row, 0 for padding; None where there is no padding. Batch statistics leave padding out.
         """
-        h, waves = self._embed(x_KBD, codes_KBE)
-        tape = Tape([], h, codes_KBE, rows_KB1, waves)
-        for i in range(len(self.network.hidden)):
-            z = self._linear(i, h)
-            layer = LayerTape(h, z, z)
-            if self.network.normalization is not None:
-                normalize = self._batch_norm if self.network.normalization == "batch" else self._layer_norm
-                layer.normalized, layer.scale = normalize(i, z, rows_KB1)
-                layer.pre_activation = self._affine(i, layer.normalized)
-            layer.activated = self.network.activation.forward(layer.pre_activation)
-            # A user's own activation brings a graph along, which ends here.
-            h = layer.activated.detach() if layer.activated.requires_grad else layer.activated
-            if masks is not None:
-                layer.mask = masks[i]
-                h = h * layer.mask
-            tape.layers.append(layer)
-        tape.last_inputs = h
-        return self._output(h), tape
+        key = x_KBD.shape[1], masks is not None
+        chain = self._chains.get(key)
+        if chain is None:
+            chain = self._chains[key] = self._chain(x_KBD, masks is not None)
+        if chain.embedding is not None:
+            chain.embedding.codes = codes_KBE
+        for norm in chain.norms:
+            norm.rows = rows_KB1
+        if masks is not None:
+            for dropout, mask in zip(chain.dropouts, masks, strict=True):
+                dropout.mask = mask
+        h = x_KBD
+        for layer in chain.layers:
+            h = layer.forward(h)
+        return h, chain
 
-    def _embed(self, x_KBD: Tensor, codes_KBE: Tensor | None) -> tuple[Tensor, PeriodicTape | None]:
-        if codes_KBE is None and self.theta.periodic is None:
-            return x_KBD, None
-        parts, waves = [x_KBD], None
-        if codes_KBE is not None:
-            models = torch.arange(len(x_KBD), device=x_KBD.device).unsqueeze(1)
-            parts += [table[models, codes_KBE[..., e]] for e, table in enumerate(self.theta.embeddings)]
-        if self.theta.periodic is not None:
-            embedded, waves = periodic.forward(self.theta.periodic, x_KBD)
-            parts.append(embedded)
-        return torch.cat(parts, dim=-1), waves
-
-    def _linear(self, i: int, h_KBH: Tensor) -> Tensor:
-        weight, bias = self.theta.weights[i], self.theta.row_biases[i]
-        if self.matmul_dtype is None:
-            return torch.baddbmm(bias, h_KBH, weight)
-        return torch.bmm(h_KBH.to(self.matmul_dtype), weight.to(self.matmul_dtype)).to(weight.dtype) + bias
-
-    def _output(self, h_KBH: Tensor) -> Tensor:
-        weight, bias, h_KHB = self.theta.weights[-1], self.theta.column_bias, h_KBH.transpose(1, 2)
-        if self.matmul_dtype is None:
-            return torch.baddbmm(bias, weight, h_KHB)
-        return self._product(weight, h_KHB) + bias
-
-    def _affine(self, i: int, normalized: Tensor) -> Tensor:
-        return torch.addcmul(self.theta.shifts[i], normalized, self.theta.gains[i])
-
-    def _batch_norm(self, i: int, z: Tensor, rows_KB1: Tensor | None) -> tuple[Tensor, Tensor]:
-        if rows_KB1 is None:
-            count: Any = float(z.shape[1])
-            variance, mean = torch.var_mean(z, 1, correction=0, keepdim=True)
-            sampled = variance * (count / max(count - 1, 1))
-        else:
-            count = rows_KB1.sum(1, keepdim=True)
-            mean = (z * rows_KB1).sum(1, keepdim=True) / count
-            variance = ((z - mean).square() * rows_KB1).sum(1, keepdim=True) / count
-            sampled = variance * (count / (count - 1).clamp(min=1))
-        self.theta.means[i].lerp_(mean, BATCH_NORM_MOMENTUM)
-        # One row has no variance to learn from.
-        if rows_KB1 is not None:
-            sampled = torch.where(count > 1, sampled, self.theta.variances[i])
-        if rows_KB1 is not None or z.shape[1] > 1:
-            self.theta.variances[i].lerp_(sampled, BATCH_NORM_MOMENTUM)
-        scale = (variance + NORM_EPSILON).rsqrt()
-        return (z - mean) * scale, scale
-
-    def _layer_norm(self, i: int, z: Tensor, rows_KB1: Tensor | None) -> tuple[Tensor, Tensor]:
-        normalized, _, scale = aten.native_layer_norm(z, z.shape[-1:], None, None, NORM_EPSILON)
-        return normalized, scale
-
-    # --- backward ----------------------------------------------------------------------------------------------
-
-    def backward(self, grad_KOB: Tensor, tape: Tape) -> None:
+    def backward(self, grad_KOB: Tensor, chain: Chain) -> None:
         """Write the gradient of every parameter for the gradient of the outputs."""
-        assert self.grad is not None
-        n_hidden = len(self.network.hidden)
-        self._product_into(self.grad.weights[-1], grad_KOB, tape.last_inputs)
-        torch.sum(grad_KOB, 2, out=self.grad.biases[-1])
-        is_embedded = tape.codes is not None or tape.periodic is not None
-        if n_hidden > 0 or is_embedded:
-            g = self._product(grad_KOB.transpose(1, 2), self.theta.weights[-1])
-        for i in range(n_hidden - 1, -1, -1):
-            layer = tape.layers[i]
-            if i < n_hidden - 1:
-                g = self._product(g, self.theta.transposed[i + 1])
-            if layer.mask is not None:
-                g = g * layer.mask
-            g = self.network.activation.backward(g, layer.pre_activation, layer.activated)
-            if layer.normalized is not None:
-                g = self._norm_backward(i, g, layer, tape.rows)
-            self._linear_backward(i, layer.inputs, g)
-        if is_embedded:
-            if n_hidden > 0:
-                g = self._product(g, self.theta.transposed[0])
-            self._embed_backward(g[..., self.network.n_inputs :], tape)
+        g = grad_KOB
+        for layer in reversed(chain.layers):
+            g = layer.backward(g)
 
-    def _product(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.matmul_dtype is None:
-            return torch.bmm(a, b)
-        return torch.bmm(a.to(self.matmul_dtype), b.to(self.matmul_dtype)).to(a.dtype)
+    # --- the layers ----------------------------------------------------------------------------------------------
 
-    def _product_into(self, out: Tensor, a: Tensor, b: Tensor) -> None:
-        if self.matmul_dtype is None and out.is_contiguous():
-            torch.bmm(a, b, out=out)
-        else:
-            # Into strided memory the product would be taken one model at a time.
-            out.copy_(self._product(a, b))
+    def _chain(self, x_KBD: Tensor, has_dropout: bool) -> Chain:
+        network = self.network
+        embedding = self._embedding()
+        chain = Chain([], embedding, [], [])
+        if embedding is not None:
+            chain.layers.append(embedding)
+        # A user's own activation makes a graph of its input and keeps it.
+        keeps_memory = self.products.writes and network.activation.stackable
+        space = [x_KBD.new_empty(*x_KBD.shape[:2], width) if keeps_memory else None for width in network.hidden]
+        grad_space = [None if z is None else torch.empty_like(z) for z in space]
+        for i, output in enumerate(space):
+            input_grad = grad_space[i - 1] if i > 0 else None
+            chain.layers.append(Linear(*self._parameters(i), output, input_grad, bool(i > 0 or embedding)))
+            norm = self._norm(i)
+            if norm is not None:
+                chain.layers.append(norm)
+            if isinstance(norm, BatchNorm):
+                chain.norms.append(norm)
+            chain.layers.append(Nonlinearity(network.activation))
+            if has_dropout:
+                chain.dropouts.append(Dropout())
+                chain.layers.append(chain.dropouts[-1])
+        last_grad = grad_space[-1] if grad_space else None
+        chain.layers.append(Output(*self._parameters(len(space)), None, last_grad, bool(network.hidden or embedding)))
+        return chain
 
-    def _linear_backward(self, i: int, inputs: Tensor, g: Tensor) -> None:
-        assert self.grad is not None
-        self._product_into(self.grad.weights[i], inputs.transpose(1, 2), g)
-        if self.network.normalization == "batch":
+    def _parameters(self, i: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Products]:
+        theta, grad = self.theta, self.grad
+        weight_grad, bias_grad = (None, None) if grad is None else (grad.weights[i], grad.biases[i])
+        if bias_grad is not None and self.network.normalization == "batch" and i < len(self.network.hidden):
             # Batch normalisation takes a bias out again: its gradient would be rounding noise.
-            self.grad.biases[i].zero_()
-        else:
-            torch.sum(g, 1, out=self.grad.biases[i])
+            bias_grad.zero_()
+            bias_grad = None
+        return theta.weights[i], theta.biases[i], weight_grad, bias_grad, self.products
 
-    def _norm_backward(self, i: int, g: Tensor, layer: LayerTape, rows_KB1: Tensor | None) -> Tensor:
-        assert self.grad is not None and layer.normalized is not None and layer.scale is not None
-        normalized, gain = layer.normalized, self.theta.gains[i]
-        torch.sum(g * normalized, 1, keepdim=True, out=self.grad.gains[i])
-        torch.sum(g, 1, keepdim=True, out=self.grad.shifts[i])
-        if self.network.normalization == "layer":
-            g = g * gain
-            mean, mean_product = g.mean(-1, keepdim=True), (g * normalized).mean(-1, keepdim=True)
-            return layer.scale * (g - mean - normalized * mean_product)
-        # Sums over the batch that were just taken serve again: the gain is the same for every row.
-        count: Tensor | float = float(g.shape[1]) if rows_KB1 is None else rows_KB1.sum(1, keepdim=True)
-        centred = g - (self.grad.shifts[i] + normalized * self.grad.gains[i]) / count
-        if rows_KB1 is not None:
-            centred = centred * rows_KB1
-        return centred * (gain * layer.scale)
+    def _norm(self, i: int) -> LayerNorm | None:
+        theta, grad, kind = self.theta, self.grad, self.network.normalization
+        if kind is None:
+            return None
+        grads = (None, None) if grad is None else (grad.gains[i], grad.shifts[i])
+        if kind == "layer":
+            return LayerNorm(theta.gains[i], theta.shifts[i], *grads)
+        return BatchNorm(theta.means[i], theta.variances[i], theta.gains[i], theta.shifts[i], *grads)
 
-    def _embed_backward(self, g_embedded: Tensor, tape: Tape) -> None:
-        assert self.grad is not None
-        start = 0
-        if tape.codes is not None:
-            for e, grad in enumerate(self.grad.embeddings):
-                width = grad.shape[-1]
-                index = tape.codes[..., e : e + 1].expand(-1, -1, width)
-                grad.zero_().scatter_add_(1, index, g_embedded[..., start : start + width])
-                start += width
-        if tape.periodic is not None:
-            assert self.theta.periodic is not None and self.grad.periodic is not None
-            periodic.backward(self.theta.periodic, self.grad.periodic, g_embedded[..., start:], tape.periodic)
+    def _embedding(self) -> Embedding | None:
+        theta, grad = self.theta, self.grad
+        if not theta.embeddings and theta.periodic is None:
+            return None
+        table_grads, wave_grads = (None, None) if grad is None else (grad.embeddings, grad.periodic)
+        return Embedding(theta.embeddings, theta.periodic, table_grads, wave_grads, self.network.n_inputs)
 
 
-class Linear(nn.Linear):
+class BareLinear(nn.Linear):
     """A layer whose weights are put in: to draw some that nobody uses takes as long as a training step."""
 
     def reset_parameters(self) -> None:
@@ -482,7 +409,7 @@ class DenseModule(NetworkModule):
         self.periodic = PeriodicModule(network.periodic) if network.periodic else None
         layers: list[nn.Module] = []
         for n_in, n_out in zip(network.widths[:-2], network.hidden, strict=True):
-            layers.append(Linear(n_in, n_out, device="meta"))
+            layers.append(BareLinear(n_in, n_out, device="meta"))
             if network.normalization == "batch":
                 layers.append(nn.BatchNorm1d(n_out, eps=NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM))
             elif network.normalization == "layer":
@@ -490,7 +417,7 @@ class DenseModule(NetworkModule):
             layers.append(network.activation.module())
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
-        layers.append(Linear(network.widths[-2], network.n_outputs, device="meta"))
+        layers.append(BareLinear(network.widths[-2], network.n_outputs, device="meta"))
         self.layers = nn.Sequential(*layers)
         self.n_layers = len(network.widths)
         self.n_multiplications = network.n_multiplications

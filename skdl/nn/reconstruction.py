@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skdl.nn.dense import DenseModule, DenseNetwork, DenseStack, Tape
+from skdl.nn.dense import Chain, DenseModule, DenseNetwork, DenseStack
 from skdl.nn.dropout import DropoutMasks
 from skdl.nn.network import NetworkModule
 
@@ -104,7 +104,7 @@ class ReconstructionNetwork:
 class ReconstructionTape(NamedTuple):
     """What the backward pass needs of one forward pass."""
 
-    dense: Tape
+    dense: Chain
     missing_KDB: Tensor
 
 

@@ -2,10 +2,11 @@
 
 Axes: K models, B batch rows, O outputs, C classes.
 
-A loss is called with the outputs ``(K, O, B)`` and the encoded target, ``(K, 1, B)`` for labels and ``(K, O, B)``
-for numbers, and returns the loss of every sample ``(K, B)`` and its gradient ``(K, O, B)``. The few outputs stand in
-front of the many rows, so that sums over outputs run along memory. Numbers that may differ from model to model come
-as tensors ``(K, 1, 1)`` in ``settings``.
+A loss is asked with the outputs ``(K, O, B)`` and the encoded target, ``(K, 1, B)`` for labels and ``(K, O, B)`` for
+numbers. A training step asks for the gradient ``(K, O, B)`` alone; the rest is asked for many steps in one call: before
+them, what the outputs are held against, and after them the loss of every sample, ``(K, B)``. The few outputs stand in
+front of the many rows, so that sums over outputs run along memory. Numbers that may differ from model to model come as
+tensors ``(K, 1, 1)`` in ``settings``.
 
 A new loss is one class here and one entry in ``CLASSIFICATION_LOSSES`` or ``REGRESSION_LOSSES``.
 """
@@ -22,32 +23,52 @@ from torch.nn import functional as F
 LossSettings = dict[str, Tensor]
 
 #: Numbers that a processor's loop takes at a time: twice its widest vectors.
-VECTOR_ROWS = 32
+VECTOR_NUMBERS = 32
 
 
 @dataclass(frozen=True)
 class Loss:
     """Base of all losses. Losses of equal fields are equal, and their jobs may share a stack."""
 
-    #: False where the loss must see one model at a time.
+    #: False where the loss must see one model, and the rows of one step, at a time.
     stackable = True
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def wanted(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
+        """What training holds so many outputs of a precision against, where it is not the target itself."""
+        return target
+
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        """The loss of every sample, ``(K, B)``, by the target or what :meth:`wanted` makes of it."""
         raise NotImplementedError
 
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        """The gradient of every sample's loss in its outputs, ``(K, O, B)``, by what is wanted; in new memory."""
+        raise NotImplementedError
 
-def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-    """The loss, and its gradient, of rows that are filled up to whole vectors of the processor.
+    def both(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        """:meth:`values` and :meth:`gradient`."""
+        return self.values(output, target, settings), self.gradient(output, target, settings)
 
-    What is left over of a vector goes through other functions, whose exponentials round otherwise; and what is left
-    over would depend on how many models stand side by side.
-    """
+
+# What is left over of a processor's vector goes through other code, whose exponentials and sums round otherwise; and
+# what is left over would depend on how many models stand side by side. A softmax over the outputs goes model by model.
+
+
+def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    """The losses of rows that are filled up to whole vectors."""
     n_rows = output.shape[2]
-    rest = -n_rows % VECTOR_ROWS
+    rest = -n_rows % VECTOR_NUMBERS
     if rest == 0 or not loss.stackable:
-        return loss(output, target, settings)
-    losses, gradient = loss(F.pad(output, (0, rest)), F.pad(target, (0, rest)), settings)
-    return losses[:, :n_rows], gradient[:, :, :n_rows].contiguous()
+        return loss.values(output, target, settings)
+    return loss.values(F.pad(output, (0, rest)), F.pad(target, (0, rest)), settings)[:, :n_rows]
+
+
+def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """An elementwise function of numbers that are filled up to whole vectors."""
+    rest = -x.numel() % VECTOR_NUMBERS
+    if rest == 0:
+        return function(x)
+    return function(F.pad(x.reshape(-1), (0, rest)))[:-rest].view(x.shape)
 
 
 # --- classification ------------------------------------------------------------------------------------------------
@@ -55,30 +76,39 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSetting
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """Cross-entropy of one label out of C; targets are class indices ``(K, 1, B)``."""
+    """Cross-entropy of one label out of C; targets are class indices ``(K, 1, B)``, wanted probabilities."""
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        log_p = torch.log_softmax(output, 1)
-        gradient = torch.softmax(output, 1)
+    def wanted(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
+        k, _, n_rows = target.shape
         smoothing = settings.get("label_smoothing")
         if smoothing is None:
-            gradient.scatter_(1, target, -1.0, reduce="add")
-            return log_p.gather(1, target).squeeze(1).neg_(), gradient
-        wanted = (smoothing / output.shape[1]).expand_as(log_p).contiguous()
-        wanted.scatter_add_(1, target, (1 - smoothing).expand_as(target).contiguous())
-        return (wanted * log_p).sum(1).neg_(), gradient.sub_(wanted)
+            return torch.zeros(k, n_outputs, n_rows, dtype=dtype, device=target.device).scatter_(1, target, 1.0)
+        probability = (smoothing / n_outputs).repeat(1, n_outputs, n_rows)
+        return probability.scatter_add_(1, target, (1 - smoothing).expand(target.shape).contiguous())
+
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        log_p = torch.log_softmax(output, 1)
+        if target.is_floating_point():
+            return log_p.mul_(target).sum(1).neg_()
+        return log_p.gather(1, target).squeeze(1).neg_()
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return torch.softmax(output, 1).sub_(target)
 
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
     """Cross-entropy of independent yes/no labels, summed over them; targets are 0 or 1, ``(K, O, B)``."""
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def wanted(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         smoothing = settings.get("label_smoothing")
-        if smoothing is not None:
-            target = target * (1 - smoothing) + smoothing / 2
-        loss = F.softplus(output).addcmul_(output, target, value=-1)
-        return loss.sum(1), torch.sigmoid(output).sub_(target)
+        return target if smoothing is None else target * (1 - smoothing) + smoothing / 2
+
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return F.softplus(output).addcmul_(output, target, value=-1).sum(1)
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return in_whole_vectors(torch.sigmoid, output).sub_(target)
 
 
 @dataclass(frozen=True)
@@ -87,31 +117,41 @@ class FocalCrossEntropy(Loss):
 
     gamma: float = 2.0
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        log_p = torch.log_softmax(output, 1)
-        log_pt = log_p.gather(1, target)
-        pt = log_pt.exp()
-        modulation = (1 - pt).pow(self.gamma)
-        loss = -(modulation * log_pt).squeeze(1)
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        log_pt = torch.log_softmax(output, 1).gather(1, target)
+        return self._focal(log_pt).squeeze(1)
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        log_pt = torch.log_softmax(output, 1).gather(1, target)
         # d loss / d log p_t, then the chain rule through the softmax: d log p_t / d z_c = [c = t] - p_c.
-        slope = self.gamma * (1 - pt).clamp(min=1e-12).pow(self.gamma - 1) * pt * log_pt - modulation
-        gradient = -slope * log_p.exp()
-        return loss, gradient.scatter_add_(1, target, slope)
+        slope = in_whole_vectors(self._slope, log_pt)
+        return (-slope * torch.softmax(output, 1)).scatter_add_(1, target, slope)
+
+    def _focal(self, log_pt: Tensor) -> Tensor:
+        return -((1 - log_pt.exp()).pow(self.gamma) * log_pt)
+
+    def _slope(self, log_pt: Tensor) -> Tensor:
+        """The derivative of the loss in ``log p_t``."""
+        pt = log_pt.exp()
+        rest = 1 - pt
+        return self.gamma * rest.clamp(min=1e-12).pow(self.gamma - 1) * pt * log_pt - rest.pow(self.gamma)
 
 
 @dataclass(frozen=True)
-class BinaryFocalCrossEntropy(Loss):
-    """Focal loss of independent yes/no labels, summed over them."""
+class BinaryFocalCrossEntropy(FocalCrossEntropy):
+    """Focal loss of independent yes/no labels, summed over them; targets are 0 or 1, ``(K, O, B)``."""
 
-    gamma: float = 2.0
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        signed = (2 * target - 1) * output
+        return self._focal(F.logsigmoid(signed)).sum(1)
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         sign = 2 * target - 1
-        log_pt = F.logsigmoid(sign * output)
-        pt = log_pt.exp()
-        modulation = (1 - pt).pow(self.gamma)
-        slope = self.gamma * (1 - pt).clamp(min=1e-12).pow(self.gamma - 1) * pt * log_pt - modulation
-        return -(modulation * log_pt).sum(1), slope * (1 - pt) * sign
+        return in_whole_vectors(self._signed_slope, sign * output).mul_(sign)
+
+    def _signed_slope(self, signed: Tensor) -> Tensor:
+        log_pt = F.logsigmoid(signed)
+        return self._slope(log_pt) * (1 - log_pt.exp())
 
 
 # --- regression: targets (K, O, B), averaged over the outputs --------------------------------------------------------
@@ -121,18 +161,22 @@ class BinaryFocalCrossEntropy(Loss):
 class SquaredError(Loss):
     """Half the squared error, as scikit-learn has it."""
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        residual = output - target
-        return residual.square().mean(1) / 2, residual / output.shape[1]
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return (output - target).square_().mean(1) / 2
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return (output - target).div_(output.shape[1])
 
 
 @dataclass(frozen=True)
 class AbsoluteError(Loss):
     """The absolute error, whose minimum is the median."""
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        residual = output - target
-        return residual.abs().mean(1), residual.sign() / output.shape[1]
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return (output - target).abs_().mean(1)
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return (output - target).sign_().div_(output.shape[1])
 
 
 @dataclass(frozen=True)
@@ -141,21 +185,25 @@ class Huber(Loss):
 
     delta: float = 1.0
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         residual = output - target
         clipped = residual.clamp(-self.delta, self.delta)
-        return (clipped * (residual - clipped / 2)).mean(1), clipped / output.shape[1]
+        return (clipped * (residual - clipped / 2)).mean(1)
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return (output - target).clamp_(-self.delta, self.delta).div_(output.shape[1])
 
 
 @dataclass(frozen=True)
 class Quantile(Loss):
     """Pinball loss, whose minimum is the quantile (Koenker and Bassett 1978)."""
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        quantile = settings["quantile"]
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         residual = output - target
-        slope = (residual > 0).to(output.dtype) - quantile
-        return (slope * residual).mean(1), slope / output.shape[1]
+        return _pinball_slope(residual, settings["quantile"]).mul_(residual).mean(1)
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return _pinball_slope(output - target, settings["quantile"]).div_(output.shape[1])
 
 
 @dataclass(frozen=True)
@@ -164,20 +212,31 @@ class Quantiles(Loss):
 
     levels: tuple[float, ...] = (0.5,)
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        residual, levels_Q1 = self._residual(output, target)
+        return _pinball_slope(residual, levels_Q1).mul_(residual).mean((1, 2))
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return _pinball_slope(*self._residual(output, target)).flatten(1, 2).div_(output.shape[1])
+
+    def _residual(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         levels_Q1 = torch.tensor(self.levels, dtype=output.dtype, device=output.device).unsqueeze(1)
-        residual = output.unflatten(1, (-1, len(self.levels))) - target.unsqueeze(2)
-        slope = (residual > 0).to(output.dtype) - levels_Q1
-        return (slope * residual).mean((1, 2)), slope.flatten(1, 2) / output.shape[1]
+        return output.unflatten(1, (-1, len(self.levels))) - target.unsqueeze(2), levels_Q1
+
+
+def _pinball_slope(residual: Tensor, quantile: Tensor) -> Tensor:
+    return (residual > 0).to(residual.dtype) - quantile
 
 
 @dataclass(frozen=True)
 class Poisson(Loss):
     """Half the Poisson deviance up to a constant; the output is the logarithm of the mean."""
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        mean = output.exp()
-        return (mean - target * output).mean(1), (mean - target) / output.shape[1]
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return output.exp().addcmul_(target, output, value=-1).mean(1)
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return in_whole_vectors(torch.exp, output).sub_(target).div_(output.shape[1])
 
 
 # --- reconstruction: targets (K, O, B), NaN where there is none ------------------------------------------------------
@@ -187,9 +246,11 @@ class Poisson(Loss):
 class ReconstructionError(Loss):
     """Half the squared error of the outputs that have a target, over the number of all outputs."""
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        residual = (output - target).nan_to_num_(nan=0.0)
-        return residual.square().mean(1) / 2, residual.div_(output.shape[1])
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return (output - target).nan_to_num_(nan=0.0).square_().mean(1) / 2
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return (output - target).nan_to_num_(nan=0.0).div_(output.shape[1])
 
 
 # --- a user's own ----------------------------------------------------------------------------------------------------
@@ -213,27 +274,37 @@ class CustomLoss(Loss):
                 f"loss={name} is a class. Pass a function, or an instance such as {name}(reduction='none')."
             )
 
-    def __call__(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return self._called(output[0].t().contiguous(), target).detach().unsqueeze(0)
+
+    def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return self.both(output, target, settings)[1]
+
+    def both(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         leaf_BO = output[0].t().contiguous().requires_grad_()
-        target_BT = target[0].t().contiguous()
-        n_rows, n_outputs = leaf_BO.shape
-        labels = not target.is_floating_point()
         with torch.enable_grad():
-            loss = self.function(
-                leaf_BO[:, 0] if n_outputs == 1 and not labels else leaf_BO,
-                target_BT[:, 0] if n_outputs == 1 or labels else target_BT,
-            )
-            if not isinstance(loss, Tensor) or loss.ndim == 0 or len(loss) != n_rows:
-                got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-                raise ValueError(
-                    f"A callable loss must return one loss per sample, a tensor of shape ({n_rows},). "
-                    f"Got {got} instead. Torch's own losses do so with reduction='none'."
-                )
+            loss = self._called(leaf_BO, target)
             if not loss.requires_grad:
                 raise ValueError("The callable loss returned a tensor that does not depend on its first argument.")
-            loss = loss.reshape(len(loss), -1).mean(1)
             (gradient_BO,) = torch.autograd.grad(loss.sum(), leaf_BO)
         return loss.detach().unsqueeze(0), gradient_BO.t().contiguous().unsqueeze(0)
+
+    def _called(self, output_BO: Tensor, target: Tensor) -> Tensor:
+        """The function's loss of each sample, ``(B,)``."""
+        target_BT = target[0].t().contiguous()
+        n_rows, n_outputs = output_BO.shape
+        labels = not target.is_floating_point()
+        loss = self.function(
+            output_BO[:, 0] if n_outputs == 1 and not labels else output_BO,
+            target_BT[:, 0] if n_outputs == 1 or labels else target_BT,
+        )
+        if not isinstance(loss, Tensor) or loss.ndim == 0 or len(loss) != n_rows:
+            got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+            raise ValueError(
+                f"A callable loss must return one loss per sample, a tensor of shape ({n_rows},). "
+                f"Got {got} instead. Torch's own losses do so with reduction='none'."
+            )
+        return loss.reshape(len(loss), -1).to(output_BO.dtype).mean(1)
 
 
 #: name: (loss for one label of several classes, loss for yes/no labels)

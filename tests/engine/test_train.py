@@ -487,13 +487,15 @@ def test_divergence__when_in_the_first_epoch__then_first_numbers_come_back(make)
 class ScriptedLoss(losses.SquaredError):
     """The squared error, until something happens at a call."""
 
+    stackable = False
+
     at: int = 0
     event: object = None
     calls: list = field(default_factory=list, hash=False)
 
-    def __call__(self, output, target, settings):
+    def both(self, output, target, settings):
         self.calls.append(1)
-        loss, gradient = super().__call__(output, target, settings)
+        loss, gradient = super().both(output, target, settings)
         return self.event(loss, gradient) if len(self.calls) == self.at else (loss, gradient)
 
 

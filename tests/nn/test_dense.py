@@ -258,7 +258,7 @@ def test_running_statistics__when_several_steps__then_equal_batch_norm_1d(paddin
     for seed in range(4):
         inputs = make_inputs(network, 3, padding=padding, seed=seed)
         stack.forward(inputs.x, rows_KB1=inputs.rows)
-        z = torch.baddbmm(stack.theta.row_biases[0], inputs.x, stack.theta.weights[0])
+        z = torch.baddbmm(stack.theta.biases[0].unsqueeze(1), inputs.x, stack.theta.weights[0])
         for k, norm in enumerate(norms):
             norm(z[k] if inputs.rows is None else z[k][inputs.rows[k, :, 0] > 0])
     for k, norm in enumerate(norms):

@@ -147,10 +147,15 @@ CASES = [
 ]
 
 
+def asked(loss, output, target, settings):
+    """The losses and their gradient, as training asks for them."""
+    return loss.both(output, loss.wanted(target, output.shape[1], output.dtype, settings), settings)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_loss__when_three_models__then_value_and_gradient_equal_autograd_of_the_reference(case):
     output = outputs(case.width)
-    loss_KB, grad_KOB = case.loss(output.clone(), case.target, case.tensors)
+    loss_KB, grad_KOB = asked(case.loss, output.clone(), case.target, case.tensors)
     assert loss_KB.shape == (K, B)
     for k in range(K):
         leaf = output[k].clone().requires_grad_()
@@ -163,7 +168,7 @@ def test_loss__when_three_models__then_value_and_gradient_equal_autograd_of_the_
 class LossFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, output, case):
-        loss, ctx.gradient = case.loss(output.detach().clone(), case.target, case.tensors)
+        loss, ctx.gradient = asked(case.loss, output.detach().clone(), case.target, case.tensors)
         return loss
 
     @staticmethod
@@ -178,18 +183,28 @@ def test_loss__when_differentiated_numerically__then_gradient_agrees(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_row_losses__when_models_stand_side_by_side__then_each_is_its_own_to_the_last_bit(case):
+def test_loss__when_models_stand_side_by_side__then_each_is_its_own_to_the_last_bit(case):
     # A batch that leaves most of a vector over: beside others, its numbers would fall elsewhere in a vector.
     output, target = outputs(case.width).float(), case.target
     target = target.float() if target.is_floating_point() else target
     settings = {name: value.float() for name, value in case.tensors.items()}
-    together = losses.row_losses(case.loss, output, target, settings)
-    expected = case.loss(output.clone(), target, settings)
-    torch.testing.assert_close(together, expected)
+    wanted = case.loss.wanted(target, case.width, torch.float32, settings)
+    together = losses.row_losses(case.loss, output, wanted, settings), case.loss.gradient(output, wanted, settings)
+    torch.testing.assert_close(together[0], case.loss.values(output.clone(), wanted, settings))
     for k in range(K):
         own = {name: value[k : k + 1] for name, value in settings.items()}
-        lone = losses.row_losses(case.loss, output[k : k + 1].clone(), target[k : k + 1], own)
+        z, t = output[k : k + 1].clone(), wanted[k : k + 1].clone()
+        lone = losses.row_losses(case.loss, z, t, own), case.loss.gradient(z, t, own)
         assert all(torch.equal(part[0], of_all[k]) for part, of_all in zip(lone, together, strict=True))
+
+
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": [0.0, 0.0, 0.0]}], ids=["none", "zero"])
+def test_cross_entropy__when_asked_with_labels__then_as_with_what_is_wanted(settings):
+    settings = {name: per_model(values) for name, values in settings.items()}
+    output, loss = outputs(C), losses.CrossEntropy()
+    wanted = loss.wanted(labels(), C, torch.float64, settings)
+    assert wanted.dtype == torch.float64 and torch.equal(wanted.argmax(1, keepdim=True), labels())
+    torch.testing.assert_close(loss.values(output, wanted, settings), loss.values(output, labels(), settings))
 
 
 def test_row_losses__when_loss_sees_one_model_at_a_time__then_it_sees_no_other_rows():
@@ -198,9 +213,9 @@ def test_row_losses__when_loss_sees_one_model_at_a_time__then_it_sees_no_other_r
     class Own(losses.SquaredError):
         stackable = False
 
-        def __call__(self, output, target, settings):
+        def values(self, output, target, settings):
             seen.append(output.shape[2])
-            return super().__call__(output, target, settings)
+            return super().values(output, target, settings)
 
     losses.row_losses(Own(), outputs(2), values(2), {})
     assert seen == [B]
@@ -210,7 +225,7 @@ def test_row_losses__when_loss_sees_one_model_at_a_time__then_it_sees_no_other_r
 def test_loss__when_called__then_inputs_stay(case):
     output = outputs(case.width)
     kept, target = output.clone(), case.target.clone()
-    _, gradient = case.loss(output, case.target, case.tensors)
+    _, gradient = asked(case.loss, output, case.target, case.tensors)
     gradient.zero_()
     assert torch.equal(output, kept) and torch.equal(case.target, target)
 
@@ -221,15 +236,16 @@ def test_loss__when_outputs_are_extreme__then_finite(case, dtype):
     signs = torch.where(outputs(case.width) > 0, 1e4, -1e4).to(dtype)
     target = case.target if case.target.dtype == torch.int64 else case.target.to(dtype)
     settings = {name: per_model(v, dtype) for name, v in case.settings.items()}
-    loss, gradient = case.loss(signs, target, settings)
+    loss, gradient = asked(case.loss, signs, target, settings)
     assert loss.isfinite().all() and gradient.isfinite().all()
     assert loss.dtype == gradient.dtype == dtype
 
 
 def test_label_smoothing__when_zero_beside_others__then_as_without():
     output = outputs(C)
-    plain, plain_grad = losses.CrossEntropy()(output.clone(), labels(), {})
-    mixed, mixed_grad = losses.CrossEntropy()(output.clone(), labels(), {"label_smoothing": per_model([0, 0.2, 0])})
+    plain, plain_grad = asked(losses.CrossEntropy(), output, labels(), {})
+    smoothing = {"label_smoothing": per_model([0, 0.2, 0])}
+    mixed, mixed_grad = asked(losses.CrossEntropy(), output, labels(), smoothing)
     for k in (0, 2):
         torch.testing.assert_close(mixed[k], plain[k])
         torch.testing.assert_close(mixed_grad[k], plain_grad[k])
@@ -241,7 +257,7 @@ def test_label_smoothing__when_zero_beside_others__then_as_without():
 
 def mean_loss(loss, output, target, **settings):
     tensors = {name: per_model([value]) for name, value in settings.items()}
-    return loss(output[:1].clone(), target[:1], tensors)[0].mean().item()
+    return loss.values(output[:1], target[:1], tensors).mean().item()
 
 
 def test_losses__when_averaged__then_equal_scikit_learn_metrics():
@@ -286,7 +302,7 @@ def test_regression_loss__when_constant_is_predicted__then_statistic_is_best(los
     target = torch.from_numpy(y).view(1, 1, -1).expand(len(grid), -1, -1)
     output = torch.from_numpy(grid).view(-1, 1, 1).expand(-1, 1, len(y)).contiguous()
     tensors = {name: per_model([value] * len(grid)) for name, value in settings.items()}
-    best = grid[loss(output, target, tensors)[0].mean(1).argmin()]
+    best = grid[loss.values(output, target, tensors).mean(1).argmin()]
     assert best == pytest.approx(statistic(y), abs=2e-3)
 
 
@@ -296,11 +312,11 @@ def test_regression_loss__when_constant_is_predicted__then_statistic_is_best(los
 def test_custom_loss__when_torchs_own__then_equals_the_built_in_loss():
     z, t = outputs(1)[:1], values(1)[:1]
     own = losses.CustomLoss(lambda output, target: F.huber_loss(output, target, reduction="none"))
-    for got, expected in zip(own(z, t, {}), losses.Huber()(z, t, {}), strict=True):
+    for got, expected in zip(own.both(z, t, {}), losses.Huber().both(z, t, {}), strict=True):
         torch.testing.assert_close(got, expected)
     z, t = outputs(C)[:1], labels()[:1]
     own = losses.CustomLoss(lambda output, target: F.cross_entropy(output, target, reduction="none"))
-    for got, expected in zip(own(z, t, {}), losses.CrossEntropy()(z, t, {}), strict=True):
+    for got, expected in zip(own.both(z, t, {}), asked(losses.CrossEntropy(), z, t, {}), strict=True):
         torch.testing.assert_close(got, expected)
 
 
@@ -320,7 +336,7 @@ def test_custom_loss__when_called__then_function_sees_one_model(output, target, 
         seen.append((tuple(output.shape), tuple(target.shape)))
         return output.reshape(len(output), -1).sum(1)
 
-    loss, gradient = losses.CustomLoss(function)(output, target, {})
+    loss, gradient = losses.CustomLoss(function).both(output, target, {})
     assert seen == [shapes]
     assert loss.shape == (1, B) and not loss.requires_grad
     assert torch.equal(gradient, torch.ones_like(output))
@@ -338,7 +354,7 @@ def test_custom_loss__when_called__then_function_sees_one_model(output, target, 
 )
 def test_custom_loss__when_function_is_wrong__then_error_says_how(function, message):
     with pytest.raises(ValueError, match=message):
-        losses.CustomLoss(function)(outputs(1)[:1], values(1)[:1], {})
+        losses.CustomLoss(function).both(outputs(1)[:1], values(1)[:1], {})
 
 
 def test_losses__when_fields_are_equal__then_equal_and_hashable():

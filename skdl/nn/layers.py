@@ -1,0 +1,273 @@
+"""The layers of stacks of dense networks, each with a backward pass of its own.
+
+Axes: K models, B batch rows, D inputs, H units of a hidden layer, O outputs.
+
+A layer is made for one number of rows. ``forward`` keeps what ``backward`` will need, until the next step; ``backward``
+takes the gradient of what the layer gave, writes that of its parameters and returns that of what it was given. It may
+change its argument. Matrix products go into memory that stays: large memory that is new at each step has to be cleared
+by the system first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from skdl.nn import periodic
+from skdl.nn.activations import Activation
+from skdl.nn.periodic import PeriodicTape, PeriodicViews
+
+NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.1
+
+
+class Layer(Protocol):
+    """One layer of K networks."""
+
+    def forward(self, h: Tensor, /) -> Tensor:
+        """What the layer makes of its input, while training."""
+
+    def backward(self, g: Tensor, /) -> Tensor:
+        """The gradient of the layer's input by that of its output."""
+
+
+# --- matrix products -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Products:
+    """How matrices are multiplied: ``product(a, b)`` and ``added(c, a, b)``, which adds c; both take ``out``."""
+
+    product: Callable[..., Tensor] = torch.bmm
+    added: Callable[..., Tensor] = torch.baddbmm
+    #: Whether ``out`` is used.
+    writes: bool = True
+
+    @classmethod
+    def of(cls, matmul_dtype: torch.dtype | None) -> Products:
+        """Products in the precision of the parameters, or in a lower one (mixed precision)."""
+        if matmul_dtype is None:
+            return cls()
+
+        def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+            return torch.bmm(a.to(matmul_dtype), b.to(matmul_dtype)).to(a.dtype)
+
+        def added(c: Tensor, a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+            return product(a, b) + c
+
+        return cls(product, added, writes=False)
+
+    def into(self, out: Tensor | None) -> Callable[..., Any]:
+        """``product`` for a place whose numbers are to be written over."""
+        # Into strided memory, as several models' weights are, it would be taken one model at a time.
+        if out is None or (self.writes and out.is_contiguous()):
+            return self.product
+
+        def copied(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+            return out.copy_(self.product(a, b))
+
+        return copied
+
+
+class Linear:
+    """``(K, B, D) -> (K, B, H)``: a matrix product and a bias.
+
+    ``output`` and ``input_grad`` are where products go, None for new memory. Without ``is_back_wanted``, as in the
+    first layer, ``backward`` leaves the gradient of the input out and returns its argument; without ``bias_grad`` it
+    leaves out that of the bias.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        weight_grad: Tensor | None,
+        bias_grad: Tensor | None,
+        products: Products,
+        output: Tensor | None,
+        input_grad: Tensor | None,
+        is_back_wanted: bool,
+    ) -> None:
+        self.weight, self.transposed, self.bias = weight, weight.mT, bias.unsqueeze(1)
+        self.weight_grad, self.bias_grad = weight_grad, bias_grad
+        self.product, self.added, self.write = products.product, products.added, products.into(weight_grad)
+        self.output, self.input_grad, self.is_back_wanted = output, input_grad, is_back_wanted
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.inputs = h
+        return self.added(self.bias, h, self.weight, out=self.output)
+
+    def backward(self, g: Tensor) -> Tensor:
+        self.write(self.inputs.mT, g, out=self.weight_grad)
+        if self.bias_grad is not None:
+            torch.sum(g, 1, out=self.bias_grad)
+        return self.product(g, self.transposed, out=self.input_grad) if self.is_back_wanted else g
+
+
+class Output(Linear):
+    """``(K, B, H) -> (K, O, B)``: the last layer, whose few outputs stand in front of the rows.
+
+    Its weights are ``(K, O, H)``. What it gives is always new: the loss may come back to it after other steps.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, *arguments: Any) -> None:
+        super().__init__(weight, bias, *arguments)
+        self.bias = bias.unsqueeze(2)
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.inputs = h
+        return self.added(self.bias, self.weight, h.mT)
+
+    def backward(self, g: Tensor) -> Tensor:
+        self.write(g, self.inputs, out=self.weight_grad)
+        if self.bias_grad is not None:
+            torch.sum(g, 2, out=self.bias_grad)
+        return self.product(g.mT, self.weight, out=self.input_grad) if self.is_back_wanted else g
+
+
+# --- between the products --------------------------------------------------------------------------------------------
+
+
+class Nonlinearity:
+    """An activation function."""
+
+    def __init__(self, activation: Activation) -> None:
+        self.function, self.derivative = activation.forward, activation.backward
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.before, self.after = h, self.function(h)
+        # A user's own activation brings a graph along, which ends here.
+        return self.after.detach() if self.after.requires_grad else self.after
+
+    def backward(self, g: Tensor) -> Tensor:
+        return self.derivative(g, self.before, self.after)
+
+
+class Dropout:
+    """Units times the factors of a ``mask`` ``(K, B, H)``, to be set at each step."""
+
+    mask: Tensor
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h * self.mask
+
+    def backward(self, g: Tensor) -> Tensor:
+        return g.mul_(self.mask)
+
+
+class LayerNorm:
+    """Each row's units minus their mean, over their standard deviation; then a gain and a shift for each unit."""
+
+    def __init__(self, gain: Tensor, shift: Tensor, gain_grad: Tensor | None, shift_grad: Tensor | None) -> None:
+        self.gain, self.shift, self.gain_grad, self.shift_grad = gain, shift, gain_grad, shift_grad
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.normalized, self.scale = self._normalize(h)
+        return torch.addcmul(self.shift, self.normalized, self.gain)
+
+    def backward(self, g: Tensor) -> Tensor:
+        torch.sum(g * self.normalized, 1, keepdim=True, out=self.gain_grad)
+        torch.sum(g, 1, keepdim=True, out=self.shift_grad)
+        return self._back(g)
+
+    def _normalize(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        normalized, _, scale = torch.native_layer_norm(h, h.shape[-1:], None, None, NORM_EPSILON)
+        return normalized, scale
+
+    def _back(self, g: Tensor) -> Tensor:
+        g = g * self.gain
+        mean, mean_product = g.mean(-1, keepdim=True), (g * self.normalized).mean(-1, keepdim=True)
+        return self.scale * (g - mean - self.normalized * mean_product)
+
+
+class BatchNorm(LayerNorm):
+    """The same over the rows of a batch, by unit, with running statistics for later.
+
+    ``rows`` ``(K, B, 1)``, to be set at each step, is 1 for a row and 0 for padding; None where there is no padding.
+    """
+
+    rows: Tensor | None = None
+
+    def __init__(self, mean: Tensor, variance: Tensor, *parameters: Any) -> None:
+        super().__init__(*parameters)
+        self.mean, self.variance = mean, variance
+
+    def _normalize(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        count: Any
+        if self.rows is None:
+            count = float(h.shape[1])
+            variance, mean = torch.var_mean(h, 1, correction=0, keepdim=True)
+            sampled = variance * (count / max(count - 1, 1))
+        else:
+            count = self.rows.sum(1, keepdim=True)
+            mean = (h * self.rows).sum(1, keepdim=True) / count
+            variance = ((h - mean).square() * self.rows).sum(1, keepdim=True) / count
+            sampled = variance * (count / (count - 1).clamp(min=1))
+            # One row has no variance to learn from.
+            sampled = torch.where(count > 1, sampled, self.variance)
+        self.mean.lerp_(mean, BATCH_NORM_MOMENTUM)
+        if self.rows is not None or h.shape[1] > 1:
+            self.variance.lerp_(sampled, BATCH_NORM_MOMENTUM)
+        self.count = count
+        scale = (variance + NORM_EPSILON).rsqrt()
+        return (h - mean) * scale, scale
+
+    def _back(self, g: Tensor) -> Tensor:
+        assert self.gain_grad is not None and self.shift_grad is not None
+        # Sums over the batch that were just taken serve again: the gain is the same for every row.
+        centred = g - (self.shift_grad + self.normalized * self.gain_grad) / self.count
+        if self.rows is not None:
+            centred = centred * self.rows
+        return centred * (self.gain * self.scale)
+
+
+# --- in front --------------------------------------------------------------------------------------------------------
+
+
+class Embedding:
+    """Numeric inputs with the embeddings of coded columns, and then those of numeric ones, behind them.
+
+    ``codes`` ``(K, B, E)`` are to be set at each step.
+    """
+
+    codes: Tensor | None = None
+
+    def __init__(
+        self,
+        tables: list[Tensor],
+        waves: PeriodicViews | None,
+        table_grads: list[Tensor] | None,
+        wave_grads: PeriodicViews | None,
+        n_inputs: int,
+    ) -> None:
+        self.tables, self.waves, self.table_grads, self.wave_grads = tables, waves, table_grads, wave_grads
+        self.n_inputs = n_inputs
+        self.tape: PeriodicTape | None = None
+
+    def forward(self, h: Tensor) -> Tensor:
+        parts = [h]
+        if self.codes is not None:
+            models = torch.arange(len(h), device=h.device).unsqueeze(1)
+            parts += [table[models, self.codes[..., e]] for e, table in enumerate(self.tables)]
+        if self.waves is not None:
+            embedded, self.tape = periodic.forward(self.waves, h)
+            parts.append(embedded)
+        return torch.cat(parts, dim=-1)
+
+    def backward(self, g: Tensor) -> Tensor:
+        assert self.table_grads is not None
+        start = self.n_inputs
+        if self.codes is not None:
+            for e, grad in enumerate(self.table_grads):
+                width = grad.shape[-1]
+                index = self.codes[..., e : e + 1].expand(-1, -1, width)
+                grad.zero_().scatter_add_(1, index, g[..., start : start + width])
+                start += width
+        if self.waves is not None:
+            assert self.tape is not None and self.wave_grads is not None
+            periodic.backward(self.waves, self.wave_grads, g[..., start:], self.tape)
+        return g
