@@ -24,7 +24,7 @@ Backward = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Activation:
     """One activation function.
 
-    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z``, perhaps in the memory of ``grad_h``.
+    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z`` and may write over all that it is given.
     ``stackable`` is False where the function may look across a whole tensor and so must see one model at a time.
     """
 
@@ -40,12 +40,9 @@ class _Identity(nn.Module):
         return z
 
 
-# Looked up once: torch does so at each call.
-_threshold_backward = aten.threshold_backward.grad_input
-
-
 def _relu_backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
-    return _threshold_backward(grad, h, 0, grad_input=grad)
+    # Two plain calls take less time than the one of torch's own backward pass, which goes a longer way round.
+    return grad.mul_(h.sign_())
 
 
 _SELU_ALPHA = 1.6732632423543772
