@@ -16,7 +16,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from skdl.data.tabular import SCALINGS, TableEncoder
+from skdl.data.scaling import SCALINGS
+from skdl.data.tabular import TableEncoder
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
 from skdl.estimators.supervised import (
