@@ -69,8 +69,8 @@ numeric_embedding : {None, "piecewise_linear", "periodic"}, default="piecewise_l
 relevance_scaling : bool or "auto", default="auto"
     Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
     the target on the network's own training rows: in wide tables, where most columns say little, those that say more
-    are learned first. "auto" does so for tables of more than 50 columns under ``numeric_embedding="piecewise_linear"``.
-    There is none for sparse matrices, nor in ``partial_fit``.
+    are learned first. "auto" does so in classification of tables of more than 50 columns under
+    ``numeric_embedding="piecewise_linear"``. There is none for sparse matrices, nor in ``partial_fit``.
 """
 
 #: Tables of more columns than this are scaled by relevance under "auto".
@@ -138,7 +138,8 @@ class TableNetworkEstimator(NetworkEstimator):
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:
             return False
         if isinstance(self.relevance_scaling, str):
-            return self.numeric_embedding == "piecewise_linear" and self.n_features_in_ > RELEVANCE_COLUMNS
+            is_wide = self.n_features_in_ > RELEVANCE_COLUMNS and self.numeric_embedding == "piecewise_linear"
+            return is_wide and isinstance(self._task, ClassificationTask)
         return bool(self.relevance_scaling)
 
     @property

@@ -145,20 +145,22 @@ def test_training_goes_on_from_the_networks_as_they_are(labelled):
     assert_allclose(model.predict_proba(X), before, atol=1e-5)
 
 
-def test_auto_is_for_wide_tables_with_bins():
+def test_auto_is_for_labels_of_wide_tables_with_bins():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 51))
-    y = X[:, 0] + X[:, 1]
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)
 
-    def coefs(X, **parameters):
+    def coefs(X, Estimator=MLPClassifier, **parameters):
         settings = SETTINGS | {"n_members": 1, "numeric_embedding": "piecewise_linear"} | parameters
-        return MLPRegressor(**settings).fit(X, y).coefs_[0]
+        return Estimator(**settings).fit(X, y).coefs_[0]
 
     for table, scales in [(X, True), (pd.DataFrame(X), True), (X[:, :50], False)]:
         assert_array_equal(coefs(table), coefs(table, relevance_scaling=scales))
         assert not np.array_equal(coefs(table), coefs(table, relevance_scaling=not scales))
     plain = {"numeric_embedding": None}
     assert_array_equal(coefs(X, **plain), coefs(X, **plain, relevance_scaling=False))
+    assert_array_equal(coefs(X, MLPRegressor), coefs(X, MLPRegressor, relevance_scaling=False))
+    assert not np.array_equal(coefs(X, MLPRegressor), coefs(X, MLPRegressor, relevance_scaling=True))
 
 
 def test_sparse_matrices_and_tables_without_encoded_columns_are_left_alone(labelled):
