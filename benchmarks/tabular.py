@@ -6,10 +6,11 @@
     python benchmarks/tabular.py --bundled --out results.csv             # data sets that come with scikit-learn
 
 A folder holds one parquet file a data set, with the target in the column ``__target__`` (``--target``): numbers of
-more than 50 different values are regression, anything else is classification. At most ``--rows`` rows are trained on
-and at most 10,000 tested, split at random, by class for classification. Every method gets the raw frame, nothing but
-a seed, and one thread; those that want numbers get scikit-learn's usual preprocessing in front. A line that is
-already in ``--out`` is not measured again, so that a run can be broken off and go on.
+more than 50 different values are regression, anything else is classification; rows without a target are left out. At
+most ``--rows`` rows are trained on and at most 10,000 tested, split at random, by class for classification. Every
+method gets the raw frame, nothing but a seed, and one thread; those that want numbers get scikit-learn's usual
+preprocessing in front. A line that is already in ``--out`` is not measured again, so that a run can be broken off and
+go on.
 
 error
     1 - accuracy, or the root mean squared error over the standard deviation of the target.
@@ -108,7 +109,8 @@ def bundled() -> dict[str, pd.DataFrame]:
 
 
 def split_of(frame: pd.DataFrame, target: str, n_rows: int, seed: int) -> Split:
-    """Rows to train on and to test on; text and booleans become categorical columns."""
+    """Rows to train on and to test on, of those with a target; text and booleans become categorical columns."""
+    frame = frame[frame[target].notna()]
     X, y = frame.drop(columns=target), frame[target]
     is_classification = not (pd.api.types.is_numeric_dtype(y) and y.nunique() > MOST_CLASSES)
     if is_classification:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.frames import Column, frame_columns, is_frame, is_missing_cell
-from skdl.data.tabular import SCALINGS
+from skdl.data.scaling import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
 MOST_LEVELS = 32

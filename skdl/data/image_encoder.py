@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.data.image_files import ImageFiles, ImageShape, files_shape
+from skdl.data.scaling import Weights
 from skdl.data.table import DenseTable, Table
-from skdl.data.tabular import NUMPY_DTYPES, Weights
+from skdl.data.tabular import NUMPY_DTYPES
 
 #: Training images, and numbers in them, from which the statistics of the channels are taken at most.
 STATISTICS_ROWS, STATISTICS_NUMBERS = 5_000, 20_000_000

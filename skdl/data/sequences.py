@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skdl.data.scaling import LARGEST, Weights
 from skdl.data.series import Series
 from skdl.data.table import DenseTable
-from skdl.data.tabular import LARGEST, NUMPY_DTYPES, TableEncoder, Weights
+from skdl.data.tabular import NUMPY_DTYPES, TableEncoder
 
 #: Numbers of a row that follow those beside the series: level, spread and length.
 N_TAIL = 3

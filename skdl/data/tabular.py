@@ -20,128 +20,21 @@ from numpy.typing import NDArray
 
 from skdl.data.frames import Column, Kind, frame_columns, is_frame
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
+from skdl.data.scaling import LARGEST, NumericEncoder, Weights
 from skdl.data.table import DenseTable, SparseTable, Table
 
 #: Categorical columns with more levels than this are embedded.
 MAX_ONE_HOT_LEVELS = 32
 #: Widest embedding.
 MAX_EMBEDDING_WIDTH = 50
-#: Where the smooth clip of robustly scaled columns levels off (Holzmueller et al. 2024).
-CLIP = 3.0
-#: Bound on scaled values that are not clipped smoothly, so that their squares stay finite in float32.
-LARGEST = 1e15
 NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
-QUARTILES = np.array([0.25, 0.5, 0.75])
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
-
-Weights = NDArray[np.float64] | None
 
 
 def embedding_width(n_levels: int) -> int:
     """Width of an embedding by the number of levels: a rule of thumb from the fastai library."""
     return min(MAX_EMBEDDING_WIDTH, round(1.6 * n_levels**0.56))
-
-
-def _robust(x: NDArray, weight: Weights) -> tuple[float, float]:
-    """Median, and half-range if the middle half of the values is one value, else interquartile range."""
-    if weight is None:
-        # The same numbers as below, without checks that cost several times what finding them does. Sorting is done in
-        # the processor's vectors, and so in less time than a partition at three places.
-        places = np.ceil(len(x) * QUARTILES).astype(np.intp) - 1
-        low, middle, high = map(float, np.sort(x)[places])
-    else:
-        low, middle, high = map(float, np.quantile(x, QUARTILES, method="inverted_cdf", weights=weight))
-    spread = high - low
-    if spread == 0:
-        spread = (float(x.max()) - float(x.min())) / 2
-    return middle, spread
-
-
-def _standard(x: NDArray, weight: Weights) -> tuple[float, float]:
-    x = x.astype(np.float64)
-    largest = np.abs(x).max() or 1.0
-    mean = np.average(x / largest, weights=weight)
-    deviation = np.sqrt(np.average((x / largest - mean) ** 2, weights=weight))
-    if deviation < 10 * np.finfo(float).eps:
-        deviation = 0.0
-    return float(mean * largest), float(deviation * largest)
-
-
-#: name: location and spread of one column's values.
-SCALINGS: dict[str, Callable[[NDArray, Weights], tuple[float, float]]] = {"robust": _robust, "standard": _standard}
-
-
-class NumericEncoder:
-    """Scales numeric columns and marks their missing values.
-
-    Parameters
-    ----------
-    scaling : {"robust", "standard", None}
-        "robust": minus the median, over the interquartile range, then smoothly clipped to (-3, 3). "standard":
-        minus the mean, over the standard deviation. None: as they are.
-    """
-
-    def __init__(self, scaling: str | None = "robust") -> None:
-        self.scaling = scaling
-
-    def fit(self, columns: Callable[[int], NDArray], n_columns: int, weight: Weights) -> NumericEncoder:
-        """Learn from ``columns(j)``, the training values of column j."""
-        self.center = np.zeros(n_columns)
-        self.factor = np.ones(n_columns)
-        had_missing = np.zeros(n_columns, dtype=bool)
-        for j in range(n_columns):
-            x = columns(j)
-            # Single precision as it is: quartiles are values of the column, and half the memory is gone through.
-            x = np.ascontiguousarray(x, dtype=np.float32 if x.dtype == np.float32 else np.float64)
-            known = weight
-            missing = np.isnan(x)
-            if missing.any():
-                had_missing[j] = True
-                x, known = x[~missing], None if weight is None else weight[~missing]
-            if self.scaling is not None:
-                self._fit_column(j, x, known)
-        self.indicated = np.flatnonzero(had_missing)
-        return self
-
-    def _fit_column(self, j: int, x: NDArray, weight: Weights) -> None:
-        assert self.scaling is not None
-        if len(x) == 0:
-            self.factor[j] = 0.0
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            center, spread = SCALINGS[self.scaling](x, weight)
-            self.center[j] = center
-            # A constant column says nothing; nor does one too wide for float64.
-            usable = spread > 0 and np.isfinite(spread) and np.isfinite(1 / spread)
-            self.factor[j] = 1 / spread if usable else 0.0
-
-    @property
-    def n_outputs(self) -> int:
-        return len(self.center) + len(self.indicated)
-
-    def transform(self, x: NDArray, out: NDArray) -> None:
-        """Encode rows ``(n, d)`` into ``out`` ``(n, n_outputs)``."""
-        n_columns = len(self.center)
-        if self.scaling is None:
-            z = np.array(x, dtype=np.float64)
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                z = np.subtract(x, self.center, dtype=np.float64)
-                z *= self.factor
-        if not np.vdot(z, z) < LARGEST**2:
-            # Some may be missing, or so large that their squares would overflow.
-            np.clip(z, -LARGEST, LARGEST, out=z)
-            z[np.isnan(z)] = 0.0
-        values = out[:, :n_columns]
-        values[...] = z
-        if self.scaling == "robust":
-            divisor = values / CLIP
-            divisor *= divisor
-            divisor += 1
-            values /= np.sqrt(divisor, out=divisor)
-        if len(self.indicated):
-            out[:, n_columns:] = np.isnan(x[:, self.indicated])
 
 
 class CategoricalEncoder:

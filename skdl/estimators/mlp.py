@@ -16,9 +16,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from skdl.data.tabular import SCALINGS, TableEncoder
+from skdl.data.scaling import SCALINGS
+from skdl.data.tabular import TableEncoder
+from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
+from skdl.estimators.relevance import scaled_job
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -63,7 +66,15 @@ numeric_embedding : {None, "piecewise_linear", "periodic"}, default="piecewise_l
     frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022, Holzmueller et al. 2024). None
     is the faster and plainer network. There is none for sparse matrices, no "periodic" with more than 256 numeric
     columns, and no "piecewise_linear" with more than 256 of three values or more.
+relevance_scaling : bool or "auto", default="auto"
+    Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
+    the target on the network's own training rows: in wide tables, where most columns say little, those that say more
+    are learned first. "auto" does so in classification of tables of more than 50 columns under
+    ``numeric_embedding="piecewise_linear"``. There is none for sparse matrices, nor in ``partial_fit``.
 """
+
+#: Tables of more columns than this are scaled by relevance under "auto".
+RELEVANCE_COLUMNS = 50
 
 TABLE_FITTED_DOC = """
 coefs_, intercepts_ : list of ndarray
@@ -81,6 +92,7 @@ class TableNetworkEstimator(NetworkEstimator):
     dropout: float | str = "auto"
     numeric_scaling: str | None = "robust"
     numeric_embedding: str | None = "piecewise_linear"
+    relevance_scaling: bool | str = "auto"
 
     _network_constraints = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -89,6 +101,7 @@ class TableNetworkEstimator(NetworkEstimator):
         "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "numeric_scaling": [None, StrOptions(set(SCALINGS))],
         "numeric_embedding": [None, StrOptions({"piecewise_linear", "periodic"})],
+        "relevance_scaling": ["boolean", StrOptions({"auto"})],
     }
     _parameter_constraints = {**TrainingParameters._training_constraints, **_network_constraints}
 
@@ -114,6 +127,20 @@ class TableNetworkEstimator(NetworkEstimator):
             embeddings=encoder.embeddings,
             periodic=PeriodicEmbedding(encoder.n_periodic) if encoder.n_periodic else None,
         )
+
+    def _jobs(self, *about: Any) -> list[Job]:
+        jobs = super()._jobs(*about)
+        if not self._scales_by_relevance():
+            return jobs
+        return [scaled_job(job, self._encoder.n_periodic) for job in jobs]
+
+    def _scales_by_relevance(self) -> bool:
+        if self._encoder.is_sparse or self._encoder.n_outputs == 0:
+            return False
+        if isinstance(self.relevance_scaling, str):
+            is_wide = self.n_features_in_ > RELEVANCE_COLUMNS and self.numeric_embedding == "piecewise_linear"
+            return is_wide and isinstance(self._task, ClassificationTask)
+        return bool(self.relevance_scaling)
 
     @property
     def coefs_(self) -> list[NDArray]:

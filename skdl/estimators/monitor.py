@@ -7,12 +7,14 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skdl.engine.job import Epoch, EpochRecord, Job, Monitor
+from skdl.estimators.relevance import plain_row
 from skdl.nn.network import Network
 
 
@@ -37,6 +39,10 @@ class ValidationScorer:
 def _accepts_weight(scorer: Callable[..., float]) -> bool:
     accepts = getattr(scorer, "_accept_sample_weight", None)
     return accepts() if accepts is not None else "sample_weight" in inspect.signature(scorer).parameters
+
+
+def _plain_snapshot(job: Job, snapshot: Callable[[], Tensor]) -> Tensor:
+    return plain_row(job, snapshot())
 
 
 class FitMonitor(Monitor):
@@ -92,7 +98,7 @@ class FitMonitor(Monitor):
         if self.context is None:
             return False
         network = epochs[0].job.plan.network
-        self.rows |= {epoch.job.member: epoch.snapshot for epoch in epochs}
+        self.rows |= {epoch.job.member: partial(_plain_snapshot, epoch.job, epoch.snapshot) for epoch in epochs}
         return self.epoch_context.call_on_fit_task_end(
             estimator=self.estimator,
             reconstruction_attributes=lambda: {"network_": self.module_of(network, self._all_rows())},
@@ -105,7 +111,7 @@ class FitMonitor(Monitor):
     def score(self, job: Job, output: NDArray, snapshot: Callable[[], Tensor]) -> float:
         scorer = self.scorers[job.member]
         view = copy.copy(self.estimator)
-        view.network_ = self.module_of(job.plan.network, [snapshot()])
+        view.network_ = self.module_of(job.plan.network, [_plain_snapshot(job, snapshot)])
         # The scorer asks for predictions on rows whose outputs are already known.
         view._known_outputs = (scorer.X, output)
         return scorer(view)

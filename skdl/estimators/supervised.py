@@ -138,7 +138,8 @@ class SpreadMixin:
         explained: Any = 0.0
         if sum(bool(result.history) for result in results) > 1:
             sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
-            explained = self._spread(self._network_outputs(_safe_indexing(data.X, sample))).mean(axis=0)
+            spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
+            explained = np.average(spread, axis=0, weights=data.weight_of(sample))
         self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
 
 

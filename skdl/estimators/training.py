@@ -18,6 +18,7 @@ from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history
 from skdl.engine.optimizers import RULES, OptimizerKind
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters
+from skdl.estimators.relevance import plain_row
 from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.losses import Loss
 
@@ -145,7 +146,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         if any(result.history for result in results):
             jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
             results = [result for result in results if result.history]
-        self.network_ = self._module(jobs[0].plan.network, [result.state.theta_P for result in results])
+        rows = [plain_row(job, result.state.theta_P) for job, result in zip(jobs, results, strict=True)]
+        self.network_ = self._module(jobs[0].plan.network, rows)
         keeps_moments = keeps_moments or self.warm_start
         self._optimizer_states = [
             (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdl.data.tabular import CLIP, MAX_ONE_HOT_LEVELS, NumericEncoder, TableEncoder
+from skdl.data.scaling import CLIP, NumericEncoder
+from skdl.data.tabular import MAX_ONE_HOT_LEVELS, TableEncoder
 
 DAY = pd.Timestamp("2024-01-01")
 

@@ -147,3 +147,19 @@ def test_weights_count_in_the_held_out_error(valued):
     plain = MLPRegressor(**parameters).fit(X, y)
     weighted = MLPRegressor(**parameters).fit(X, y, sample_weight=weight)
     assert weighted.predict(X[:200], return_std=True)[1].mean() < plain.predict(X[:200], return_std=True)[1].mean() / 2
+
+
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_weights_count_in_the_disagreement_that_explains_errors(valued, n_targets):
+    X, y = valued
+    # The networks disagree most on rows far from the others, which hardly weigh anything.
+    X = np.where(np.arange(400)[:, None] < 200, X, 5 * X)
+    y = y if n_targets == 1 else np.column_stack([y, y[::-1]])
+    weight = np.where(np.arange(400) < 200, 1.0, 1e-3)
+    model = MLPRegressor(**SMALL, early_stopping=True, n_members=4).fit(X, y, sample_weight=weight)
+    members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
+    spread = members.var(axis=0, ddof=1)
+    error = np.average((y - model.out_of_fold_) ** 2, axis=0, weights=weight)
+    unexplained = np.maximum(error - np.average(spread, axis=0, weights=weight), 0)
+    assert np.all(unexplained > 0)
+    assert_allclose(model.predict(X, return_std=True)[1], np.sqrt(spread + unexplained))

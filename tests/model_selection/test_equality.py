@@ -324,6 +324,13 @@ def test_together__when_raw_frame__then_as_without(check, net, data, frame, conv
     check(lambda: GridSearchCV(net(), grid, cv=3).fit(convert(frame), data[1]))
 
 
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_together__when_columns_are_scaled_by_relevance__then_as_without(check, net, data, n_members):
+    grid = {"learning_rate": [0.01, 0.1], "relevance_scaling": [False, True]}
+
+    check(lambda: GridSearchCV(net(early_stopping=True, n_members=n_members), grid, cv=3).fit(*data))
+
+
 def test_together__when_frame_has_categories_alone__then_as_without(check, net, data, frame):
     check(lambda: GridSearchCV(net(), {"learning_rate": [0.01, 0.1]}, cv=2).fit(frame[["place"]], data[1]))
 

@@ -1,0 +1,120 @@
+"""Encoded columns scaled by how far each of them goes with the target by itself.
+
+Adam moves every weight by about the same amount a step, so that a column counts by its scale. In a wide table most
+columns say little: equally large, they fit the noise of the training rows before the few that matter have said what
+they know. A scale that grows with a column's correlation with the target lets those speak first, and shuts none out.
+
+Each network has factors of its own, of the rows that it trains on: the rows that it holds out must not have a say.
+They act on what the table gives while it trains, and are multiplied into its first weights afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from skdl.data.table import Table
+from skdl.engine.job import Job, Samples, State
+from skdl.nn.dense import DenseNetwork
+
+#: Bounds of the factors: a column that says nothing by itself may do so together with others.
+SMALLEST, LARGEST = 0.2, 4.0
+#: Rows from which correlations are found.
+RELEVANCE_ROWS = 10_000
+#: Columns that are looked at together.
+BLOCK_COLUMNS = 128
+#: Spread of a column of one value by rounding, over the value.
+ROUNDING = 1e-7
+
+
+def relevance_factors(x_ND: Tensor, target: Tensor, weight_N: Tensor | None = None) -> Tensor:
+    """Factors ``(D,)`` of encoded columns for targets ``(N,)`` or ``(N, O)``; whole numbers are class indices.
+
+    The root of a column's squared correlation with the target over the mean of all columns', each with ``1 / N`` added,
+    which is what chance makes of it; the largest over classes, each against the rest, or over targets.
+    """
+    share_N = torch.ones(len(x_ND)) if weight_N is None else weight_N
+    share_N = share_N.double() / share_N.double().sum()
+    target_NO = target.unsqueeze(1) if target.ndim == 1 else target
+    if not target.is_floating_point():
+        target_NO = torch.nn.functional.one_hot(target)
+    target_NO = share_N.unsqueeze(1) * _standardised(target_NO.double(), share_N)
+    blocks = x_ND.split(BLOCK_COLUMNS, 1)
+    correlation_DO = torch.cat([_standardised(block_ND.double(), share_N).t() @ target_NO for block_ND in blocks])
+    square_D = correlation_DO.square().amax(1) + share_N.square().sum()
+    return (square_D / square_D.mean()).sqrt().clamp(SMALLEST, LARGEST).to(x_ND.dtype)
+
+
+def _standardised(x_ND: Tensor, share_N: Tensor) -> Tensor:
+    """Columns of mean 0 and variance 1; zeros where all values are one."""
+    largest_D = x_ND.abs().amax(0)
+    x_ND = x_ND - share_N @ x_ND
+    # What is left of a column of one value is rounding.
+    is_one_value_D = x_ND.abs().amax(0) <= ROUNDING * largest_D
+    x_ND = torch.where(is_one_value_D, 0, x_ND / largest_D)
+    return torch.where(is_one_value_D, 0, x_ND * (share_N @ x_ND.square()).rsqrt())
+
+
+class ScaledTable:
+    """A table whose columns are multiplied by factors as they are read."""
+
+    def __init__(self, table: Table, factors_D: Tensor) -> None:
+        self.table, self.factors_D = table, factors_D
+        self.n_columns, self.taken_numbers = table.n_columns, table.taken_numbers
+        self.reads_ahead, self.sizes = table.reads_ahead, table.sizes
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        x, codes = self.table.take(rows)
+        return x * self.factors_D, codes
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Consecutive rows."""
+        x, codes = self.table.slice(start, stop)
+        return x * self.factors_D, codes
+
+    def to(self, device: torch.device | str) -> ScaledTable:
+        return ScaledTable(self.table.to(device), self.factors_D.to(device))
+
+
+def scaled_job(job: Job, n_kept: int = 0) -> Job:
+    """The job on columns that are scaled by what its own training rows say, but for the leading ``n_kept``."""
+    factors_D = _factors_of(job.train)
+    factors_D[:n_kept] = 1
+    train, validation = (
+        None if samples is None else replace(samples, table=ScaledTable(samples.table, factors_D))
+        for samples in (job.train, job.validation)
+    )
+    start = job.start
+    if start is not None:
+        row_P = _with_first_weights_times(cast(DenseNetwork, job.plan.network), start.theta_P, factors_D.reciprocal())
+        start = State(row_P, start.moments, start.n_steps)
+    return replace(job, train=cast(Samples, train), validation=validation, start=start)
+
+
+def _factors_of(samples: Samples) -> Tensor:
+    n_rows = len(samples)
+    sample = torch.arange(0, n_rows, max(n_rows // RELEVANCE_ROWS, 1))
+    x_ND, _ = samples.table.take(sample if samples.rows is None else samples.rows[sample])
+    return relevance_factors(x_ND, samples.target[sample], None if samples.weight is None else samples.weight[sample])
+
+
+def plain_row(job: Job, theta_P: Tensor) -> Tensor:
+    """The numbers of a job's network for a table that is not scaled."""
+    if not isinstance(job.train.table, ScaledTable):
+        return theta_P
+    return _with_first_weights_times(cast(DenseNetwork, job.plan.network), theta_P, job.train.table.factors_D)
+
+
+def _with_first_weights_times(network: DenseNetwork, theta_P: Tensor, factors_D: Tensor) -> Tensor:
+    theta_P = theta_P.clone()
+    weight = network.slots["weight0"].view(theta_P[None])[0]
+    # A lone layer's weight stands as (outputs, inputs).
+    weight = weight if network.hidden else weight.t()
+    weight[: len(factors_D)] *= factors_D.to(theta_P).unsqueeze(1)
+    return theta_P
