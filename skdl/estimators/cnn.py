@@ -114,7 +114,8 @@ freeze : "all", "gradual", int or None, default=None
     layers are trained alone at first, and one more of the backbone's layers at equal intervals, all of them from a
     quarter of ``max_epochs`` on (Howard and Ruder 2018). A fit that goes on from an earlier one, by ``warm_start`` or a
     second ``partial_fit``, trains all of them. Layers that keep their weights keep the statistics of their
-    normalisation, too. Without a ``backbone`` it has no effect.
+    normalisation, too. Where all layers of a fitted CNN are frozen, the dense layers see the maps of all its blocks
+    (Evci et al. 2022), for the last ones alone lack detail. Without a ``backbone`` it has no effect.
 head_lr_factor : float, default=1
     What the learning rate is multiplied by for the dense layers on a ``backbone``.
 augment : "auto", dict, callable or None, default="auto"
