@@ -92,6 +92,7 @@ class Stack:
                     weight_decay=[s.weight_decay for s in settings],
                     gradient_clip=[s.gradient_clip for s in settings],
                     rate_factors_P=self.network.rate_factors_P,
+                    matrices=self.network.matrices,
                 ),
             )
         return self._parts[k]

@@ -87,9 +87,10 @@ _PARAMETER_NAMES: dict[type, list[str]] = {}
 
 
 TRAINING_DOC = """
-optimizer : {"adamw", "adam", "sgd", "rmsprop"}, default="adamw"
+optimizer : {"adamw", "adam", "sgd", "rmsprop", "muon"}, default="adamw"
     Rule of the parameter updates. Weight decay is decoupled under every rule, so "adam" and "adamw" are two names
-    of one rule.
+    of one rule. "muon" (Jordan et al. 2024) moves the weights of each layer but the last along all directions alike, at
+    7 times ``learning_rate``, and all other parameters as Adam does.
 momentum : float in [0, 1), default=0.9
     Momentum of "sgd".
 nesterov : bool, default=True

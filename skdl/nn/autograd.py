@@ -222,6 +222,11 @@ class AutogradNetwork(ABC):
         """How many of the leading numbers of a row are weights."""
         return sum(math.prod(self.places[name].shape) for name in self._names[0])
 
+    @property
+    def matrices(self) -> tuple[ModuleSlot, ...]:
+        """Where the weights of all layers but the last lie."""
+        return tuple(self.places[name] for name in self._names[0] if name != "output.weight")
+
     @cached_property
     def n_numbers(self) -> int:
         """Length P of a row."""

@@ -14,12 +14,13 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
 from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws
-from skdl.nn.conv import CHUNK_NUMBERS, ImageModule, ImageShape, draw_layer
+from skdl.nn.conv import CHUNK_NUMBERS, POOLED_SIDE, ConvModule, ImageModule, ImageShape, draw_layer
 from skdl.nn.network import Ensemble
 
 #: Share of the epochs after which a gradual release is complete: what is released late is trained at the low learning
@@ -40,7 +41,8 @@ class BackboneNetwork(AutogradNetwork):
         Of images ``(B, C, H, W)``, gives features ``(B, F)`` or ``(B, F, h, w)``; or an :class:`ImageModule`, whose
         feature extractor and standardisation are taken. Networks with equal plans share it, and it is never changed.
     freeze : "all", "gradual", int or None
-        How many of its first layers keep their weights. "gradual": all of them at first, then one less at equal
+        How many of its first layers keep their weights. Under "all", the head sees the maps of all blocks of a
+        :class:`ConvModule` (Evci et al. 2022). "gradual": all of them at first, then one less at equal
         intervals over the first quarter of the epochs (Howard and Ruder 2018).
     head_rate_factor : float
         What the learning rate of the head is multiplied by.
@@ -102,6 +104,9 @@ class BackboneNetwork(AutogradNetwork):
         assert isinstance(module, BackboneModule)
         for part in (*module.hidden.modules(), module.output):
             draw_layer(part, generator, is_last=part is module.output)
+        if self.freeze in ("all", "gradual") and not self.hidden:
+            # There are more features than images, and what is drawn for the surplus would never be trained away.
+            module.output.weight.zero_()
 
 
 class BackboneModule(ImageModule):
@@ -109,12 +114,14 @@ class BackboneModule(ImageModule):
 
     def __init__(self, network: BackboneNetwork) -> None:
         backbone, mean, scale = network.backbone, network.mean, network.scale
+        sees_blocks = False
         if isinstance(backbone, Ensemble):
             backbone = backbone.members[0]
         if isinstance(backbone, ImageModule):
             # Its features are of images as it was trained on.
             if len(backbone.mean) == network.image_shape[2]:
                 mean, scale = backbone.mean, backbone.scale
+            sees_blocks = network.freeze == "all" and isinstance(backbone, ConvModule)
             backbone = backbone.extractor
         super().__init__(network.image_shape, mean, scale, network.augmentation)
         self.extractor = copy.deepcopy(backbone).cpu().float()
@@ -130,6 +137,9 @@ class BackboneModule(ImageModule):
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
         shape, self.n_multiplications, largest = self._probed(network)
+        #: The blocks whose maps the head sees, of a backbone that keeps still: its last ones lack detail.
+        self.n_seen = len(cast(nn.Sequential, self.extractor)) if sees_blocks else 1
+        shape = self._seen_shape(network, shape)
         with torch.device("meta"):
             self.add_head(shape, network.hidden, network.activation, network.n_outputs)
         self.hidden.to_empty(device="cpu")
@@ -172,9 +182,23 @@ class BackboneModule(ImageModule):
         _, *shape = _feature_maps(output, 1).shape
         return cast(ImageShape, tuple(shape)), multiplications, largest
 
+    def _seen_shape(self, network: BackboneNetwork, shape: ImageShape) -> ImageShape:
+        if self.n_seen == 1:
+            return shape
+        height, width, channels = network.image_shape
+        with torch.no_grad():
+            return cast(ImageShape, tuple(self.features(torch.zeros(1, channels, height, width)).shape[1:]))
+
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last feature map ``(B, F, h, w)`` of standardised images ``(B, C, H, W)``."""
-        return _feature_maps(self.extractor(x_BCHW), len(x_BCHW))
+        if self.n_seen == 1:
+            return _feature_maps(self.extractor(x_BCHW), len(x_BCHW))
+        maps = []
+        for block in cast(nn.Sequential, self.extractor):
+            x_BCHW = block(x_BCHW)
+            maps.append(x_BCHW)
+        pooled = [min(POOLED_SIDE, side) for side in x_BCHW.shape[2:]]
+        return torch.cat([_brought_to(pooled, x) for x in maps], 1)
 
     def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
         """Outputs ``(B, O)`` of augmented images."""
@@ -204,6 +228,15 @@ def _feature_maps(output: Any, n_images: int) -> Tensor:
             f"Got {got} for n={n_images}."
         )
     return output if output.ndim == 4 else output[:, :, None, None]
+
+
+def _brought_to(pooled: list[int], x_BFHW: Tensor) -> Tensor:
+    """Maps as ``(B, G, h, w)`` of few pixels: means of twice as many along each axis, side by side as channels."""
+    (height, width), n_images = pooled, len(x_BFHW)
+    down, right = (2 if side >= 2 * few else 1 for side, few in zip(x_BFHW.shape[2:], pooled, strict=True))
+    means = F.adaptive_avg_pool2d(x_BFHW, (height * down, width * right))
+    parts = means.reshape(n_images, -1, height, down, width, right).permute(0, 1, 3, 5, 2, 4)
+    return parts.reshape(n_images, -1, height, width)
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -124,6 +124,11 @@ class DenseNetwork:
         return self.slots["bias0"].start
 
     @property
+    def matrices(self) -> tuple[StackSlot, ...]:
+        """Where the weights of all layers but the last lie."""
+        return tuple(self.slots[f"weight{i}"] for i in range(len(self.hidden)))
+
+    @property
     def n_numbers(self) -> int:
         """Length P of a row."""
         return row_length(self.slots.values())

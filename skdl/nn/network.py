@@ -111,6 +111,10 @@ class Network(Protocol):
         """How many of the leading numbers of a row are weights."""
 
     @property
+    def matrices(self) -> tuple[Slot, ...]:
+        """Where the weights of all layers but the last lie."""
+
+    @property
     def n_numbers(self) -> int:
         """Length P of a row."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skdl.nn.dense import Chain, DenseModule, DenseNetwork, DenseStack
 from skdl.nn.dropout import DropoutMasks
-from skdl.nn.network import NetworkModule
+from skdl.nn.network import NetworkModule, Slot
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class ReconstructionNetwork:
     def n_weights(self) -> int:
         """How many of the leading numbers of a row are weights."""
         return self.dense.n_weights
+
+    @property
+    def matrices(self) -> tuple[Slot, ...]:
+        """Where the weights of all layers but the last lie."""
+        return self.dense.matrices
 
     @property
     def n_numbers(self) -> int:

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from skdl.engine.optimizers import RULES, OptimizerKind, StackedOptimizer
+from skdl.engine.orthogonal import orthogonalized
+from skdl.nn.network import Slot
 
 K, P = 3, 7
 RATES = [0.1, 0.01, 0.3]
@@ -220,3 +222,53 @@ def test_l1__then_acts_on_weights_only():
     got = run(OptimizerKind("sgd"), theta.clone(), grads, l1=[1.0] * K, n_weights=4)
     assert torch.equal(got[:, 4:], plain[:, 4:])
     assert not torch.allclose(got[:, :4], plain[:, :4])
+
+
+# --- muon --------------------------------------------------------------------------------------------------------
+
+MATRIX = Slot(1, (2, 2))
+
+
+def test_muon__then_matrices_move_by_the_orthogonal_factor_of_nesterov_momentum():
+    theta, grads = random(K, P), steep_grads()
+    decays = [0.0, 0.1, 0.3]
+    got = run(OptimizerKind("muon"), theta.clone(), grads, matrices=(MATRIX,), weight_decay=decays)
+    expected, velocity = theta[:, 1:5].clone(), torch.zeros(K, 4, dtype=torch.float64)
+    rate, decay = 7 * torch.tensor(RATES, dtype=theta.dtype), torch.tensor(decays, dtype=theta.dtype)
+    for grad in grads[..., 1:5]:
+        velocity = 0.9 * velocity + grad
+        ahead = (grad + 0.9 * velocity).view(K, 2, 2)
+        expected = expected * (1 - rate * decay)[:, None] - rate[:, None] * orthogonalized(ahead).flatten(1)
+    torch.testing.assert_close(got[:, 1:5], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_muon__then_other_numbers_move_as_under_adam_once_it_has_warmed_up():
+    theta, grads = random(K, P), steep_grads(200)
+    torch_adam = lambda p, k: torch.optim.Adam(p, lr=RATES[k], betas=(0.9, 0.95))  # noqa: E731
+    rest = [0, 5, 6]
+    got, expected = (
+        # Where the last 100 steps lead from where the first 100 led.
+        after(theta, grads) - after(theta, grads[:100])
+        for after in (
+            lambda theta, grads: run(OptimizerKind("muon"), theta.clone(), grads, matrices=(MATRIX,)),
+            lambda theta, grads: torch_run(torch_adam, theta, grads),
+        )
+    )
+    torch.testing.assert_close(got[:, rest], expected[:, rest], rtol=1e-2, atol=1e-3)
+
+
+def test_muon__when_alone__then_as_in_company():
+    theta, grads = random(K, P), steep_grads()
+    together = run(OptimizerKind("muon"), theta.clone(), grads, matrices=(MATRIX,))
+    lone = theta[:1].clone()
+    optimizer = make_optimizer(OptimizerKind("muon"), lone, matrices=(MATRIX,))
+    for grad in grads:
+        optimizer.step(grad[:1].clone(), RATES[0], RATES[0])
+    torch.testing.assert_close(lone, together[:1], rtol=1e-10, atol=1e-12)
+
+
+def test_muon__when_a_matrix_is_frozen__then_it_stays():
+    theta, grads = random(K, P), steep_grads()
+    frozen = torch.ones(P, dtype=torch.float64).index_fill_(0, torch.arange(1, 5), 0)
+    got = run(OptimizerKind("muon"), theta.clone(), grads, matrices=(MATRIX,), rate_factors_P=frozen, l1=[0.1] * K)
+    assert torch.equal(got[:, 1:5], theta[:, 1:5])

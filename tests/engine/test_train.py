@@ -50,6 +50,7 @@ OPTIMIZERS = {
     "adamw": {"optimizer": "adamw"},
     "nesterov": {"optimizer": "sgd", "nesterov": True},
     "rmsprop": {"optimizer": "rmsprop"},
+    "muon": {"optimizer": "muon"},
 }
 
 

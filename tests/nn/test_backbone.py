@@ -1,5 +1,6 @@
 """Fine-tuning: what is frozen keeps every bit, and the head has a learning rate of its own."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,8 @@ from skdl.engine.optimizers import OptimizerKind
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.backbone import BackboneNetwork
+from skdl.nn.backbone import BackboneNetwork, _brought_to
+from skdl.nn.conv import ConvNetwork
 from skdl.tasks.losses import CrossEntropy
 
 
@@ -198,3 +200,51 @@ def test_the_heads_learning_rate_is_multiplied(factor):
     for name, place in network.places.items():
         expected = once[place.start : place.stop] * (1 if name.startswith("extractor") else factor)
         torch.testing.assert_close(times[place.start : place.stop], expected, rtol=1e-9, atol=1e-12)
+
+
+# --- what a head on a frozen network of ours sees ----------------------------------------------------------------
+
+
+def own_network(shape):
+    network = ConvNetwork(
+        image_shape=shape,
+        n_outputs=3,
+        channels=(4, 6),
+        kernel_size=3,
+        pooling="max",
+        hidden=(),
+        activation=get_activation("relu"),
+        normalization="batch",
+        residual=False,
+        mean=(0.0,) * shape[2],
+        scale=(1.0,) * shape[2],
+        augmentation=Augmentation(),
+    )
+    return network.module(network.initial(torch.Generator().manual_seed(0), torch.float32))
+
+
+def test_maps_of_twice_the_side_are_rearranged_without_loss():
+    x = torch.randn(3, 5, 4, 4)
+    assert torch.equal(_brought_to([2, 2], x), nn.functional.pixel_unshuffle(x, 2))
+    assert torch.equal(_brought_to([2, 2], x[..., :2, :2]), x[..., :2, :2])
+    row = x[:, :, :1]
+    halves = torch.stack([row[..., 0::2], row[..., 1::2]], 2).flatten(1, 2)
+    assert torch.equal(_brought_to([1, 2], row), halves)
+
+
+@pytest.mark.parametrize(("freeze", "n_features"), [("all", 4 * 4 + 6), (1, 6), (None, 6), ("gradual", 6)])
+def test_the_head_on_a_frozen_network_of_ours_sees_all_blocks(freeze, n_features):
+    module = own_network((8, 8, 2))
+    network = replace(plan_of(module, freeze), image_shape=(8, 8, 2))
+    head = network.module(network.initial(torch.Generator(), torch.float32))
+    x = torch.randn(2, 2, 8, 8)
+    seen = head.features(x)
+    assert seen.shape[1] == n_features
+    torch.testing.assert_close(seen[:, -6:].mean((2, 3)), module.extractor(x).mean((2, 3)))
+
+
+def test_the_head_of_a_frozen_network_of_signals_sees_all_blocks():
+    module = own_network((1, 9, 2))
+    network = replace(plan_of(module, "all"), image_shape=(1, 9, 2))
+    head = network.module(network.initial(torch.Generator(), torch.float32))
+    assert head.features(torch.randn(2, 2, 1, 9)).shape == (2, 2 * 4 + 6, 1, 2)

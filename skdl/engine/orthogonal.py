@@ -1,0 +1,37 @@
+"""The orthogonal factor of matrices by products alone: of ``U S V^T`` roughly ``U V^T``.
+
+Axes: K models, R rows, C columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Coefficients of an odd polynomial, and how often it is applied: singular values between 0.003 and 1 come to between
+#: 0.7 and 1.2 (Jordan et al. 2024).
+POLYNOMIAL, N_ITERATIONS = (3.4445, -4.7750, 2.0315), 5
+SMALLEST_NORM = 1e-12
+
+
+def orthogonalized(x_KRC: Tensor) -> Tensor:
+    """Each matrix with all its singular values near 1; zeros where it is zero.
+
+    A Newton-Schulz iteration, which is run on the product of the matrix with its transpose along its shorter side:
+    that is the smaller one by far.
+
+    References
+    ----------
+    Jordan et al. (2024), Muon: An optimizer for hidden layers in neural networks.
+    """
+    if x_KRC.shape[1] > x_KRC.shape[2]:
+        return orthogonalized(x_KRC.mT).mT
+    a, b, c = POLYNOMIAL
+    x_KRC = x_KRC / torch.linalg.matrix_norm(x_KRC, keepdim=True).clamp(min=SMALLEST_NORM)
+    gram_KRR = x_KRC @ x_KRC.mT
+    factor_KRR = one_RR = torch.eye(x_KRC.shape[1], dtype=x_KRC.dtype, device=x_KRC.device)
+    for _ in range(N_ITERATIONS):
+        step_KRR = a * one_RR + b * gram_KRR + c * (gram_KRR @ gram_KRR)
+        factor_KRR = step_KRR @ factor_KRR
+        gram_KRR = step_KRR @ gram_KRR @ step_KRR
+    return factor_KRR @ x_KRC
