@@ -61,7 +61,7 @@ TRIED_IMAGES, TRIED_SIDE, KEPT_SHARE = 2000, 16, 0.97
 #: "auto" label smoothing: networks of this size come to know few images by heart.
 AUTO_LABEL_SMOOTHING = 0.1
 #: "auto" epochs at so many images, the power of their number with which they fall, and bounds.
-EPOCHS, EPOCHS_ROWS, EPOCHS_POWER, FEWEST_EPOCHS, MOST_EPOCHS = 32, 2000, 2 / 3, 8, 100
+EPOCHS, EPOCHS_ROWS, EPOCHS_POWER, FEWEST_EPOCHS, MOST_EPOCHS = 32, 2000, 2 / 3, 10, 100
 
 _SHARE = [Interval(Real, 0, 1, closed="left")]
 AUGMENTATION_CONSTRAINTS = {
@@ -155,7 +155,7 @@ batch_size : int or "auto", default="auto"
     max_epochs="""
 max_epochs : int or "auto", default="auto"
     Passes over the training images, or the most of them under early stopping. "auto" takes 32 at 2,000 images, and
-    otherwise ``32 * (2000 / n) ** (2 / 3)``, between 8 and 100.
+    otherwise ``32 * (2000 / n) ** (2 / 3)``, between 10 and 100.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default=False
