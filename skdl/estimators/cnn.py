@@ -60,8 +60,10 @@ MOVES = Augmentation(shift=0.05, rotation=5, zoom=0.05)
 TRIED_IMAGES, TRIED_SIDE, KEPT_SHARE = 2000, 16, 0.97
 #: "auto" label smoothing: networks of this size come to know few images by heart.
 AUTO_LABEL_SMOOTHING = 0.1
-#: "auto" epochs at so many images, the power of their number with which they fall, and bounds.
-EPOCHS, EPOCHS_ROWS, EPOCHS_POWER, FEWEST_EPOCHS, MOST_EPOCHS = 32, 2000, 2 / 3, 10, 100
+#: "auto" epochs at so many images, and the power of their number with which they fall, by optimiser; and bounds.
+EPOCHS_ROWS, EPOCHS = 2000, {"muon": (32, 2 / 3)}
+OTHER_EPOCHS = (40, 1 / 2)
+FEWEST_EPOCHS, MOST_EPOCHS = 10, 100
 
 _SHARE = [Interval(Real, 0, 1, closed="left")]
 AUGMENTATION_CONSTRAINTS = {
@@ -114,8 +116,8 @@ freeze : "all", "gradual", int or None, default=None
     layers are trained alone at first, and one more of the backbone's layers at equal intervals, all of them from a
     quarter of ``max_epochs`` on (Howard and Ruder 2018). A fit that goes on from an earlier one, by ``warm_start`` or a
     second ``partial_fit``, trains all of them. Layers that keep their weights keep the statistics of their
-    normalisation, too. Where all layers of a fitted CNN are frozen, the dense layers see the maps of all its blocks
-    (Evci et al. 2022), for the last ones alone lack detail. Without a ``backbone`` it has no effect.
+    normalisation, too. Under "all", on a fitted CNN without a backbone of its own, the dense layers see the maps of all
+    its blocks (Evci et al. 2022), for the last ones alone lack detail. Without a ``backbone`` it has no effect.
 head_lr_factor : float, default=1
     What the learning rate is multiplied by for the dense layers on a ``backbone``.
 augment : "auto", dict, callable or None, default="auto"
@@ -146,7 +148,13 @@ CNN_TRAINING_DOC = with_entries(
 optimizer : {"adamw", "adam", "sgd", "rmsprop", "muon"}, default="muon"
     Rule of the parameter updates. Weight decay is decoupled under every rule, so "adam" and "adamw" are two names
     of one rule. "muon" (Jordan et al. 2024) moves the weights of each layer but the last along all directions alike, at
-    7 times ``learning_rate``, and all other parameters as Adam does; it needs about half the epochs of Adam.
+    7 times ``learning_rate``, and all other parameters by Adam with a shorter memory; it needs about half the epochs
+    of Adam. ``l1`` is then only about as strong as it says.
+""",
+    weight_decay="""
+weight_decay : float, default=0.7
+    Decoupled weight decay (Loshchilov and Hutter 2019): a step also shrinks the weights by the factor
+    ``1 - learning_rate * weight_decay``.
 """,
     batch_size="""
 batch_size : int or "auto", default="auto"
@@ -154,8 +162,9 @@ batch_size : int or "auto", default="auto"
 """,
     max_epochs="""
 max_epochs : int or "auto", default="auto"
-    Passes over the training images, or the most of them under early stopping. "auto" takes 32 at 2,000 images, and
-    otherwise ``32 * (2000 / n) ** (2 / 3)``, between 10 and 100.
+    Passes over the training images, or the most of them under early stopping. "auto" takes
+    ``32 * (2000 / n) ** (2 / 3)`` for n images under "muon", ``40 * (2000 / n) ** (1 / 2)`` under other optimisers,
+    and between 10 and 100 of them.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default=False
@@ -193,6 +202,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
     test_time_augmentation: int = 0
     early_stopping: bool | str = False
     optimizer: str = "muon"
+    weight_decay: float = 0.7
 
     _network_constraints = {
         "image_shape": [None, "array-like"],
@@ -287,7 +297,8 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         return 1 if isinstance(self.n_members, str) else self.n_members
 
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:
-        return int(np.clip(round(EPOCHS * (EPOCHS_ROWS / n_rows) ** EPOCHS_POWER), FEWEST_EPOCHS, MOST_EPOCHS))
+        epochs, power = EPOCHS.get(self.optimizer, OTHER_EPOCHS)
+        return int(np.clip(round(epochs * (EPOCHS_ROWS / n_rows) ** power), FEWEST_EPOCHS, MOST_EPOCHS))
 
     def _auto_batch_size(self, n_rows: int) -> int:
         return 64 if n_rows >= 600 else 32

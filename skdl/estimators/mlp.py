@@ -21,7 +21,7 @@ from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
-from skdl.estimators.relevance import scaled_job
+from skdl.estimators.relevance import scaled_jobs
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -70,7 +70,9 @@ relevance_scaling : bool or "auto", default="auto"
     Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
     the target on the network's own training rows: in wide tables, where most columns say little, those that say more
     are learned first. "auto" does so in classification of tables of more than 50 columns under
-    ``numeric_embedding="piecewise_linear"``. There is none for sparse matrices, nor in ``partial_fit``.
+    ``numeric_embedding="piecewise_linear"``. There is none for sparse matrices, nor for the columns of a "periodic"
+    embedding and embedded categories, nor in ``partial_fit``. Penalties and weight decay act on the weights of scaled
+    columns.
 """
 
 #: Tables of more columns than this are scaled by relevance under "auto".
@@ -132,7 +134,7 @@ class TableNetworkEstimator(NetworkEstimator):
         jobs = super()._jobs(*about)
         if not self._scales_by_relevance():
             return jobs
-        return [scaled_job(job, self._encoder.n_periodic) for job in jobs]
+        return scaled_jobs(jobs, self._encoder.n_periodic)
 
     def _scales_by_relevance(self) -> bool:
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:

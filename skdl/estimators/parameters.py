@@ -90,7 +90,8 @@ TRAINING_DOC = """
 optimizer : {"adamw", "adam", "sgd", "rmsprop", "muon"}, default="adamw"
     Rule of the parameter updates. Weight decay is decoupled under every rule, so "adam" and "adamw" are two names
     of one rule. "muon" (Jordan et al. 2024) moves the weights of each layer but the last along all directions alike, at
-    7 times ``learning_rate``, and all other parameters as Adam does.
+    7 times ``learning_rate``, and all other parameters by Adam with a shorter memory; ``l1`` is then only about as
+    strong as it says.
 momentum : float in [0, 1), default=0.9
     Momentum of "sgd".
 nesterov : bool, default=True

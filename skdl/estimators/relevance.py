@@ -10,6 +10,8 @@ They act on what the table gives while it trains, and are multiplied into its fi
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -21,7 +23,7 @@ from skdl.engine.job import Job, Samples, State
 from skdl.nn.dense import DenseNetwork
 
 #: Bounds of the factors: a column that says nothing by itself may do so together with others.
-SMALLEST, LARGEST = 0.2, 4.0
+FACTOR_BOUNDS = 0.2, 4.0
 #: Rows from which correlations are found.
 RELEVANCE_ROWS = 10_000
 #: Columns that are looked at together.
@@ -38,14 +40,28 @@ def relevance_factors(x_ND: Tensor, target: Tensor, weight_N: Tensor | None = No
     """
     share_N = torch.ones(len(x_ND)) if weight_N is None else weight_N
     share_N = share_N.double() / share_N.double().sum()
-    target_NO = target.unsqueeze(1) if target.ndim == 1 else target
-    if not target.is_floating_point():
-        target_NO = torch.nn.functional.one_hot(target)
-    target_NO = share_N.unsqueeze(1) * _standardised(target_NO.double(), share_N)
+    covariances = _with_numbers if target.is_floating_point() else _with_classes
     blocks = x_ND.split(BLOCK_COLUMNS, 1)
-    correlation_DO = torch.cat([_standardised(block_ND.double(), share_N).t() @ target_NO for block_ND in blocks])
+    correlation_DO = torch.cat(
+        [covariances(_standardised(block_ND.double(), share_N), target, share_N) for block_ND in blocks]
+    )
     square_D = correlation_DO.square().amax(1) + share_N.square().sum()
-    return (square_D / square_D.mean()).sqrt().clamp(SMALLEST, LARGEST).to(x_ND.dtype)
+    return (square_D / square_D.mean()).sqrt().clamp(*FACTOR_BOUNDS).to(x_ND.dtype)
+
+
+def _with_numbers(x_ND: Tensor, target: Tensor, share_N: Tensor) -> Tensor:
+    """Correlations ``(D, O)`` of standardised columns with targets."""
+    target_NO = target.unsqueeze(1) if target.ndim == 1 else target
+    return x_ND.t() @ (share_N.unsqueeze(1) * _standardised(target_NO.double(), share_N))
+
+
+def _with_classes(x_ND: Tensor, target: Tensor, share_N: Tensor) -> Tensor:
+    """Correlations ``(D, C)`` of standardised columns with each class against the rest."""
+    n_classes = int(target.max()) + 1
+    probability_C = torch.zeros(n_classes).double().index_add_(0, target, share_N)
+    sum_CD = x_ND.new_zeros(n_classes, x_ND.shape[1]).index_add_(0, target, share_N.unsqueeze(1) * x_ND)
+    variance_C = probability_C * (1 - probability_C)
+    return torch.where(variance_C > ROUNDING, sum_CD.t() / variance_C.sqrt(), 0)
 
 
 def _standardised(x_ND: Tensor, share_N: Tensor) -> Tensor:
@@ -59,10 +75,13 @@ def _standardised(x_ND: Tensor, share_N: Tensor) -> Tensor:
 
 
 class ScaledTable:
-    """A table whose columns are multiplied by factors as they are read."""
+    """A table whose columns are multiplied by factors as they are read.
 
-    def __init__(self, table: Table, factors_D: Tensor) -> None:
-        self.table, self.factors_D = table, factors_D
+    ``moved`` is what tables with other factors share: the table they all read, on each device.
+    """
+
+    def __init__(self, table: Table, factors_D: Tensor, moved: dict[str, Table]) -> None:
+        self.table, self.factors_D, self.moved = table, factors_D, moved
         self.n_columns, self.taken_numbers = table.n_columns, table.taken_numbers
         self.reads_ahead, self.sizes = table.reads_ahead, table.sizes
 
@@ -79,15 +98,24 @@ class ScaledTable:
         return x * self.factors_D, codes
 
     def to(self, device: torch.device | str) -> ScaledTable:
-        return ScaledTable(self.table.to(device), self.factors_D.to(device))
+        if str(device) not in self.moved:
+            self.moved[str(device)] = self.table.to(device)
+        return ScaledTable(self.moved[str(device)], self.factors_D.to(device), self.moved)
 
 
-def scaled_job(job: Job, n_kept: int = 0) -> Job:
-    """The job on columns that are scaled by what its own training rows say, but for the leading ``n_kept``."""
-    factors_D = _factors_of(job.train)
+def scaled_jobs(jobs: Sequence[Job], n_kept: int = 0) -> list[Job]:
+    """The jobs of a fit on columns that are scaled by what each one's training rows say, but for the leading ones."""
+    moved: dict[int, dict[str, Table]] = defaultdict(dict)
+    return [_scaled_job(job, n_kept, moved) for job in jobs]
+
+
+def _scaled_job(job: Job, n_kept: int, moved: dict[int, dict[str, Table]]) -> Job:
+    factors_D = _factors_of(job)
     factors_D[:n_kept] = 1
     train, validation = (
-        None if samples is None else replace(samples, table=ScaledTable(samples.table, factors_D))
+        None
+        if samples is None
+        else replace(samples, table=ScaledTable(samples.table, factors_D, moved[id(samples.table)]))
         for samples in (job.train, job.validation)
     )
     start = job.start
@@ -97,9 +125,11 @@ def scaled_job(job: Job, n_kept: int = 0) -> Job:
     return replace(job, train=cast(Samples, train), validation=validation, start=start)
 
 
-def _factors_of(samples: Samples) -> Tensor:
-    n_rows = len(samples)
-    sample = torch.arange(0, n_rows, max(n_rows // RELEVANCE_ROWS, 1))
+def _factors_of(job: Job) -> Tensor:
+    samples = job.train
+    # At random: rows may come in a rhythm.
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(job.seed))
+    sample = order[:RELEVANCE_ROWS].sort().values
     x_ND, _ = samples.table.take(sample if samples.rows is None else samples.rows[sample])
     return relevance_factors(x_ND, samples.target[sample], None if samples.weight is None else samples.weight[sample])
 

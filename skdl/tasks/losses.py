@@ -24,6 +24,8 @@ LossSettings = dict[str, Tensor]
 
 #: Numbers that a processor's loop takes at a time: twice its widest vectors.
 VECTOR_NUMBERS = 32
+#: Classes up to which wanted probabilities are made for many steps at once; of more, they would take too much memory.
+MOST_CLASSES = 64
 
 
 @dataclass(frozen=True)
@@ -79,21 +81,29 @@ class CrossEntropy(Loss):
     """Cross-entropy of one label out of C; targets are class indices ``(K, 1, B)``, wanted probabilities."""
 
     def wanted(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
-        k, _, n_rows = target.shape
-        smoothing = settings.get("label_smoothing")
-        if smoothing is None:
-            return torch.zeros(k, n_outputs, n_rows, dtype=dtype, device=target.device).scatter_(1, target, 1.0)
-        probability = (smoothing / n_outputs).repeat(1, n_outputs, n_rows)
-        return probability.scatter_add_(1, target, (1 - smoothing).expand(target.shape).contiguous())
+        return target if n_outputs > MOST_CLASSES else self._probabilities(target, n_outputs, dtype, settings)
 
     def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         log_p = torch.log_softmax(output, 1)
-        if target.is_floating_point():
-            return log_p.mul_(target).sum(1).neg_()
-        return log_p.gather(1, target).squeeze(1).neg_()
+        if not target.is_floating_point():
+            if "label_smoothing" not in settings:
+                return log_p.gather(1, target).squeeze(1).neg_()
+            target = self._probabilities(target, output.shape[1], output.dtype, settings)
+        return log_p.mul_(target).sum(1).neg_()
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        if not target.is_floating_point():
+            target = self._probabilities(target, output.shape[1], output.dtype, settings)
         return torch.softmax(output, 1).sub_(target)
+
+    @staticmethod
+    def _probabilities(target: Tensor, n_classes: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
+        k, _, n_rows = target.shape
+        smoothing = settings.get("label_smoothing")
+        if smoothing is None:
+            return torch.zeros(k, n_classes, n_rows, dtype=dtype, device=target.device).scatter_(1, target, 1.0)
+        probability = (smoothing / n_classes).repeat(1, n_classes, n_rows)
+        return probability.scatter_add_(1, target, (1 - smoothing).expand(target.shape).contiguous())
 
 
 @dataclass(frozen=True)
@@ -275,7 +285,9 @@ class CustomLoss(Loss):
             )
 
     def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
-        return self._called(output[0].t().contiguous(), target).detach().unsqueeze(0)
+        # The function may itself ask for derivatives.
+        with torch.enable_grad():
+            return self._called(output[0].t().contiguous().requires_grad_(), target).detach().unsqueeze(0)
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return self.both(output, target, settings)[1]

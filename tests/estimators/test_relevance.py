@@ -11,7 +11,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification
 
 from skdl import MLPClassifier, MLPRegressor
-from skdl.estimators.relevance import LARGEST, SMALLEST, relevance_factors
+from skdl.data.table import DenseTable
+from skdl.engine.job import Job, Samples, Settings
+from skdl.estimators import relevance
+from skdl.estimators.relevance import FACTOR_BOUNDS, relevance_factors
 
 SETTINGS = {
     "hidden_layer_sizes": (16,),
@@ -37,7 +40,7 @@ def labelled():
 def expected(x, targets):
     squares = np.max([[np.corrcoef(column, target)[0, 1] ** 2 for column in x.T] for target in targets], axis=0)
     squares += 1 / len(x)
-    return np.sqrt(squares / squares.mean()).clip(SMALLEST, LARGEST)
+    return np.sqrt(squares / squares.mean()).clip(*FACTOR_BOUNDS)
 
 
 def factors(x, y, weight=None):
@@ -78,8 +81,8 @@ def test_columns_of_one_value_say_nothing(value):
     x = np.full((1000, 30), value)
     x[:, 0] = np.arange(1000) % 2
     found = factors(x, np.arange(1000) % 2)
-    assert_allclose(found[0], LARGEST)
-    assert_array_equal(found[1:], SMALLEST)
+    assert_allclose(found[0], FACTOR_BOUNDS[1])
+    assert_allclose(found[1:], FACTOR_BOUNDS[0])
 
 
 def test_a_target_of_one_value_makes_no_difference(x):
@@ -175,3 +178,23 @@ def test_periodic_columns_keep_their_scale(labelled):
     settings = SETTINGS | {"numeric_embedding": "periodic"}
     fits = [MLPClassifier(**settings, relevance_scaling=scales).fit(X, y) for scales in (False, True)]
     assert_array_equal(fits[0].predict_proba(X), fits[1].predict_proba(X))
+
+
+def test_relevance_scaling__when_rows_come_in_a_rhythm__then_the_column_that_matters_is_found(monkeypatch):
+    monkeypatch.setattr(relevance, "RELEVANCE_ROWS", 100)
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    X = rng.normal(size=(400, 4)).astype(np.float32)
+    X[:, 0] += 3 * y
+    job = Job(None, Settings(), Samples(DenseTable(torch.from_numpy(X)), torch.from_numpy(y)), seed=0)
+    (scaled,) = relevance.scaled_jobs([job])
+    assert scaled.train.table.factors_D.argmax() == 0 and scaled.train.table.factors_D[0] > 1.5
+
+
+def test_scaled_jobs__when_they_share_a_table__then_a_device_holds_it_once():
+    table = DenseTable(torch.randn(50, 3))
+    target = torch.arange(50) % 2
+    jobs = [Job(None, Settings(), Samples(table, target), seed, Samples(table, target)) for seed in range(3)]
+    scaled = relevance.scaled_jobs(jobs)
+    moved = [samples.table.to("meta").table for job in scaled for samples in (job.train, job.validation)]
+    assert len({id(base) for base in moved}) == 1

@@ -204,7 +204,30 @@ def test_cross_entropy__when_asked_with_labels__then_as_with_what_is_wanted(sett
     output, loss = outputs(C), losses.CrossEntropy()
     wanted = loss.wanted(labels(), C, torch.float64, settings)
     assert wanted.dtype == torch.float64 and torch.equal(wanted.argmax(1, keepdim=True), labels())
-    torch.testing.assert_close(loss.values(output, wanted, settings), loss.values(output, labels(), settings))
+    for got, expected in zip(loss.both(output, labels(), settings), loss.both(output, wanted, settings), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_cross_entropy__when_there_are_many_classes__then_labels_stay_and_say_the_same(monkeypatch):
+    settings = {"label_smoothing": per_model([0.0, 0.1, 0.5])}
+    output, loss = outputs(C), losses.CrossEntropy()
+    expected = loss.both(output, loss.wanted(labels(), C, torch.float64, settings), settings)
+    monkeypatch.setattr(losses, "MOST_CLASSES", C - 1)
+    wanted = loss.wanted(labels(), C, torch.float64, settings)
+    assert torch.equal(wanted, labels())
+    for got, of_probabilities in zip(loss.both(output, wanted, settings), expected, strict=True):
+        torch.testing.assert_close(got, of_probabilities)
+
+
+def test_custom_loss__when_function_asks_for_derivatives__then_values_are_there_too():
+    def slope(output, target):
+        (derivative,) = torch.autograd.grad((output - target).pow(3).sum(), output, create_graph=True)
+        return derivative.abs()
+
+    z, t = outputs(1)[:1], values(1)[:1]
+    got = losses.CustomLoss(slope).values(z, t, {})
+    torch.testing.assert_close(got, 3 * (z - t)[:, 0].square())
+    assert not got.requires_grad
 
 
 def test_row_losses__when_loss_sees_one_model_at_a_time__then_it_sees_no_other_rows():
