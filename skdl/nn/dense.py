@@ -528,7 +528,8 @@ def _frozen(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     if isinstance(layer, nn.Linear):
         return partial(F.linear, weight=layer.weight.detach(), bias=layer.bias.detach())
     if isinstance(layer, nn.ReLU):
-        return torch.relu
+        # In place: what comes before it has just made its input.
+        return torch.relu_
     frozen = copy.copy(layer)
     frozen.training = False
     frozen._parameters = {
