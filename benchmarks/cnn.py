@@ -23,8 +23,8 @@ digits
     Error of 5-fold cross-validation on scikit-learn's digits, 8 x 8, flat rows; nothing set but ``image_shape`` and
     ``random_state``; and the seconds of a fold.
 tuning
-    Error on the digits 5 to 9 after a fit on 50 images of each, mean over twelve draws: from scratch, and on a network of
-    the digits 0 to 4 with its layers frozen, released from the top down, and free. Only what is said is set.
+    Error on the digits 5 to 9 after a fit on 50 images of each, mean over twelve draws: from scratch, and on a network
+    of the digits 0 to 4 with its layers frozen, released from the top down, and free. Only what is said is set.
 images
     Test error of the data set given, nothing set but ``random_state``, and the time of the fit over that of 12 epochs
     of the three blocks by hand.
