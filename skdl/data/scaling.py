@@ -32,7 +32,7 @@ def _robust(x: NDArray, weight: Weights) -> tuple[float, float]:
 
 
 def _standard(x: NDArray, weight: Weights) -> tuple[float, float]:
-    x = x.astype(np.float64)
+    x = np.asarray(x, dtype=np.float64)
     largest = np.abs(x).max() or 1.0
     mean = np.average(x / largest, weights=weight)
     deviation = np.sqrt(np.average((x / largest - mean) ** 2, weights=weight))

@@ -170,7 +170,7 @@ class Batches:
         return sizes.reciprocal_()
 
     def epoch(
-        self, generators: Sequence[torch.Generator], wanted: Callable[[Tensor], Tensor] = lambda target: target
+        self, generators: Sequence[torch.Generator], wanted: Callable[[Tensor], Tensor] | None = None
     ) -> Iterator[Batch]:
         """The batches of one epoch, each job in an order drawn from its own generator.
 
@@ -208,14 +208,14 @@ class Batches:
         rows = self.rows_KN
         if rows is None and len(self.runs) == 1 and len(self.lengths) > 1:
             rows = torch.arange(self.n_rows, device=self.device).expand(len(self.lengths), -1)
-        return self._batches(rows, self.target_KTN, self._steps(weight), lambda target: target)
+        return self._batches(rows, self.target_KTN, self._steps(weight))
 
     def _batches(
         self,
         rows_KN: Tensor | None,
         target_KTN: Tensor,
         weights: Sequence[Tensor],
-        wanted: Callable[[Tensor], Tensor],
+        wanted: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Batch]:
         gathered = self._gathered(rows_KN)
         if self.reads_ahead:
@@ -225,6 +225,7 @@ class Batches:
             k, n_rows, _ = x.shape
             start = first * self.batch_size
             xs = x.split(self.batch_size, 1)
+            target_KTC = target_KTN[:k, :, start : start + n_rows]
             steps = slice(first, first := first + len(xs))
             yield from map(
                 Batch,
@@ -232,7 +233,7 @@ class Batches:
                 self.widths[steps],
                 xs,
                 [None] * len(xs) if codes is None else codes.split(self.batch_size, 1),
-                wanted(target_KTN[:k, :, start : start + n_rows]).split(self.batch_size, 2),
+                (target_KTC if wanted is None else wanted(target_KTC)).split(self.batch_size, 2),
                 weights[steps] if k == len(self.lengths) else [weight[:k] for weight in weights[steps]],
                 self.real_rows[steps],
             )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skdl.engine.batches import Batch
 from skdl.nn.augment import Mixing
-from skdl.tasks.losses import Loss, LossSettings, row_losses
+from skdl.tasks.losses import Loss, LossSettings, first_settings, row_losses
 
 #: Outputs that may wait for their losses.
 MOST_WAITING = 2**18
@@ -45,7 +45,7 @@ class EpochLosses:
     def settings(self, k: int) -> LossSettings:
         """The settings of the first ``k`` models."""
         if k not in self._settings:
-            self._settings[k] = {name: vector[:k] for name, vector in self._settings[len(self.loss_KN)].items()}
+            self._settings[k] = first_settings(self._settings[len(self.loss_KN)], k)
         return self._settings[k]
 
     def wanted(self, target_KTB: Tensor) -> Tensor:

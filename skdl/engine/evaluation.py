@@ -16,7 +16,7 @@ from torch import Tensor
 from skdl.engine.batches import Batches, table_numbers
 from skdl.engine.job import Job, Samples
 from skdl.nn.network import NetworkStack
-from skdl.tasks.losses import LossSettings, row_losses
+from skdl.tasks.losses import LossSettings, first_settings, row_losses
 
 #: Encoded numbers and activations of one model's batch when outputs are only looked at, and its most and fewest rows.
 #: The width of the stack has no say: how losses are summed must not depend on a job's company.
@@ -91,7 +91,7 @@ class Evaluation:
             if k not in networks:
                 networks[k] = self.plan.network.stack(theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
             output = networks[k].predict(batch.x_KBD, batch.codes_KBE)
-            settings = {name: vector[:k] for name, vector in self.loss_settings.items()}
+            settings = first_settings(self.loss_settings, k)
             loss_KB = row_losses(self.plan.loss, output, batch.target_KTB, settings)
             weight_KB = batch.weight_K1B[:, 0]
             loss_K[:k] += (loss_KB * weight_KB).sum(1)

@@ -38,11 +38,11 @@ class Rule(ABC):
 
     #: How many tensors like the parameters the rule keeps between steps.
     n_moments: ClassVar[int]
-    #: Where the weights of all layers but the last lie, for rules that take them for matrices.
-    matrices: Sequence[Slot] = ()
 
     @abstractmethod
-    def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None: ...
+    def __init__(
+        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
+    ) -> None: ...
 
     @abstractmethod
     def direction(self, grad_KP: Tensor) -> Tensor:
@@ -64,7 +64,9 @@ class Adam(Rule):
     n_moments = 2
     BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
-    def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
+    def __init__(
+        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
+    ) -> None:
         self.mean, self.square = moments
         self.descent = torch.zeros_like(self.mean)
         # A late step number makes the kernel's own bias corrections equal to 1.
@@ -107,7 +109,9 @@ class RMSprop(Rule):
     n_moments = 1
     DECAY, EPSILON = 0.99, 1e-8
 
-    def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
+    def __init__(
+        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
+    ) -> None:
         (self.square,) = moments
 
     def direction(self, grad_KP: Tensor) -> Tensor:
@@ -123,7 +127,9 @@ class SGD(Rule):
 
     n_moments = 1
 
-    def __init__(self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor) -> None:
+    def __init__(
+        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
+    ) -> None:
         (self.velocity,) = moments
         self.momentum_K1 = momentum_K1
         # A steady gradient g moves the parameters by g / (1 - momentum) a step, and so must the proximal step.
@@ -150,28 +156,34 @@ class Muon(Adam):
     #: Learning rate of matrices over that of Adam: 0.021 for 0.003, by measurement on images.
     MATRIX_RATE = 7.0
 
+    def __init__(
+        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
+    ) -> None:
+        super().__init__(kind, moments, momentum_K1, matrices)
+        self.matrices = matrices
+        #: Nesterov's momentum of each of them at the last step.
+        self.ahead: list[Tensor] = []
+
     def direction(self, grad_KP: Tensor) -> Tensor:
         direction = super().direction(grad_KP)
-        self.grad_KP = grad_KP
-        for place in self.matrices:
-            ahead_KRC = self._ahead(place)
+        self.ahead = [self._ahead(place, grad_KP) for place in self.matrices]
+        for place, ahead_KRC in zip(self.matrices, self.ahead, strict=True):
             direction[:, place.start : place.stop] = orthogonalized(ahead_KRC).flatten(1).mul_(-self.MATRIX_RATE)
         return direction
 
     def curvature(self) -> Tensor:
         curvature = super().curvature()
-        for place in self.matrices:
+        for place, ahead_KRC in zip(self.matrices, self.ahead, strict=True):
             # An orthogonal factor is the matrix over its singular values where those are alike: over their root mean
             # square, then.
-            ahead_KRC = self._ahead(place)
             spread_K1 = torch.linalg.matrix_norm(ahead_KRC).div(min(ahead_KRC.shape[1:]) ** 0.5).unsqueeze(1)
             curvature[:, place.start : place.stop] = spread_K1.add(self.EPSILON) / self.MATRIX_RATE
         return curvature
 
-    def _ahead(self, place: Slot) -> Tensor:
+    def _ahead(self, place: Slot, grad_KP: Tensor) -> Tensor:
         """Nesterov's momentum of a layer's weights, ``(K, R, C)``."""
         numbers = slice(place.start, place.stop)
-        ahead_KM = self.grad_KP[:, numbers].lerp(self.mean[:, numbers], self.BETA1)
+        ahead_KM = grad_KP[:, numbers].lerp(self.mean[:, numbers], self.BETA1)
         return ahead_KM.view(len(ahead_KM), place.shape[0], -1)
 
     @staticmethod
@@ -227,8 +239,7 @@ class StackedOptimizer:
         self.theta_KP = theta_KP
         self.n_weights = n_weights
         self.weights = theta_KP[:, :n_weights]
-        self.rule = RULES[kind.name](kind, moments, _vector(momentum, theta_KP))
-        self.rule.matrices = matrices
+        self.rule = RULES[kind.name](kind, moments, _vector(momentum, theta_KP), matrices)
         self.l1 = _vector(l1, theta_KP) if any(l1) else None
         self.l2 = _vector(l2, theta_KP) if any(l2) else None
         self.weight_decay = _vector(weight_decay, theta_KP) if any(weight_decay) else None

@@ -21,7 +21,7 @@ from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
-from skdl.estimators.relevance import scaled_jobs
+from skdl.estimators.relevance import plain_row, scaled_jobs
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -135,6 +135,9 @@ class TableNetworkEstimator(NetworkEstimator):
         if not self._scales_by_relevance():
             return jobs
         return scaled_jobs(jobs, self._encoder.n_periodic)
+
+    def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:
+        return plain_row(job, theta_P)
 
     def _scales_by_relevance(self) -> bool:
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:

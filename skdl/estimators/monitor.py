@@ -7,15 +7,12 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skdl.engine.job import Epoch, EpochRecord, Job, Monitor
-from skdl.estimators.relevance import plain_row
-from skdl.nn.network import Network
 
 
 @dataclass
@@ -41,10 +38,6 @@ def _accepts_weight(scorer: Callable[..., float]) -> bool:
     return accepts() if accepts is not None else "sample_weight" in inspect.signature(scorer).parameters
 
 
-def _plain_snapshot(job: Job, snapshot: Callable[[], Tensor]) -> Tensor:
-    return plain_row(job, snapshot())
-
-
 class FitMonitor(Monitor):
     """Passes a fit's epochs on to scikit-learn's callbacks, scorers and the screen.
 
@@ -53,13 +46,13 @@ class FitMonitor(Monitor):
     estimator : estimator
         With all fitted attributes that prediction needs, except ``network_``.
     module_of : callable
-        Makes ``network_`` of the plan and the parameters of the fit's networks, one row each.
+        Makes ``network_`` of the jobs of the fit's networks and their parameters, one row each.
     """
 
     def __init__(
         self,
         estimator: Any,
-        module_of: Callable[[Network, list[Tensor]], nn.Module],
+        module_of: Callable[[Sequence[Job], Sequence[Tensor]], nn.Module],
     ) -> None:
         self.estimator = estimator
         self.module_of = module_of
@@ -67,8 +60,8 @@ class FitMonitor(Monitor):
         self.data: dict[str, Any] = {}
         self.scorers: Sequence[ValidationScorer] = ()
         self.epoch = self.last_begun = self.last_ended = 0
-        # The last parameters of each network: some may stop before others.
-        self.rows: dict[int, Callable[[], Tensor]] = {}
+        # The last epoch of each network: some may stop before others.
+        self.last_epochs: dict[int, Epoch] = {}
 
     def call_back(self, context: Any, data: dict[str, Any]) -> None:
         """Make each epoch a task of a callback context, and show callbacks X, y and metadata."""
@@ -97,21 +90,21 @@ class FitMonitor(Monitor):
             self._print([epoch.history[-1] for epoch in epochs])
         if self.context is None:
             return False
-        network = epochs[0].job.plan.network
-        self.rows |= {epoch.job.member: partial(_plain_snapshot, epoch.job, epoch.snapshot) for epoch in epochs}
+        self.last_epochs |= {epoch.job.member: epoch for epoch in epochs}
         return self.epoch_context.call_on_fit_task_end(
             estimator=self.estimator,
-            reconstruction_attributes=lambda: {"network_": self.module_of(network, self._all_rows())},
+            reconstruction_attributes=lambda: {"network_": self._network()},
             **self.data,
         )
 
-    def _all_rows(self) -> list[Tensor]:
-        return [self.rows[member]() for member in sorted(self.rows)]
+    def _network(self) -> nn.Module:
+        epochs = [self.last_epochs[member] for member in sorted(self.last_epochs)]
+        return self.module_of([epoch.job for epoch in epochs], [epoch.snapshot() for epoch in epochs])
 
     def score(self, job: Job, output: NDArray, snapshot: Callable[[], Tensor]) -> float:
         scorer = self.scorers[job.member]
         view = copy.copy(self.estimator)
-        view.network_ = self.module_of(job.plan.network, [_plain_snapshot(job, snapshot)])
+        view.network_ = self.module_of([job], [snapshot()])
         # The scorer asks for predictions on rows whose outputs are already known.
         view._known_outputs = (scorer.X, output)
         return scorer(view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history
 from skdl.engine.optimizers import RULES, OptimizerKind
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters
-from skdl.estimators.relevance import plain_row
 from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.losses import Loss
 
@@ -106,10 +105,17 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
         )
 
-    def _module(self, network: Network, rows: list[torch.Tensor]) -> NetworkModule | Ensemble:
-        """The network with these numbers, or the ensemble of several."""
-        modules = [network.module(theta_P, self._dropout()) for theta_P in rows]
+    def _module(self, jobs: Sequence[Job], rows: Sequence[torch.Tensor]) -> NetworkModule | Ensemble:
+        """The network of a job with these numbers, or the ensemble of several."""
+        modules = [
+            job.plan.network.module(self._plain_row(job, theta_P), self._dropout())
+            for job, theta_P in zip(jobs, rows, strict=True)
+        ]
         return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
+
+    def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:
+        """The numbers of a job's network for the table as the encoder gives it."""
+        return theta_P
 
     def _members(self) -> list[NetworkModule]:
         network = self.network_
@@ -146,8 +152,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         if any(result.history for result in results):
             jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
             results = [result for result in results if result.history]
-        rows = [plain_row(job, result.state.theta_P) for job, result in zip(jobs, results, strict=True)]
-        self.network_ = self._module(jobs[0].plan.network, rows)
+        self.network_ = self._module(jobs, [result.state.theta_P for result in results])
         keeps_moments = keeps_moments or self.warm_start
         self._optimizer_states = [
             (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results

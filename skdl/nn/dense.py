@@ -36,6 +36,7 @@ from skdl.nn.layers import (
     Linear,
     Nonlinearity,
     Output,
+    Parameters,
     Products,
 )
 from skdl.nn.network import NetworkModule, Slot, row_length
@@ -278,6 +279,10 @@ class DenseStack:
         self.grad = None if grad_KP is None else network.views(grad_KP)
         self.products = Products.of(matmul_dtype)
         self._chains: dict[tuple[int, bool], Chain] = {}
+        if self.grad is not None and network.normalization == "batch":
+            # Batch normalisation takes a bias out again: its gradient would be rounding noise.
+            for bias_grad in self.grad.biases[:-1]:
+                bias_grad.zero_()
 
     def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
         """Outputs ``(K, O, B)`` as after training: running statistics, no dropout."""
@@ -354,7 +359,15 @@ class DenseStack:
         grad_space = [None if z is None else torch.empty_like(z) for z in space]
         for i, output in enumerate(space):
             input_grad = grad_space[i - 1] if i > 0 else None
-            chain.layers.append(Linear(*self._parameters(i), output, input_grad, bool(i > 0 or embedding)))
+            chain.layers.append(
+                Linear(
+                    self._parameters(i),
+                    self.products,
+                    output=output,
+                    input_grad=input_grad,
+                    is_back_wanted=i > 0 or embedding is not None,
+                )
+            )
             norm = self._norm(i)
             if norm is not None:
                 chain.layers.append(norm)
@@ -365,17 +378,22 @@ class DenseStack:
                 chain.dropouts.append(Dropout())
                 chain.layers.append(chain.dropouts[-1])
         last_grad = grad_space[-1] if grad_space else None
-        chain.layers.append(Output(*self._parameters(len(space)), None, last_grad, bool(network.hidden or embedding)))
+        chain.layers.append(
+            Output(
+                self._parameters(len(space)),
+                self.products,
+                input_grad=last_grad,
+                is_back_wanted=bool(network.hidden) or embedding is not None,
+            )
+        )
         return chain
 
-    def _parameters(self, i: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Products]:
-        theta, grad = self.theta, self.grad
-        weight_grad, bias_grad = (None, None) if grad is None else (grad.weights[i], grad.biases[i])
-        if bias_grad is not None and self.network.normalization == "batch" and i < len(self.network.hidden):
-            # Batch normalisation takes a bias out again: its gradient would be rounding noise.
-            bias_grad.zero_()
-            bias_grad = None
-        return theta.weights[i], theta.biases[i], weight_grad, bias_grad, self.products
+    def _parameters(self, i: int) -> Parameters:
+        weight, bias = self.theta.weights[i], self.theta.biases[i]
+        if self.grad is None:
+            return Parameters(weight, bias)
+        has_bias = self.network.normalization != "batch" or i == len(self.network.hidden)
+        return Parameters(weight, bias, self.grad.weights[i], self.grad.biases[i] if has_bias else None)
 
     def _norm(self, i: int) -> LayerNorm | None:
         theta, grad, kind = self.theta, self.grad, self.network.normalization

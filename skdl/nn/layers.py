@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -73,28 +73,34 @@ class Products:
         return copied
 
 
+class Parameters(NamedTuple):
+    """Weights ``(K, D, H)`` and biases ``(K, H)`` of a layer, and where their gradients go; None: nowhere."""
+
+    weight: Tensor
+    bias: Tensor
+    weight_grad: Tensor | None = None
+    bias_grad: Tensor | None = None
+
+
 class Linear:
     """``(K, B, D) -> (K, B, H)``: a matrix product and a bias.
 
     ``output`` and ``input_grad`` are where products go, None for new memory. Without ``is_back_wanted``, as in the
-    first layer, ``backward`` leaves the gradient of the input out and returns its argument; without ``bias_grad`` it
-    leaves out that of the bias.
+    first layer, ``backward`` leaves the gradient of the input out and returns its argument.
     """
 
     def __init__(
         self,
-        weight: Tensor,
-        bias: Tensor,
-        weight_grad: Tensor | None,
-        bias_grad: Tensor | None,
+        parameters: Parameters,
         products: Products,
-        output: Tensor | None,
-        input_grad: Tensor | None,
-        is_back_wanted: bool,
+        *,
+        output: Tensor | None = None,
+        input_grad: Tensor | None = None,
+        is_back_wanted: bool = True,
     ) -> None:
-        self.weight, self.transposed, self.bias = weight, weight.mT, bias.unsqueeze(1)
-        self.weight_grad, self.bias_grad = weight_grad, bias_grad
-        self.product, self.added, self.write = products.product, products.added, products.into(weight_grad)
+        self.weight, bias, self.weight_grad, self.bias_grad = parameters
+        self.transposed, self.bias = self.weight.mT, bias.unsqueeze(1)
+        self.product, self.added, self.write = products.product, products.added, products.into(self.weight_grad)
         self.output, self.input_grad, self.is_back_wanted = output, input_grad, is_back_wanted
 
     def forward(self, h: Tensor) -> Tensor:
@@ -114,9 +120,16 @@ class Output(Linear):
     Its weights are ``(K, O, H)``. What it gives is always new: the loss may come back to it after other steps.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, *arguments: Any) -> None:
-        super().__init__(weight, bias, *arguments)
-        self.bias = bias.unsqueeze(2)
+    def __init__(
+        self,
+        parameters: Parameters,
+        products: Products,
+        *,
+        input_grad: Tensor | None = None,
+        is_back_wanted: bool = True,
+    ) -> None:
+        super().__init__(parameters, products, input_grad=input_grad, is_back_wanted=is_back_wanted)
+        self.bias = parameters.bias.unsqueeze(2)
 
     def forward(self, h: Tensor) -> Tensor:
         self.inputs = h

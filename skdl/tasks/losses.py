@@ -52,12 +52,17 @@ class Loss:
         return self.values(output, target, settings), self.gradient(output, target, settings)
 
 
-# What is left over of a processor's vector goes through other code, whose exponentials and sums round otherwise; and
-# what is left over would depend on how many models stand side by side. A softmax over the outputs goes model by model.
+def first_settings(settings: LossSettings, k: int) -> LossSettings:
+    """The settings of the first ``k`` models."""
+    return {name: vector[:k] for name, vector in settings.items()}
 
 
 def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
-    """The losses of rows that are filled up to whole vectors."""
+    """The losses of rows that are filled up to whole vectors of the processor.
+
+    What is left over of a vector goes through other code, whose exponentials and sums round otherwise; and what is left
+    over would depend on how many models stand side by side.
+    """
     n_rows = output.shape[2]
     rest = -n_rows % VECTOR_NUMBERS
     if rest == 0 or not loss.stackable:
@@ -66,7 +71,10 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSetting
 
 
 def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """An elementwise function of numbers that are filled up to whole vectors."""
+    """An elementwise function of numbers that are filled up to whole vectors, for the sake of :func:`row_losses`.
+
+    A softmax over the outputs does without: it goes model by model.
+    """
     rest = -x.numel() % VECTOR_NUMBERS
     if rest == 0:
         return function(x)
