@@ -5,14 +5,16 @@ Axes: K models, N rows of the longest job, B batch rows, O outputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from skdl.engine.batches import Batch
 from skdl.nn.augment import Mixing
-from skdl.tasks.losses import Loss, LossSettings, first_settings, row_losses
+from skdl.tasks.losses import Loss, LossSettings, first_settings, in_vectors
 
-#: Outputs that may wait for their losses.
+#: Outputs that may wait for their losses, at least those of one step.
 MOST_WAITING = 2**18
 
 
@@ -38,9 +40,13 @@ class EpochLosses:
         self.loss_KN = torch.zeros(len(like_KP), n_rows, dtype=like_KP.dtype, device=like_KP.device)
         self._settings = {len(like_KP): settings}
         self._n_outputs = n_outputs
-        self._waiting: list[tuple[Tensor, Tensor]] = []
-        #: Of those that wait: the first one's place in the epoch, the number of models, and how many steps may wait.
-        self._first_row, self._n_models, self._most_steps = 0, 0, 0
+        #: For each number of models: space ``(K, O, N)`` for the outputs that wait, and each step's place in it. They
+        #: are copied, for many small tensors that outlive a step would cut up the memory of the large ones.
+        self._spaces: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}
+        #: Of those that wait: the place in the epoch of the first row and of that behind the last, the number of
+        #: models, and each step's target.
+        self._first_row, self._stop_row, self._n_models = 0, 0, 0
+        self._targets: list[Tensor] = []
 
     def settings(self, k: int) -> LossSettings:
         """The settings of the first ``k`` models."""
@@ -57,11 +63,7 @@ class EpochLosses:
         """The gradient ``(K, O, B)`` of each row's loss; the losses themselves may come later."""
         settings = self.settings(batch.n_models)
         if mixing is None and self.loss.stackable:
-            if batch.n_models != self._n_models or len(self._waiting) >= self._most_steps:
-                self.settle()
-                self._first_row, self._n_models = batch.start, batch.n_models
-                self._most_steps = MOST_WAITING // output.numel()
-            self._waiting.append((output, batch.target_KTB))
+            self._wait(batch, output)
             return self.loss.gradient(output, batch.target_KTB, settings)
         values_KB, grad_KOB = self.loss.both(output, batch.target_KTB, settings)
         if mixing is not None:
@@ -70,11 +72,37 @@ class EpochLosses:
         self.loss_KN[: batch.n_models, batch.start : batch.start + output.shape[2]] = values_KB
         return grad_KOB
 
+    def _wait(self, batch: Batch, output: Tensor) -> None:
+        """Put a step's outputs with those that wait."""
+        k, _, n_rows = output.shape
+        if k != self._n_models or len(self._targets) == len(self._spaces[k][1]):
+            self.settle()
+            self._first_row, self._n_models = batch.start, k
+            if k not in self._spaces:
+                self._spaces[k] = self._space(output)
+        place = self._spaces[k][1][len(self._targets)]
+        (place if place.shape[2] == n_rows else place[:, :, :n_rows]).copy_(output)
+        self._targets.append(batch.target_KTB)
+        self._stop_row = batch.start + n_rows
+
+    def _space(self, output: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Space for the outputs of many steps like this one, and the place of each."""
+        k, n_outputs, n_rows = output.shape
+        n_steps = max(MOST_WAITING // output.numel(), 1)
+        n_places = min(n_steps * n_rows, self.loss_KN.shape[1])
+        space = output.new_zeros(k, n_outputs, in_vectors(n_places))
+        return space, space[:, :, :n_places].split(n_rows, 2)
+
     def settle(self) -> None:
         """Work out the losses that wait."""
-        if self._waiting:
-            output, target = (torch.cat(tensors, 2) for tensors in zip(*self._waiting, strict=True))
-            values_KB = row_losses(self.loss, output, target, self.settings(self._n_models))
-            self.loss_KN[: self._n_models, self._first_row : self._first_row + output.shape[2]] = values_KB
+        if not self._targets:
+            return
+        k, rows = self._n_models, slice(self._first_row, self._stop_row)
+        n_rows = rows.stop - rows.start
+        # Filled up as in `row_losses`.
+        first = self._targets[0]
+        fill = first.new_zeros(*first.shape[:2], in_vectors(n_rows) - n_rows)
+        output, target = self._spaces[k][0][:, :, : in_vectors(n_rows)], torch.cat([*self._targets, fill], 2)
+        self.loss_KN[:k, rows] = self.loss.values(output, target, self.settings(k))[:, :n_rows]
         # The next loss is the first to wait again.
-        self._waiting, self._most_steps = [], 0
+        self._targets, self._n_models = [], 0

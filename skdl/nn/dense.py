@@ -279,6 +279,7 @@ class DenseStack:
         self.grad = None if grad_KP is None else network.views(grad_KP)
         self.products = Products.of(matmul_dtype)
         self._chains: dict[tuple[int, bool], Chain] = {}
+        self._memory: dict[tuple[str, int], Tensor] = {}
         if self.grad is not None and network.normalization == "batch":
             # Batch normalisation takes a bias out again: its gradient would be rounding noise.
             for bias_grad in self.grad.biases[:-1]:
@@ -353,10 +354,7 @@ class DenseStack:
         chain = Chain([], embedding, [], [])
         if embedding is not None:
             chain.layers.append(embedding)
-        # A user's own activation makes a graph of its input and keeps it.
-        keeps_memory = self.products.writes and network.activation.stackable
-        space = [x_KBD.new_empty(*x_KBD.shape[:2], width) if keeps_memory else None for width in network.hidden]
-        grad_space = [None if z is None else torch.empty_like(z) for z in space]
+        space, grad_space = self._space(x_KBD, "output"), self._space(x_KBD, "gradient")
         for i, output in enumerate(space):
             input_grad = grad_space[i - 1] if i > 0 else None
             chain.layers.append(
@@ -387,6 +385,19 @@ class DenseStack:
             )
         )
         return chain
+
+    def _space(self, x_KBD: Tensor, name: str) -> list[Tensor | None]:
+        """Memory for the outputs of every hidden layer, or their gradients. Chains share it: one is used at a time."""
+        hidden = self.network.hidden
+        # A user's own activation makes a graph of its input and keeps it.
+        if not (self.products.writes and self.network.activation.stackable):
+            return [None] * len(hidden)
+        k, n_rows, _ = x_KBD.shape
+        places = [(name, i, k * n_rows * width) for i, width in enumerate(hidden)]
+        for name, i, n_numbers in places:
+            if len(self._memory.get((name, i), ())) < n_numbers:
+                self._memory[name, i] = x_KBD.new_empty(n_numbers)
+        return [self._memory[name, i][:n_numbers].view(k, n_rows, -1) for name, i, n_numbers in places]
 
     def _parameters(self, i: int) -> Parameters:
         weight, bias = self.theta.weights[i], self.theta.biases[i]
