@@ -1,12 +1,16 @@
 """Deep learning that behaves like scikit-learn."""
 
-from skdl.data.series import SeriesWithTable
-from skdl.data.windows import window
-from skdl.estimators.cnn import CNNClassifier, CNNRegressor
-from skdl.estimators.imputer import DeepImputer
-from skdl.estimators.mlp import MLPClassifier, MLPEstimator, MLPRegressor
-from skdl.estimators.rnn import RNNClassifier, RNNRegressor
-from skdl.model_selection.together import train_together
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skdl.data.series import SeriesWithTable
+    from skdl.data.windows import window
+    from skdl.estimators.cnn import CNNClassifier, CNNRegressor
+    from skdl.estimators.imputer import DeepImputer
+    from skdl.estimators.mlp import MLPClassifier, MLPEstimator, MLPRegressor
+    from skdl.estimators.rnn import RNNClassifier, RNNRegressor
+    from skdl.model_selection.together import train_together
 
 __version__ = "0.1.0"
 
@@ -23,3 +27,29 @@ __all__ = [
     "train_together",
     "window",
 ]
+
+#: Where each name comes from. It is imported when it is first asked for: who wants tables need not wait for images.
+_MODULES = {
+    "CNNClassifier": "skdl.estimators.cnn",
+    "CNNRegressor": "skdl.estimators.cnn",
+    "DeepImputer": "skdl.estimators.imputer",
+    "MLPClassifier": "skdl.estimators.mlp",
+    "MLPEstimator": "skdl.estimators.mlp",
+    "MLPRegressor": "skdl.estimators.mlp",
+    "RNNClassifier": "skdl.estimators.rnn",
+    "RNNRegressor": "skdl.estimators.rnn",
+    "SeriesWithTable": "skdl.data.series",
+    "train_together": "skdl.model_selection.together",
+    "window": "skdl.data.windows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

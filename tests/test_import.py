@@ -3,14 +3,36 @@
 import subprocess
 import sys
 
+import pytest
+
+import skdl
+
 LATER = ["sklearn.metrics", "sklearn.linear_model", "sklearn.neighbors", "sklearn.tree", "sklearn.model_selection"]
 LATER += ["pandas", "polars", "pyarrow", "matplotlib", "PIL"]
 
 
-def test_what_few_need_is_imported_when_it_is_needed():
+def imported_by(statement, after):
     code = (
-        "import torch, sklearn.base, sys; before = set(sys.modules); import skdl; "
+        f"{after}; import sys; before = set(sys.modules); {statement}; "
         "print(*{name for name in sys.modules if name not in before})"
     )
-    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "skdl" in names and not set(LATER) & set(names)
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_what_few_need_is_imported_when_it_is_needed():
+    names = imported_by("from skdl import *", after="import torch, sklearn.base")
+    assert "skdl.estimators.cnn" in names and not set(LATER) & names
+
+
+def test_estimators_are_imported_when_they_are_asked_for():
+    assert not {"torch", "sklearn", "numpy"} & imported_by("import skdl", after="import json")
+    names = imported_by("import skdl; skdl.MLPClassifier", after="import torch")
+    assert "skdl.estimators.mlp" in names and "skdl.estimators.cnn" not in names
+
+
+def test_all_names_are_there():
+    assert set(skdl.__all__) == set(skdl._MODULES) <= set(dir(skdl))
+    for name in skdl.__all__:
+        assert getattr(skdl, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'MLP'"):
+        skdl.MLP  # noqa: B018
