@@ -58,23 +58,26 @@ numeric_scaling : {"robust", "standard", None}, default="robust"
     Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
     range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, over the standard
     deviation. None: as they are. Sparse matrices are divided by each column's largest value instead.
-numeric_embedding : {None, "piecewise_linear", "periodic"}, default="piecewise_linear"
+numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="both"
     What a numeric column becomes beside its scaled self. "piecewise_linear" cuts its range into bins, at quantiles
     and where a small decision tree of the column alone would split it, and gives one number a bin (Gorishniy et al.
     2022). It aims at 384 bins in all, but at 8 to 64 a column, and at 64 rows a bin above 8; columns of few values get
     fewer, those of two or one none. "periodic" takes cosines of 16 frequencies and mixes them to 3 numbers a column;
-    frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022, Holzmueller et al. 2024). None
-    is the faster and plainer network. There is none for sparse matrices, no "periodic" with more than 256 numeric
-    columns, and no "piecewise_linear" with more than 256 of three values or more.
+    frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022, Holzmueller et al. 2024).
+    "both" has the bins and, of at most 32 numeric columns with at least 500 training rows, cosines of 8 frequencies
+    beside them. None is the faster and plainer network. There is none for sparse matrices, no "periodic" with more than
+    256 numeric columns, and no bins with more than 256 of three values or more.
 relevance_scaling : bool or "auto", default="auto"
     Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
     the target on the network's own training rows: in wide tables, where most columns say little, those that say more
-    are learned first. "auto" does so in classification of tables of more than 50 columns under
-    ``numeric_embedding="piecewise_linear"``. There is none for sparse matrices, nor for the columns of a "periodic"
-    embedding and embedded categories, nor in ``partial_fit``. Penalties and weight decay act on the weights of scaled
+    are learned first. "auto" does so in classification of tables of more than 50 columns that have bins.
+    There is none for sparse matrices, nor for the columns of a periodic embedding and embedded categories, nor in
+    ``partial_fit``. Penalties and weight decay act on the weights of scaled
     columns.
 """
 
+#: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
+FREQUENCIES_BESIDE_BINS = 8
 #: Tables of more columns than this are scaled by relevance under "auto".
 RELEVANCE_COLUMNS = 50
 
@@ -93,7 +96,7 @@ class TableNetworkEstimator(NetworkEstimator):
     normalization: str | None = None
     dropout: float | str = "auto"
     numeric_scaling: str | None = "robust"
-    numeric_embedding: str | None = "piecewise_linear"
+    numeric_embedding: str | None = "both"
     relevance_scaling: bool | str = "auto"
 
     _network_constraints = {
@@ -102,7 +105,7 @@ class TableNetworkEstimator(NetworkEstimator):
         "normalization": [None, StrOptions({"batch", "layer"})],
         "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "numeric_scaling": [None, StrOptions(set(SCALINGS))],
-        "numeric_embedding": [None, StrOptions({"piecewise_linear", "periodic"})],
+        "numeric_embedding": [None, StrOptions({"piecewise_linear", "periodic", "both"})],
         "relevance_scaling": ["boolean", StrOptions({"auto"})],
     }
     _parameter_constraints = {**TrainingParameters._training_constraints, **_network_constraints}
@@ -127,8 +130,16 @@ class TableNetworkEstimator(NetworkEstimator):
             activation=get_activation(self.activation),
             normalization=self.normalization,
             embeddings=encoder.embeddings,
-            periodic=PeriodicEmbedding(encoder.n_periodic) if encoder.n_periodic else None,
+            periodic=self._periodic(encoder),
         )
+
+    @staticmethod
+    def _periodic(encoder: TableEncoder) -> PeriodicEmbedding | None:
+        if encoder.n_periodic == 0:
+            return None
+        if encoder.piecewise is None:
+            return PeriodicEmbedding(encoder.n_periodic)
+        return PeriodicEmbedding(encoder.n_periodic, FREQUENCIES_BESIDE_BINS)
 
     def _jobs(self, *about: Any) -> list[Job]:
         jobs = super()._jobs(*about)
@@ -143,7 +154,7 @@ class TableNetworkEstimator(NetworkEstimator):
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:
             return False
         if isinstance(self.relevance_scaling, str):
-            is_wide = self.n_features_in_ > RELEVANCE_COLUMNS and self.numeric_embedding == "piecewise_linear"
+            is_wide = self.n_features_in_ > RELEVANCE_COLUMNS and self.numeric_embedding in ("piecewise_linear", "both")
             return is_wide and isinstance(self._task, ClassificationTask)
         return bool(self.relevance_scaling)
 

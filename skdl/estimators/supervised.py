@@ -97,7 +97,8 @@ class SpreadMixin:
             Values in the units of y as float64.
         std : ndarray like y
             If ``return_std``: the root of the variance among the networks at that sample plus the part of the
-            variance of held-out errors that such disagreement does not explain. In the units of y.
+            variance of held-out errors that such disagreement does not explain, less what the mean of the networks
+            has less of it than the single ones that rows were held out from. In the units of y.
 
         Raises
         ------
@@ -139,7 +140,9 @@ class SpreadMixin:
         if sum(bool(result.history) for result in results) > 1:
             sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
             spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
-            explained = np.average(spread, axis=0, weights=data.weight_of(sample))
+            # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows
+            # that most networks have seen show less of it than new ones do, so that errors are rather over-estimated.
+            explained = (2 - 1 / len(results)) * np.average(spread, axis=0, weights=data.weight_of(sample))
         self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
 
 

@@ -38,6 +38,7 @@ from skdl.nn.layers import (
     Output,
     Parameters,
     Products,
+    WithEmbedding,
 )
 from skdl.nn.network import NetworkModule, Slot, row_length
 from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicViews
@@ -292,7 +293,7 @@ class DenseStack:
         h = x_KBD
         if embedding is not None:
             embedding.codes = codes_KBE
-            h = embedding.forward(h)
+            h = torch.cat([h, embedding.forward(h)], -1)
         for i in range(len(self.network.hidden)):
             z = added(theta.biases[i].unsqueeze(1), h, theta.weights[i])
             if self.network.normalization == "batch":
@@ -352,20 +353,10 @@ class DenseStack:
         network = self.network
         embedding = self._embedding()
         chain = Chain([], embedding, [], [])
-        if embedding is not None:
-            chain.layers.append(embedding)
         space, grad_space = self._space(x_KBD, "output"), self._space(x_KBD, "gradient")
         for i, output in enumerate(space):
             input_grad = grad_space[i - 1] if i > 0 else None
-            chain.layers.append(
-                Linear(
-                    self._parameters(i),
-                    self.products,
-                    output=output,
-                    input_grad=input_grad,
-                    is_back_wanted=i > 0 or embedding is not None,
-                )
-            )
+            chain.layers.append(self._layer(i, partial(Linear, output=output), input_grad, embedding))
             norm = self._norm(i)
             if norm is not None:
                 chain.layers.append(norm)
@@ -376,15 +367,21 @@ class DenseStack:
                 chain.dropouts.append(Dropout())
                 chain.layers.append(chain.dropouts[-1])
         last_grad = grad_space[-1] if grad_space else None
-        chain.layers.append(
-            Output(
-                self._parameters(len(space)),
-                self.products,
-                input_grad=last_grad,
-                is_back_wanted=bool(network.hidden) or embedding is not None,
-            )
-        )
+        chain.layers.append(self._layer(len(space), Output, last_grad, embedding))
         return chain
+
+    def _layer(
+        self, i: int, make: Callable[..., Linear], input_grad: Tensor | None, embedding: Embedding | None
+    ) -> Layer:
+        """The i-th layer with weights; the first one sees what is embedded as well."""
+        parameters = self._parameters(i)
+        if i > 0 or embedding is None:
+            return make(parameters, self.products, input_grad=input_grad, is_back_wanted=i > 0)
+        # Weights of the last layer have outputs in front.
+        inputs, embedded = parameters.split(self.network.n_inputs, axis=1 if self.network.hidden else 2)
+        return WithEmbedding(
+            make(inputs, self.products, is_back_wanted=False), make(embedded, self.products), embedding
+        )
 
     def _space(self, x_KBD: Tensor, name: str) -> list[Tensor | None]:
         """Memory for the outputs of every hidden layer, or their gradients. Chains share it: one is used at a time."""
@@ -420,7 +417,7 @@ class DenseStack:
         if not theta.embeddings and theta.periodic is None:
             return None
         table_grads, wave_grads = (None, None) if grad is None else (grad.embeddings, grad.periodic)
-        return Embedding(theta.embeddings, theta.periodic, table_grads, wave_grads, self.network.n_inputs)
+        return Embedding(theta.embeddings, theta.periodic, table_grads, wave_grads)
 
 
 class BareLinear(nn.Linear):

@@ -81,6 +81,14 @@ class Parameters(NamedTuple):
     weight_grad: Tensor | None = None
     bias_grad: Tensor | None = None
 
+    def split(self, n_inputs: int, axis: int) -> tuple[Parameters, Parameters]:
+        """Those of the first inputs, with the bias, and those of the others; inputs are an axis of the weights."""
+        sizes = [n_inputs, self.weight.shape[axis] - n_inputs]
+        weights = self.weight.split(sizes, axis)
+        grads = (None, None) if self.weight_grad is None else self.weight_grad.split(sizes, axis)
+        first = Parameters(weights[0], self.bias, grads[0], self.bias_grad)
+        return first, Parameters(weights[1], self.bias, grads[1])
+
 
 class Linear:
     """``(K, B, D) -> (K, B, H)``: a matrix product and a bias.
@@ -242,7 +250,7 @@ class BatchNorm(LayerNorm):
 
 
 class Embedding:
-    """Numeric inputs with the embeddings of coded columns, and then those of numeric ones, behind them.
+    """``(K, B, D) -> (K, B, W)``: the embeddings of coded columns, and those of numeric ones behind them.
 
     ``codes`` ``(K, B, E)`` are to be set at each step.
     """
@@ -255,14 +263,12 @@ class Embedding:
         waves: PeriodicViews | None,
         table_grads: list[Tensor] | None,
         wave_grads: PeriodicViews | None,
-        n_inputs: int,
     ) -> None:
         self.tables, self.waves, self.table_grads, self.wave_grads = tables, waves, table_grads, wave_grads
-        self.n_inputs = n_inputs
         self.tape: PeriodicTape | None = None
 
     def forward(self, h: Tensor) -> Tensor:
-        parts = [h]
+        parts = []
         if self.codes is not None:
             models = torch.arange(len(h), device=h.device).unsqueeze(1)
             parts += [table[models, self.codes[..., e]] for e, table in enumerate(self.tables)]
@@ -273,7 +279,7 @@ class Embedding:
 
     def backward(self, g: Tensor) -> Tensor:
         assert self.table_grads is not None
-        start = self.n_inputs
+        start = 0
         if self.codes is not None:
             for e, grad in enumerate(self.table_grads):
                 width = grad.shape[-1]
@@ -284,3 +290,27 @@ class Embedding:
             assert self.tape is not None and self.wave_grads is not None
             periodic.backward(self.waves, self.wave_grads, g[..., start:], self.tape)
         return g
+
+
+class WithEmbedding:
+    """A first layer that sees its inputs and what an embedding makes of them.
+
+    Parameters
+    ----------
+    inputs, embedded : Linear
+        What the layer makes of either, without a bias of its own in ``embedded``.
+    embedding : Embedding
+    """
+
+    def __init__(self, inputs: Linear, embedded: Linear, embedding: Embedding) -> None:
+        self.inputs, self.embedded, self.embedding = inputs, embedded, embedding
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.embedded.bias = self.inputs.forward(h)
+        return self.embedded.forward(self.embedding.forward(h))
+
+    def backward(self, g: Tensor) -> Tensor:
+        # Two products in place of one of both side by side, which would have to be put there first; and the gradient
+        # of the inputs, the larger part, is not wanted.
+        self.inputs.backward(g)
+        return self.embedding.backward(self.embedded.backward(g))

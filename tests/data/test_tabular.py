@@ -199,6 +199,14 @@ def test_columns_that_are_not_left_to_a_periodic_embedding(X):
     assert TableEncoder(None, "periodic").fit(X, rows, rows).n_periodic == 0
 
 
+@pytest.mark.parametrize(("n_rows", "n_columns", "n_periodic"), [(500, 32, 32), (499, 32, 0), (500, 33, 0)])
+def test_cosines_beside_bins_are_for_few_columns_of_enough_rows(encode, n_rows, n_columns, n_periodic):
+    X, rows = np.random.RandomState(0).normal(size=(n_rows, n_columns)), np.arange(n_rows)
+    encoder = TableEncoder("robust", "both").fit(X, rows, rows)
+    assert encoder.n_periodic == n_periodic
+    assert_array_equal(encode(X, embedding="both")[0], encode(X, embedding="piecewise_linear")[0])
+
+
 # --- levels ----------------------------------------------------------------------------------------------------------
 
 

@@ -75,7 +75,12 @@ ESTIMATORS = [
     MLPEstimator(**SMALL | EXACT, activation="tanh", numeric_scaling="standard"),
     MLPEstimator(task="regression", **SMALL | EXACT | {"max_epochs": 80}, optimizer="rmsprop", l1=1e-4, l2=1e-3),
     MLPClassifier(
-        **SMALL | {"max_epochs": 25}, normalization="layer", loss="focal", early_stopping=True, scoring="accuracy"
+        **SMALL | {"max_epochs": 25},
+        normalization="layer",
+        loss="focal",
+        early_stopping=True,
+        scoring="accuracy",
+        numeric_embedding="piecewise_linear",
     ),
     MLPClassifier(**QUICK, normalization="batch", class_weight="balanced", lr_schedule="one_cycle", gradient_clip=1.0),
     MLPRegressor(**SMALL | {"n_members": 2}, loss="huber", early_stopping=True, validation_fraction=0.3),

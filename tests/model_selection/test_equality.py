@@ -47,6 +47,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from torch.nn import functional as F
 
 import skdl
+from skdl.data import tabular
 
 GRID = {"learning_rate": [0.005, 0.02, 0.1], "l1": [0.0, 0.01]}
 
@@ -317,8 +318,9 @@ def test_together__when_column_transformer_on_a_frame__then_as_without(check, ne
 
 
 @pytest.mark.parametrize("convert", [lambda frame: frame, pl.from_pandas], ids=["pandas", "polars"])
-@pytest.mark.parametrize("embedding", [None, "piecewise_linear", "periodic"])
-def test_together__when_raw_frame__then_as_without(check, net, data, frame, convert, embedding):
+@pytest.mark.parametrize("embedding", [None, "piecewise_linear", "periodic", "both"])
+def test_together__when_raw_frame__then_as_without(monkeypatch, check, net, data, frame, convert, embedding):
+    monkeypatch.setattr(tabular, "FEWEST_PERIODIC_ROWS", 1)
     grid = {"learning_rate": [0.01, 0.1], "numeric_embedding": [embedding]}
 
     check(lambda: GridSearchCV(net(), grid, cv=3).fit(convert(frame), data[1]))
