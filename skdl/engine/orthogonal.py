@@ -29,9 +29,12 @@ def orthogonalized(x_KRC: Tensor) -> Tensor:
     a, b, c = POLYNOMIAL
     x_KRC = x_KRC / torch.linalg.matrix_norm(x_KRC, keepdim=True).clamp(min=SMALLEST_NORM)
     gram_KRR = x_KRC @ x_KRC.mT
-    factor_KRR = one_RR = torch.eye(x_KRC.shape[1], dtype=x_KRC.dtype, device=x_KRC.device)
-    for _ in range(N_ITERATIONS):
-        step_KRR = a * one_RR + b * gram_KRR + c * (gram_KRR @ gram_KRR)
-        factor_KRR = step_KRR @ factor_KRR
-        gram_KRR = step_KRR @ gram_KRR @ step_KRR
+    factor_KRR = None
+    for i in range(N_ITERATIONS):
+        step_KRR = torch.baddbmm(gram_KRR, gram_KRR, gram_KRR, beta=b, alpha=c)
+        step_KRR.diagonal(dim1=1, dim2=2).add_(a)
+        factor_KRR = step_KRR if factor_KRR is None else step_KRR @ factor_KRR
+        if i < N_ITERATIONS - 1:
+            gram_KRR = step_KRR @ gram_KRR @ step_KRR
+    assert factor_KRR is not None
     return factor_KRR @ x_KRC
