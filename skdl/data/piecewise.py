@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Weights = NDArray[np.float64] | None
 
 #: Encoded columns that the bins of all numeric columns together aim at, and the bounds on the bins of one.
-TOTAL_BINS, FEWEST_BINS, MOST_BINS = 384, 8, 64
+TOTAL_BINS, FEWEST_BINS, MOST_BINS = 256, 8, 64
 #: Training rows that a bin should have.
 ROWS_PER_BIN = 64
 #: With more columns of three values or more than this the encoding would be all of the network, so it is left out.
