@@ -63,31 +63,36 @@ def train(
     results: dict[int, Result] = {}
 
     def train_places(places: list[int]) -> None:
-        members = [jobs[i] for i in places]
-        if any(result.reason == "interrupted" for result in results.values()):
-            # Ctrl-C is meant for all that was asked for, not for the stack that happened to be at work.
-            results.update((i, Run(jobs[i]).result("interrupted")) for i in places)
-            return
-        started = time.perf_counter()
-        try:
-            trained = train_stack(members, is_cancelled)
-        except CancelledError:
-            raise
-        except Exception as error:
-            # Halving finds the fit that is to blame, and makes room where memory ran out.
-            fits = fits_of(members)
-            if len(fits) == 1:
-                results.update((i, Result.failed(error)) for i in places)
-                return
-            for monitor in {job.monitor for job in members}:
-                monitor.on_restart()
-            for half in (fits[: len(fits) // 2], fits[len(fits) // 2 :]):
-                train_places([places[i] for fit in half for i in fit])
-            return
-        results.update(zip(places, trained, strict=True))
-        if on_stack is not None:
-            n_epochs = sum(len(result.history) for result in trained)
-            on_stack(StackReport(members[0].plan, len(members), n_epochs, time.perf_counter() - started))
+        # A list in place of calls of itself: a function that its own closure holds, and all that it has seen with it,
+        # would stay until the next full garbage collection.
+        waiting = [places]
+        while waiting:
+            places = waiting.pop()
+            members = [jobs[i] for i in places]
+            if any(result.reason == "interrupted" for result in results.values()):
+                # Ctrl-C is meant for all that was asked for, not for the stack that happened to be at work.
+                results.update((i, Run(jobs[i]).result("interrupted")) for i in places)
+                continue
+            started = time.perf_counter()
+            try:
+                trained = train_stack(members, is_cancelled)
+            except CancelledError:
+                raise
+            except Exception as error:
+                # Halving finds the fit that is to blame, and makes room where memory ran out.
+                fits = fits_of(members)
+                if len(fits) == 1:
+                    results.update((i, Result.failed(error)) for i in places)
+                    continue
+                for monitor in {job.monitor for job in members}:
+                    monitor.on_restart()
+                halves = fits[: len(fits) // 2], fits[len(fits) // 2 :]
+                waiting.extend([places[i] for fit in half for i in fit] for half in reversed(halves))
+                continue
+            results.update(zip(places, trained, strict=True))
+            if on_stack is not None:
+                n_epochs = sum(len(result.history) for result in trained)
+                on_stack(StackReport(members[0].plan, len(members), n_epochs, time.perf_counter() - started))
 
     stacks = stacks_of(jobs, max_models, max_bytes, n_workers)
     if n_workers == 1 or len(stacks) == 1:

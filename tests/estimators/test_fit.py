@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import gc
 import random
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -423,6 +425,18 @@ def test_bad_validation_data(labelled, arguments, message):
 def test_unknown_score_is_refused_whether_or_not_rows_are_held_out(labelled):
     with pytest.raises(ValueError, match="scoring"):
         MLPClassifier(**SMALL, scoring="no such score").fit(*labelled)
+
+
+def test_a_fit_leaves_nothing_to_the_garbage_collector(labelled):
+    gc.collect()
+    gc.disable()
+    try:
+        model = MLPClassifier(**SMALL).fit(*labelled)
+        network = weakref.ref(model.network_)
+        del model
+        assert network() is None
+    finally:
+        gc.enable()
 
 
 # --- going on --------------------------------------------------------------------------------------------------------
