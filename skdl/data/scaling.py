@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 CLIP = 3.0
 #: Bound on scaled values that are not clipped smoothly, so that their squares stay finite in float32.
 LARGEST = 1e15
-#: Numbers of a row on which NumPy works long enough for its start not to matter.
-LONG_ROW = 512
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
 Weights = NDArray[np.float64] | None
@@ -46,17 +43,6 @@ def _standard(x: NDArray, weight: Weights) -> tuple[float, float]:
 
 #: name: location and spread of one column's values.
 SCALINGS: dict[str, Callable[[NDArray, Weights], tuple[float, float]]] = {"robust": _robust, "standard": _standard}
-
-
-def _with_row(function: np.ufunc, x: NDArray, row: NDArray, out: NDArray) -> None:
-    """``function(x, row)`` for each row of x, into ``out``."""
-    n_joined = LONG_ROW // max(len(row), 1)
-    whole = len(x) // n_joined * n_joined if n_joined > 1 and x.flags.c_contiguous and len(row) else 0
-    if whole:
-        # NumPy starts anew at each row, so short rows are joined to long ones.
-        width = n_joined * len(row)
-        function(x[:whole].reshape(-1, width), np.tile(row, n_joined), out=out[:whole].reshape(-1, width))
-    function(x[whole:], row, out=out[whole:])
 
 
 class NumericEncoder:
@@ -107,27 +93,15 @@ class NumericEncoder:
     def n_outputs(self) -> int:
         return len(self.center) + len(self.indicated)
 
-    def _single(self) -> tuple[NDArray, NDArray] | None:
-        """Centers and factors in single precision, if it holds the former as they are and neither is extreme."""
-        center, factor = self.center.astype(np.float32), self.factor.astype(np.float32)
-        is_plain = (np.abs(center) < LARGEST) & ((factor == self.factor) | (factor > 1 / LARGEST)) & (factor < LARGEST)
-        return (center, factor) if np.array_equal(center, self.center) and is_plain.all() else None
-
-    def _scaled(self, x: NDArray, dtype: Any) -> NDArray:
-        """Rows around their centers, in their units of spread."""
-        # A median is one of the column's values: its difference to another has no error but its own rounding.
-        single = self._single() if x.dtype == dtype == np.float32 else None
-        center, factor = (self.center, self.factor) if single is None else single
-        z = np.empty(x.shape, center.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            _with_row(np.subtract, x, center, z)
-            _with_row(np.multiply, z, factor, z)
-        return z
-
     def transform(self, x: NDArray, out: NDArray) -> None:
         """Encode rows ``(n, d)`` into ``out`` ``(n, n_outputs)``."""
         n_columns = len(self.center)
-        z = np.array(x, dtype=np.float64) if self.scaling is None else self._scaled(x, out.dtype)
+        if self.scaling is None:
+            z = np.array(x, dtype=np.float64)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                z = np.subtract(x, self.center, dtype=np.float64)
+                z *= self.factor
         if not np.vdot(z, z) < LARGEST**2:
             # Some may be missing, or so large that their squares would overflow.
             np.clip(z, -LARGEST, LARGEST, out=z)

@@ -63,20 +63,6 @@ def test_extreme_numbers_stay_finite(encode, scaling, scale):
     assert np.isfinite(new.astype(np.float32) ** 2).all()
 
 
-@pytest.mark.parametrize(("n_rows", "n_columns"), [(50, 1), (5000, 20), (40, 600)])
-@pytest.mark.parametrize("scale", [1e-38, 1e-3, 1.0, 1e30])
-@pytest.mark.parametrize("scaling", ["robust", "standard"])
-def test_single_precision_is_scaled_as_double_is(scaling, scale, n_rows, n_columns):
-    rng = np.random.RandomState(0)
-    X = ((rng.normal(size=(n_rows, n_columns)) + 10) * scale).astype(np.float32)
-    rows = np.arange(n_rows)
-    encoder = TableEncoder(scaling).fit(X, rows, rows)
-    scaled = encoder.transform(X).slice(0, n_rows)[0]
-    assert_allclose(scaled, encoder.transform(X.astype(float)).slice(0, n_rows)[0], rtol=1e-6, atol=1e-6)
-    assert_array_equal(encoder.transform(np.asfortranarray(X)).slice(0, n_rows)[0], scaled)
-    assert scaled.isfinite().all() and (scaled != 0).any()
-
-
 @pytest.mark.parametrize("scaling", ["robust", "standard", None])
 def test_missing_values_are_zero_with_a_column_that_says_so(encode, scaling):
     X = np.array([[1.0, 5.0], [np.nan, 6.0], [3.0, 7.0]])
