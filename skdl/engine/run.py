@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.engine.device import Streams
 from skdl.engine.evaluation import Validation
 from skdl.engine.job import EpochRecord, Job, Result, State, StopReason
-from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import PlateauRule
 from skdl.nn.network import Network
 
@@ -25,11 +23,11 @@ class Run:
         self.job = job
         self.streams = Streams(job.seed, plan.device)
         start = job.start or State(plan.network.initial(self.streams.init, plan.dtype))
-        n_moments = RULES[plan.optimizer.name].n_moments
         self.theta_P, self.first_step = start.theta_P, start.n_steps
-        self.moments = start.moments or [torch.zeros_like(self.theta_P) for _ in range(n_moments)]
+        #: What the optimiser's rule carries from step to step; empty where there was no step yet.
+        self.moments = start.moments
         #: The parameters to return if training ended now: of the best epoch, or of the last finite one.
-        self.kept_P = self.theta_P.clone()
+        self.kept_P = self.theta_P
         #: Their outputs for the validation rows.
         self.kept_output_On: Tensor | None = None
         self.best_epoch = 0

@@ -44,9 +44,7 @@ class Stack:
         self.theta_KP = torch.stack([run.theta_P for run in runs]).to(plan.device)
         self.grad_KP = torch.zeros_like(self.theta_KP)
         self.kept_KP = torch.stack([run.kept_P for run in runs]).to(plan.device)
-        self.moments = [
-            torch.stack(moment).to(plan.device) for moment in zip(*(run.moments for run in runs), strict=True)
-        ]
+        self.moments = self._moments()
         for run in runs:
             # The numbers are here now; `release` gives them back.
             run.theta_P = run.kept_P = torch.empty(0)
@@ -65,6 +63,14 @@ class Stack:
         )
         self._parts: dict[int, Part] = {}
         self.network = plan.network
+
+    def _moments(self) -> list[Tensor]:
+        """What the optimiser's rule carries from step to step: of each run that has been trained, else zeros."""
+        count = RULES[self.plan.optimizer.name].n_moments
+        if not any(run.moments for run in self.runs):
+            return [torch.zeros_like(self.theta_KP) for _ in range(count)]
+        of_runs = [run.moments or [torch.zeros_like(run.theta_P)] * count for run in self.runs]
+        return [torch.stack(moment).to(self.plan.device) for moment in zip(*of_runs, strict=True)]
 
     def begin_epoch(self) -> None:
         """Take up the network as this epoch trains it. Its numbers and the optimiser's stay where they are."""
