@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skdl.engine.batches import Batch
 from skdl.nn.augment import Mixing
-from skdl.tasks.losses import Loss, LossSettings, first_settings, in_vectors
+from skdl.tasks.losses import Loss, LossSettings, first_settings, row_losses
 
 #: Outputs that may wait for their losses, at least those of one step.
 MOST_WAITING = 2**18
@@ -43,9 +43,8 @@ class EpochLosses:
         #: For each number of models: space ``(K, O, N)`` for the outputs that wait, and each step's place in it. They
         #: are copied, for many small tensors that outlive a step would cut up the memory of the large ones.
         self._spaces: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}
-        #: Of those that wait: the place in the epoch of the first row and of that behind the last, the number of
-        #: models, and each step's target.
-        self._first_row, self._stop_row, self._n_models = 0, 0, 0
+        #: Of those that wait: the first row's place in the epoch, the number of models, and each step's target.
+        self._first_row, self._n_models = 0, 0
         self._targets: list[Tensor] = []
 
     def settings(self, k: int) -> LossSettings:
@@ -83,26 +82,21 @@ class EpochLosses:
         place = self._spaces[k][1][len(self._targets)]
         (place if place.shape[2] == n_rows else place[:, :, :n_rows]).copy_(output)
         self._targets.append(batch.target_KTB)
-        self._stop_row = batch.start + n_rows
 
     def _space(self, output: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Space for the outputs of many steps like this one, and the place of each."""
         k, n_outputs, n_rows = output.shape
         n_steps = max(MOST_WAITING // output.numel(), 1)
-        n_places = min(n_steps * n_rows, self.loss_KN.shape[1])
-        space = output.new_zeros(k, n_outputs, in_vectors(n_places))
-        return space, space[:, :, :n_places].split(n_rows, 2)
+        space = output.new_empty(k, n_outputs, min(n_steps * n_rows, self.loss_KN.shape[1]))
+        return space, space.split(n_rows, 2)
 
     def settle(self) -> None:
         """Work out the losses that wait."""
         if not self._targets:
             return
-        k, rows = self._n_models, slice(self._first_row, self._stop_row)
-        n_rows = rows.stop - rows.start
-        # Filled up as in `row_losses`.
-        first = self._targets[0]
-        fill = first.new_zeros(*first.shape[:2], in_vectors(n_rows) - n_rows)
-        output, target = self._spaces[k][0][:, :, : in_vectors(n_rows)], torch.cat([*self._targets, fill], 2)
-        self.loss_KN[:k, rows] = self.loss.values(output, target, self.settings(k))[:, :n_rows]
+        k, target = self._n_models, torch.cat(self._targets, 2)
+        output = self._spaces[k][0][:, :, : target.shape[2]]
+        rows = slice(self._first_row, self._first_row + target.shape[2])
+        self.loss_KN[:k, rows] = row_losses(self.loss, output, target, self.settings(k))
         # The next loss is the first to wait again.
         self._targets, self._n_models = [], 0

@@ -26,15 +26,19 @@ def orthogonalized(x_KRC: Tensor) -> Tensor:
     """
     if x_KRC.shape[1] > x_KRC.shape[2]:
         return orthogonalized(x_KRC.mT).mT
-    a, b, c = POLYNOMIAL
     x_KRC = x_KRC / torch.linalg.matrix_norm(x_KRC, keepdim=True).clamp(min=SMALLEST_NORM)
     gram_KRR = x_KRC @ x_KRC.mT
-    factor_KRR = None
-    for i in range(N_ITERATIONS):
-        step_KRR = torch.baddbmm(gram_KRR, gram_KRR, gram_KRR, beta=b, alpha=c)
-        step_KRR.diagonal(dim1=1, dim2=2).add_(a)
-        factor_KRR = step_KRR if factor_KRR is None else step_KRR @ factor_KRR
-        if i < N_ITERATIONS - 1:
-            gram_KRR = step_KRR @ gram_KRR @ step_KRR
-    assert factor_KRR is not None
+    factor_KRR = step_KRR = _step(gram_KRR)
+    for _ in range(N_ITERATIONS - 1):
+        gram_KRR = step_KRR @ gram_KRR @ step_KRR
+        step_KRR = _step(gram_KRR)
+        factor_KRR = step_KRR @ factor_KRR
     return factor_KRR @ x_KRC
+
+
+def _step(gram_KRR: Tensor) -> Tensor:
+    """The polynomial over its argument: what a matrix with these products of rows is to be multiplied by."""
+    a, b, c = POLYNOMIAL
+    step_KRR = torch.baddbmm(gram_KRR, gram_KRR, gram_KRR, beta=b, alpha=c)
+    step_KRR.diagonal(dim1=1, dim2=2).add_(a)
+    return step_KRR

@@ -70,10 +70,9 @@ numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="bot
 relevance_scaling : bool or "auto", default="auto"
     Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
     the target on the network's own training rows: in wide tables, where most columns say little, those that say more
-    are learned first. "auto" does so in classification of tables of more than 50 columns that have bins.
-    There is none for sparse matrices, nor for the columns of a periodic embedding and embedded categories, nor in
-    ``partial_fit``. Penalties and weight decay act on the weights of scaled
-    columns.
+    are learned first. "auto" does so in classification of tables of more than 50 columns under a ``numeric_embedding``
+    with bins. There is none for sparse matrices, nor for the columns of a periodic embedding and embedded categories,
+    nor in ``partial_fit``. Penalties and weight decay act on the weights of scaled columns.
 """
 
 #: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
@@ -154,7 +153,7 @@ class TableNetworkEstimator(NetworkEstimator):
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:
             return False
         if isinstance(self.relevance_scaling, str):
-            is_wide = self.n_features_in_ > RELEVANCE_COLUMNS and self.numeric_embedding in ("piecewise_linear", "both")
+            is_wide = self.n_features_in_ > RELEVANCE_COLUMNS and self._encoder.piecewise is not None
             return is_wide and isinstance(self._task, ClassificationTask)
         return bool(self.relevance_scaling)
 

@@ -137,12 +137,13 @@ class SpreadMixin:
         known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
         error = (data.y[known] - self.out_of_fold_[known]) ** 2
         explained: Any = 0.0
-        if sum(bool(result.history) for result in results) > 1:
+        n_networks = sum(bool(result.history) for result in results)
+        if n_networks > 1:
             sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
             spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
             # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows
             # that most networks have seen show less of it than new ones do, so that errors are rather over-estimated.
-            explained = (2 - 1 / len(results)) * np.average(spread, axis=0, weights=data.weight_of(sample))
+            explained = (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
         self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
 
 

@@ -390,11 +390,13 @@ class DenseStack:
         if not (self.products.writes and self.network.activation.stackable):
             return [None] * len(hidden)
         k, n_rows, _ = x_KBD.shape
-        places = [(name, i, k * n_rows * width) for i, width in enumerate(hidden)]
-        for name, i, n_numbers in places:
+        spaces: list[Tensor | None] = []
+        for i, width in enumerate(hidden):
+            n_numbers = k * n_rows * width
             if len(self._memory.get((name, i), ())) < n_numbers:
                 self._memory[name, i] = x_KBD.new_empty(n_numbers)
-        return [self._memory[name, i][:n_numbers].view(k, n_rows, -1) for name, i, n_numbers in places]
+            spaces.append(self._memory[name, i][:n_numbers].view(k, n_rows, width))
+        return spaces
 
     def _parameters(self, i: int) -> Parameters:
         weight, bias = self.theta.weights[i], self.theta.biases[i]

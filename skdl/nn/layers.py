@@ -125,7 +125,7 @@ class Linear:
 class Output(Linear):
     """``(K, B, H) -> (K, O, B)``: the last layer, whose few outputs stand in front of the rows.
 
-    Its weights are ``(K, O, H)``. What it gives is always new: the loss may come back to it after other steps.
+    Its weights are ``(K, O, H)``. What it gives is always new memory: of few outputs, it is little.
     """
 
     def __init__(
@@ -306,6 +306,7 @@ class WithEmbedding:
         self.inputs, self.embedded, self.embedding = inputs, embedded, embedding
 
     def forward(self, h: Tensor) -> Tensor:
+        # The second product is added to the first, in its place where there is memory that stays.
         self.embedded.bias = self.inputs.forward(h)
         return self.embedded.forward(self.embedding.forward(h))
 

@@ -57,11 +57,6 @@ def first_settings(settings: LossSettings, k: int) -> LossSettings:
     return {name: vector[:k] for name, vector in settings.items()}
 
 
-def in_vectors(n: int) -> int:
-    """So many numbers filled up to whole vectors of the processor."""
-    return -(-n // VECTOR_NUMBERS) * VECTOR_NUMBERS
-
-
 def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
     """The losses of rows that are filled up to whole vectors of the processor.
 
@@ -69,7 +64,7 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSetting
     over would depend on how many models stand side by side.
     """
     n_rows = output.shape[2]
-    rest = in_vectors(n_rows) - n_rows
+    rest = -n_rows % VECTOR_NUMBERS
     if rest == 0 or not loss.stackable:
         return loss.values(output, target, settings)
     return loss.values(F.pad(output, (0, rest)), F.pad(target, (0, rest)), settings)[:, :n_rows]
@@ -80,7 +75,7 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     A softmax over the outputs does without: it goes model by model.
     """
-    rest = in_vectors(x.numel()) - x.numel()
+    rest = -x.numel() % VECTOR_NUMBERS
     if rest == 0:
         return function(x)
     return function(F.pad(x.reshape(-1), (0, rest)))[:-rest].view(x.shape)
