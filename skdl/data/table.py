@@ -54,9 +54,11 @@ class DenseTable:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    def take(self, rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The inputs of the rows, numbers in the memory ``out`` ``(len(rows), D)`` where there is such."""
         codes = None if self.codes is None else self.codes.index_select(0, rows)
-        return self.values.index_select(0, rows), codes
+        values = self.values.index_select(0, rows) if out is None else torch.index_select(self.values, 0, rows, out=out)
+        return values, codes
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Consecutive rows, without copying."""

@@ -122,7 +122,8 @@ class Stack:
         """Validate, record, and keep the parameters that are worth keeping."""
         self.losses.settle()
         losses = self.batches.mean_losses(self.losses.loss_KN)
-        finite = (self.theta_KP.abs().amax(1) < LARGEST).tolist()
+        # Not by absolute values, which would be new memory as large as the stack.
+        finite = ((self.theta_KP.amax(1) < LARGEST) & (self.theta_KP.amin(1) > -LARGEST)).tolist()
         validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
         seconds = time.perf_counter() - started
         keep = [
