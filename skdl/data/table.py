@@ -54,11 +54,9 @@ class DenseTable:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def take(self, rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The inputs of the rows, numbers in the memory ``out`` ``(len(rows), D)`` where there is such."""
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         codes = None if self.codes is None else self.codes.index_select(0, rows)
-        values = self.values.index_select(0, rows) if out is None else torch.index_select(self.values, 0, rows, out=out)
-        return values, codes
+        return self.values.index_select(0, rows), codes
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Consecutive rows, without copying."""

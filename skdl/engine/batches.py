@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
-from skdl.data.table import DenseTable, Table
+from skdl.data.table import Table
 from skdl.engine.job import Samples
 
 #: Batches whose rows are sorted by size together, where sizes differ: enough for batches of like rows, few enough for
@@ -25,7 +25,7 @@ SORTED_BATCHES = 4
 
 
 class Batch(NamedTuple):
-    """One step's rows of the first K jobs. Inputs are good until the next batch is drawn: it may take their memory.
+    """One step's rows of the first K jobs.
 
     ``start`` is the place of its first row in the epoch, ``n_models`` is K. ``weight_K1B`` is the share that each row
     has in the batch's mean loss. ``rows_KB1`` marks rows that are not padding; None where no row is.
@@ -117,9 +117,6 @@ class Batches:
         self.taken_rows = self.tables[0].taken_numbers // max(self.tables[0].n_columns, 1)
         self.reads_ahead = any(table.reads_ahead for table in self.tables)
         self.runs = self._runs()
-        self._dense = [(table, lo, hi) for table, lo, hi in self.runs if isinstance(table, DenseTable)]
-        #: Where the inputs of tables in memory go: new memory at each step would have to be cleared first.
-        self._space: Tensor | None = None
         self.rows_KN = self._rows(samples)
         self.sizes = [_sizes(s) for s in samples]
         targets = padded([s.target if s.target.ndim == 2 else s.target.unsqueeze(1) for s in samples], self.n_rows)
@@ -257,22 +254,10 @@ class Batches:
 
     def _take(self, rows_KB: Tensor) -> tuple[Tensor, Tensor | None]:
         k, b = rows_KB.shape
-        if len(self._dense) == len(self.runs):
-            taken = [(table, rows_KB[lo:hi].reshape(-1)) for table, lo, hi in self._dense if lo < k]
-            x = self._memory(k * b, taken[0][0].values)
-            places = x.split([len(rows) for _, rows in taken])
-            parts = [table.take(rows, place) for (table, rows), place in zip(taken, places, strict=True)]
-        else:
-            parts = [table.take(rows_KB[lo:hi].reshape(-1)) for table, lo, hi in self.runs if lo < k]
-            x = parts[0][0] if len(parts) == 1 else torch.cat([values for values, _ in parts])
+        parts = [table.take(rows_KB[lo:hi].reshape(-1)) for table, lo, hi in self.runs if lo < k]
+        x = parts[0][0] if len(parts) == 1 else torch.cat([values for values, _ in parts])
         codes = [part for _, part in parts if part is not None]
         return x.view(k, b, -1), torch.cat(codes).view(k, b, -1) if codes else None
-
-    def _memory(self, n_rows: int, like_ND: Tensor) -> Tensor:
-        """Memory ``(n_rows, D)`` that stays, for the inputs."""
-        if self._space is None or len(self._space) < n_rows:
-            self._space = like_ND.new_empty(n_rows, like_ND.shape[1])
-        return self._space[:n_rows]
 
     def _slice(self, start: int, stop: int, k: int) -> tuple[Tensor, Tensor | None]:
         if k == 1:

@@ -64,10 +64,13 @@ class DropoutMasks:
             words[: -(-n_rows * self.n_units // 4)].random_(-(2**63), None, generator=generator)
 
     def draw(self, start: int, k: int, n_rows: int) -> list[Tensor]:
-        """The factors ``(k, n_rows, H)`` of each hidden layer for the batch that starts at row ``start``, once."""
+        """The factors ``(k, n_rows, H)`` of each hidden layer for the batch that starts at row ``start``.
+
+        They are made where they were drawn: each batch of an epoch is to be asked for once.
+        """
         offset = start % self.chunk_rows
         if offset == 0:
             self._refill(start, k)
         draws = self.draws_KRH[:k, offset : offset + n_rows].split(self.hidden, dim=-1)
-        # In place, as numbers and not as truth values, which torch makes and reads one at a time.
+        # Numbers in place of truth values, which torch is slower to make and to convert.
         return [draw.ge_(self.threshold[:k]).to(self.dtype).mul_(self.kept[:k]) for draw in draws]
