@@ -1,12 +1,13 @@
 """Rows with missing cells as a network sees them: what Gaussians make of them, and cells to be hidden in training.
 
 Axes: N rows, B rows at a time, D encoded columns, M of them of numbers, C columns of the table, E edges of bins,
-P patterns, F features.
+P patterns, F features, Q of them completions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,9 +22,9 @@ TAKEN_NUMBERS = 4_000_000
 MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 320
 #: Rows from which the edges of bins are found.
 EDGE_ROWS = 10_000
-#: Copies of each row with other cells hidden, where they fit into so many numbers: drawing from them saves completing
-#: rows in every step. Fewer copies would be learned by heart.
-MOST_COPIES, FEWEST_COPIES, COPIED_NUMBERS = 64, 16, 4_000_000
+#: Copies of each row with other cells hidden, where their completions fit into so many numbers: drawing from them saves
+#: completing rows in every step. Fewer copies would be learned by heart.
+MOST_COPIES, FEWEST_COPIES, COPIED_NUMBERS = 64, 16, 8_000_000
 #: Ranks are kept this far from 0 and 1, so that their normal scores are finite.
 RANK_MARGIN = 0.01
 
@@ -81,6 +82,11 @@ class CellFeatures:
         return cls(gaussian, fit_gaussian(scored, present_ND, generator), edges_ME, numbers_M, x_ND.shape[1])
 
     @property
+    def n_completed(self) -> int:
+        """How many of the numbers that stand for a row come of Gaussians."""
+        return 2 * self.n_columns if len(self.numbers_M) else self.n_columns
+
+    @property
     def n_features(self) -> int:
         """How many numbers stand for a row."""
         n_numbers, n_edges = self.edges_ME.shape
@@ -88,16 +94,33 @@ class CellFeatures:
 
     def __call__(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
         """Features ``(B, F)`` of standardised rows."""
+        bins = self._bins(x_BD)
+        return self._joined(self._completed(x_BD, present_BD, bins), present_BD, bins)
+
+    def completed(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
+        """The part of the features ``(B, Q)`` that takes long: what Gaussians make of the rows."""
+        return self._completed(x_BD, present_BD, self._bins(x_BD))
+
+    def of_completed(self, completed_BQ: Tensor, x_BD: Tensor, present_BD: Tensor) -> Tensor:
+        """Features of standardised rows whose first part is known."""
+        return self._joined(completed_BQ, present_BD, self._bins(x_BD))
+
+    def _completed(self, x_BD: Tensor, present_BD: Tensor, bins_BME: Tensor) -> Tensor:
         dtype = self.edges_ME.dtype
         completed_BD = self.gaussian.complete(x_BD, present_BD).to(dtype)
-        missing_BD = (~present_BD).to(dtype)
         if not len(self.numbers_M):
-            return torch.cat([completed_BD, missing_BD], 1)
-        bins = _bins(x_BD[:, self.numbers_M], self.edges_ME)
-        scored = _scored(x_BD.to(dtype), self.numbers_M, bins)
-        scored_BD = self.score_gaussian.complete(scored, present_BD).to(dtype)
-        bins = bins.sub_(0.5).mul_(present_BD[:, self.numbers_M].unsqueeze(-1))
-        return torch.cat([completed_BD, missing_BD, scored_BD, bins.flatten(1)], 1)
+            return completed_BD
+        scored = _scored(x_BD.to(dtype), self.numbers_M, bins_BME)
+        return torch.cat([completed_BD, self.score_gaussian.complete(scored, present_BD).to(dtype)], 1)
+
+    def _joined(self, completed_BQ: Tensor, present_BD: Tensor, bins_BME: Tensor) -> Tensor:
+        completed_BD, scored_BR = completed_BQ.tensor_split([self.n_columns], 1)
+        missing_BD = (~present_BD).to(completed_BQ.dtype)
+        shown = bins_BME.sub(0.5).mul_(present_BD[:, self.numbers_M].unsqueeze(-1))
+        return torch.cat([completed_BD, missing_BD, scored_BR, shown.flatten(1)], 1)
+
+    def _bins(self, x_BD: Tensor) -> Tensor:
+        return _bins(x_BD[:, self.numbers_M], self.edges_ME)
 
 
 def _scored(x_BD: Tensor, numbers_M: Tensor, bins_BME: Tensor) -> Tensor:
@@ -194,12 +217,23 @@ class CompletionTable:
         return CompletionTable(self.x_ND, self.present_ND, self.features, self.hiding, device)
 
 
-def hidden_copies(table: CompletionTable) -> Tensor | None:
-    """Features ``(C, N, F)`` of copies of a table's rows; None where there is no room for enough of them."""
-    n_copies = min(COPIED_NUMBERS // (len(table) * table.n_columns), MOST_COPIES)
+class Copies(NamedTuple):
+    """C copies of N rows, other cells hidden in each: which cells are present, and what Gaussians make of the rows."""
+
+    present_CND: Tensor
+    completed_CNQ: Tensor
+
+
+def hidden_copies(table: CompletionTable, n_taken: int) -> Copies | None:
+    """Copies of a table's rows, of which ``n_taken`` will be taken; None where they are not enough, or save nothing."""
+    assert table.hiding is not None
+    n_numbers = len(table) * table.features.n_completed
+    n_copies = min(COPIED_NUMBERS // n_numbers, MOST_COPIES, n_taken // len(table))
     if n_copies < FEWEST_COPIES:
         return None
-    return torch.stack([table.slice(0, len(table))[0] for _ in range(n_copies)])
+    present = [table.present_ND & table.hiding.kept(len(table)) for _ in range(n_copies)]
+    completed = [table.features.completed(table.x_ND, present_ND) for present_ND in present]
+    return Copies(torch.stack(present), torch.stack(completed))
 
 
 class HiddenCopies:
@@ -207,8 +241,9 @@ class HiddenCopies:
 
     Parameters
     ----------
-    features_CNF : Tensor of shape (C, N, F)
-        Features of C copies of N rows.
+    table : CompletionTable
+        The rows.
+    copies : Copies
     generator : torch.Generator
         Of the copies that are taken.
     """
@@ -217,21 +252,25 @@ class HiddenCopies:
     reads_ahead = False
     sizes: Tensor | None = None
 
-    def __init__(self, features_CNF: Tensor, generator: torch.Generator, device: torch.device | str = "cpu") -> None:
-        self.features_CNF, self.generator, self.device = features_CNF, generator, device
-        self.n_columns = features_CNF.shape[2]
+    def __init__(
+        self, table: CompletionTable, copies: Copies, generator: torch.Generator, device: torch.device | str = "cpu"
+    ) -> None:
+        self.table, self.copies, self.generator, self.device = table, copies, generator, device
+        self.n_columns = table.n_columns
 
     def __len__(self) -> int:
-        return self.features_CNF.shape[1]
+        return len(self.table)
 
     def take(self, rows: Tensor) -> tuple[Tensor, None]:
         rows = rows.cpu()
-        copies = torch.randint(len(self.features_CNF), (len(rows),), generator=self.generator)
-        return self.features_CNF.flatten(0, 1)[copies * len(self) + rows].to(self.device), None
+        copies = torch.randint(len(self.copies.present_CND), (len(rows),), generator=self.generator)
+        present, completed = (part.flatten(0, 1)[copies * len(self) + rows] for part in self.copies)
+        features = self.table.features.of_completed(completed, self.table.x_ND[rows], present)
+        return features.to(self.device), None
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
         return self.take(torch.arange(start, stop))
 
     def to(self, device: torch.device | str) -> HiddenCopies:
         """The same copies for another device."""
-        return HiddenCopies(self.features_CNF, self.generator, device)
+        return HiddenCopies(self.table, self.copies, self.generator, device)

@@ -3,12 +3,12 @@
 The missing cells of a row, given those that are present, are Gaussian again. Its precision matrix is a piece of the
 precision matrix of all columns, so that a row costs the cube of its missing cells, however many columns there are.
 
-Axes: N rows, B rows computed at a time, D columns, M missing cells of a row.
+Axes: N rows, B rows computed at a time, D columns, P patterns of missing cells, M missing cells of a pattern.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,41 +16,18 @@ import torch
 from torch import Tensor
 
 from skdl.data.factors import fit_factors
+from skdl.data.patterns import Block, blocks_of
 
 #: Tables of more columns have a Gaussian of few factors.
 MOST_COLUMNS = 64
 #: The prior is worth so many rows of independent columns.
 PRIOR_ROWS = 5.0
 #: EM ends after so many iterations, or when no covariance of standardised columns moves by more than this.
-MAX_ITERATIONS, TOLERANCE = 50, 1e-3
-#: Numbers of the covariances of missing cells that are computed at a time, and that one iteration may compute.
-BLOCK_NUMBERS, ITERATION_NUMBERS = 500_000, 20_000_000
+MAX_ITERATIONS, TOLERANCE = 50, 3e-3
+#: Numbers of the covariances of missing cells that one iteration may compute.
+ITERATION_NUMBERS = 20_000_000
 #: Most and fewest rows that the Gaussian is learned from.
 MOST_ROWS, FEWEST_ROWS = 6000, 1000
-#: Rows of about equally many cells are computed together: in about so many blocks, of at least so many rows.
-N_BLOCKS, FEWEST_BLOCK_ROWS = 4, 32
-
-
-@dataclass(frozen=True, eq=False)
-class MissingCells:
-    """The missing cells of some rows, given those that are present.
-
-    ``columns_BM`` are the places of the missing cells; a row with fewer is filled up with cells that are present,
-    for which ``is_missing_BM`` is False and the shift is zero. ``factor_BMM`` is the Cholesky factor of the
-    conditional precision.
-    """
-
-    rows_B: Tensor
-    columns_BM: Tensor
-    is_missing_BM: Tensor
-    #: Conditional mean minus mean.
-    shift_BM: Tensor
-    factor_BMM: Tensor
-
-    def covariance(self) -> Tensor:
-        """Conditional covariance ``(B, M, M)``, zero where a row is filled up."""
-        pairs = self.is_missing_BM.unsqueeze(2) & self.is_missing_BM.unsqueeze(1)
-        return torch.cholesky_inverse(self.factor_BMM) * pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,94 +51,57 @@ class Gaussian:
         """The distribution with this mean and this covariance."""
         return cls(mean, covariance, torch.cholesky_inverse(torch.linalg.cholesky(covariance)))
 
-    def missing_cells(self, x_ND: Tensor, present_ND: Tensor) -> Iterator[MissingCells]:
-        """The conditional distribution of every row's missing cells, rows with about equally many together."""
-        for rows_B, width in _alike((~present_ND).sum(1)):
-            present_BD = present_ND[rows_B]
-            pull_BD = self._centred(x_ND[rows_B], present_BD) @ self.precision
-            yield MissingCells(rows_B, *_solved(self.precision, ~present_BD, -pull_BD, width))
-
     def complete(self, x_ND: Tensor, present_ND: Tensor) -> Tensor:
         """Rows with the conditional mean in their missing cells."""
         completed = torch.where(present_ND, x_ND.to(torch.float64), self.mean)
-        n_present = present_ND.sum(1)
         # The same mean comes of the missing cells' precision and of the present cells' covariance: the smaller, the
         # faster.
-        by_missing = 2 * n_present >= present_ND.shape[1]
-        rows = by_missing.nonzero()[:, 0]
-        for cells in self.missing_cells(x_ND[rows], present_ND[rows]):
-            completed[rows[cells.rows_B].unsqueeze(1), cells.columns_BM] += cells.shift_BM
-        rows = (~by_missing).nonzero()[:, 0]
-        for of_rows_B, width in _alike(n_present[rows]):
-            rows_B = rows[of_rows_B]
-            completed[rows_B] += self._shift(x_ND[rows_B], present_ND[rows_B], width)
+        by_missing = 2 * present_ND.sum(1) >= present_ND.shape[1]
+        for is_so, shift in (by_missing, self._shift_by_missing), (~by_missing, self._shift_by_present):
+            rows = is_so.nonzero()[:, 0]
+            completed[rows] += shift(x_ND[rows], present_ND[rows])
         return completed
 
     def deviation(self, present_ND: Tensor) -> Tensor:
         """Conditional standard deviation of missing cells, 0 of the others."""
         deviation = torch.zeros(present_ND.shape, dtype=torch.float64)
-        for cells in self.missing_cells(deviation, present_ND):
-            at = cells.rows_B.unsqueeze(1), cells.columns_BM
-            deviation[at] = cells.covariance().diagonal(dim1=1, dim2=2).sqrt()
+        for block in blocks_of(~present_ND):
+            variance_PM = block.inverse(self.precision).diagonal(dim1=1, dim2=2)
+            block.add(deviation, block.of_rows(variance_PM.sqrt()))
         return deviation
 
     def draw(self, present_ND: Tensor, generator: torch.Generator) -> Tensor:
         """Draws of missing cells around their conditional mean, 0 of the others."""
         drawn = torch.zeros(present_ND.shape, dtype=torch.float64)
-        for cells in self.missing_cells(drawn, present_ND):
-            normal = torch.randn((*cells.shift_BM.shape, 1), generator=generator, dtype=torch.float64)
-            of_cells = torch.linalg.solve_triangular(cells.factor_BMM.mT, normal, upper=True).squeeze(2)
-            drawn[cells.rows_B.unsqueeze(1), cells.columns_BM] = of_cells * cells.is_missing_BM
+        for block in blocks_of(~present_ND):
+            factor_BMM = block.of_rows(block.factor(self.precision))
+            normal = torch.randn((*factor_BMM.shape[:2], 1), generator=generator, dtype=torch.float64)
+            of_cells = torch.linalg.solve_triangular(factor_BMM.mT, normal, upper=True).squeeze(2)
+            block.add(drawn, of_cells * block.of_rows(block.is_cell_PM))
         return drawn
+
+    def pull(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
+        """What the cells that are present, by their precisions, pull each column by."""
+        return -(self._centred(x_BD, present_BD) @ self.precision)
 
     def _centred(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
         return (x_BD.to(torch.float64) - self.mean).masked_fill(~present_BD, 0)
 
-    def _shift(self, x_BD: Tensor, present_BD: Tensor, width: int) -> Tensor:
-        """Conditional mean minus mean of missing cells, 0 of the others, by the cells that are present."""
+    def _shift_by_missing(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
+        """Conditional mean minus mean of missing cells, 0 of the others."""
+        pull_BD = self.pull(x_BD, present_BD)
+        shift_BD = torch.zeros_like(pull_BD)
+        for block in blocks_of(~present_BD):
+            block.add(shift_BD, block.solution(self.precision, block.cells(pull_BD[block.rows_B])))
+        return shift_BD
+
+    def _shift_by_present(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
+        """The same by the cells that are present."""
         centred_BD = self._centred(x_BD, present_BD)
-        columns, _, solution, _ = _solved(self.covariance, present_BD, centred_BD, width)
-        weight_BD = torch.zeros_like(centred_BD).scatter_(1, columns, solution)
+        weight_BD = torch.zeros_like(centred_BD)
+        for block in blocks_of(present_BD):
+            block.add(weight_BD, block.solution(self.covariance, block.cells(centred_BD[block.rows_B])))
         return (weight_BD @ self.covariance).masked_fill_(present_BD, 0)
-
-
-def _alike(counts_N: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Rows with about equally many cells, none without any, and the most cells of them."""
-    counts, order = counts_N.sort(stable=True)
-    of_rows = counts.tolist()
-    start = next((i for i, count in enumerate(of_rows) if count), len(of_rows))
-    step = max((len(of_rows) - start) // N_BLOCKS, FEWEST_BLOCK_ROWS)
-    while start < len(of_rows):
-        stop = min(start + step, len(of_rows))
-        while stop > start + 1 and (stop - start) * of_rows[stop - 1] ** 2 > BLOCK_NUMBERS:
-            stop = (start + stop) // 2
-        yield order[start:stop], of_rows[stop - 1]
-        start = stop
-
-
-def _solved(matrix_DD: Tensor, cells_BD: Tensor, right_BD: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Solve a system for each row: that of the matrix's rows and columns at the row's cells.
-
-    Returns
-    -------
-    columns_BM : Tensor
-        Places of the cells, of M = ``width``; a row of fewer is filled up with others.
-    is_cell_BM : Tensor of bool
-    solution_BM : Tensor
-        Zero where a row is filled up.
-    factor_BMM : Tensor
-        Cholesky factor of each row's matrix.
-    """
-    columns_BM = cells_BD.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
-    is_cell_BM = cells_BD.gather(1, columns_BM)
-    places_BMM = columns_BM.unsqueeze(2) * matrix_DD.shape[0] + columns_BM.unsqueeze(1)
-    # Cells that fill a row up are put apart from the others by the identity.
-    is_filler = ~(is_cell_BM.unsqueeze(2) & is_cell_BM.unsqueeze(1))
-    matrix_BMM = matrix_DD.take(places_BMM).masked_fill_(is_filler, 0)
-    matrix_BMM.diagonal(dim1=1, dim2=2).masked_fill_(~is_cell_BM, 1)
-    factor_BMM = torch.linalg.cholesky(matrix_BMM)
-    right_BM = right_BD.gather(1, columns_BM) * is_cell_BM
-    return columns_BM, is_cell_BM, torch.cholesky_solve(right_BM.unsqueeze(2), factor_BMM).squeeze(2), factor_BMM
 
 
 class RowDistribution(Protocol):
@@ -200,24 +140,31 @@ def fit_gaussian(x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -
     # The correlations of rows filled with means are too weak, but they are a start.
     gaussian = Gaussian.of(mean, _posterior(filled.t() @ filled, len(filled), variance))
     scale = variance.sqrt()
+    blocks = list(blocks_of(~present_ND))
     for _ in range(MAX_ITERATIONS):
         before = gaussian.covariance
-        gaussian = _improved(gaussian, x_ND, present_ND, variance)
+        gaussian = _improved(gaussian, x_ND, present_ND, variance, blocks)
         moved = (gaussian.covariance - before) / torch.outer(scale, scale)
         if moved.abs().max() < TOLERANCE:
             break
     return gaussian
 
 
-def _improved(gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, variance_D: Tensor) -> Gaussian:
-    """The distribution after one iteration of EM."""
+def _improved(
+    gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, variance_D: Tensor, blocks: Sequence[Block]
+) -> Gaussian:
+    """The distribution after one iteration of EM; ``blocks`` are those of the missing cells."""
     n_columns = x_ND.shape[1]
     completed = torch.where(present_ND, x_ND, gaussian.mean)
+    pull_ND = gaussian.pull(x_ND, present_ND)
     spread = torch.zeros(n_columns * n_columns, dtype=torch.float64)
-    for cells in gaussian.missing_cells(x_ND, present_ND):
-        completed[cells.rows_B.unsqueeze(1), cells.columns_BM] += cells.shift_BM
-        places = cells.columns_BM.unsqueeze(2) * n_columns + cells.columns_BM.unsqueeze(1)
-        spread.index_add_(0, places.flatten(), cells.covariance().flatten())
+    for block in blocks:
+        covariance_PMM = block.inverse(gaussian.precision)
+        block.add(completed, block.product(covariance_PMM, block.cells(pull_ND[block.rows_B])))
+        places = block.columns_PM.unsqueeze(2) * n_columns + block.columns_PM.unsqueeze(1)
+        if block.pattern_B is not None:
+            covariance_PMM *= block.pattern_B.bincount().view(-1, 1, 1)
+        spread.index_add_(0, places.flatten(), covariance_PMM.flatten())
     mean = completed.mean(0)
     centred = completed - mean
     scatter = centred.t() @ centred + spread.view(n_columns, n_columns)

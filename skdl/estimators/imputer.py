@@ -363,13 +363,14 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         held_out = self._held_out(random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
-        tables = self._training_tables(x_ND, present_ND, seeds.tolist())
+        trained = [self._training_rows(rows, random_state) for rows in held_out]
         stops = self.early_stopping is True
+        n_taken = sum(len(rows) * self._most_epochs(len(rows), stops) for rows in trained)
+        tables = self._training_tables(x_ND, present_ND, seeds.tolist(), n_taken)
         starts = self._states(len(held_out)) if self._goes_on() else [None] * len(held_out)
         jobs = []
-        for m, (rows, seed, start) in enumerate(zip(held_out, seeds.tolist(), starts, strict=True)):
-            trained = self._training_rows(rows, random_state)
-            samples = Samples(tables[m], _targets(x_ND[trained], present_ND[trained]), None, trained)
+        for m, (rows, seed, start) in enumerate(zip(trained, seeds.tolist(), starts, strict=True)):
+            samples = Samples(tables[m], _targets(x_ND[rows], present_ND[rows]), None, rows)
             validation = None
             if stops:
                 copies, is_hidden = hidden[m]
@@ -407,8 +408,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         rows = random_state.permutation(np.flatnonzero(is_trained))[:MOST_TRAINING_ROWS]
         return torch.from_numpy(np.tile(rows, max(EPOCH_ROWS // len(rows), 1)))
 
-    def _training_tables(self, x_ND: Tensor, present_ND: Tensor, seeds: list[int]) -> list[Table]:
-        """What each network sees of the rows: the same ones, other cells hidden."""
+    def _training_tables(self, x_ND: Tensor, present_ND: Tensor, seeds: list[int], n_taken: int) -> list[Table]:
+        """What each network sees of the rows: the same ones, other cells hidden; all take ``n_taken`` rows at most."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         rows = torch.randperm(self._n_rows, generator=generators[0])[:MOST_PATTERNS]
         first = np.unique(self._cells.column_of_D, return_index=True)[1]
@@ -416,10 +417,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         patterns_PC = patterns_PC[~patterns_PC.all(1)]
         hidings = [Hiding(generator, patterns_PC, self._column_of_D) for generator in generators]
         tables = [CompletionTable(x_ND, present_ND, self._features, hiding) for hiding in hidings]
-        copies = hidden_copies(tables[0])
+        copies = hidden_copies(tables[0], n_taken)
         if copies is None:
             return [*tables]
-        return [HiddenCopies(copies, generator) for generator in generators]
+        return [HiddenCopies(tables[0], copies, generator) for generator in generators]
 
     @property
     def _column_of_D(self) -> Tensor:

@@ -66,7 +66,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         self, samples: Samples, *, stops: bool, epochs: int | None = None, schedule: Schedule | None = None
     ) -> Settings:
         if epochs is None:
-            epochs = self._auto_epochs(len(samples), stops) if isinstance(self.max_epochs, str) else self.max_epochs
+            epochs = self._most_epochs(len(samples), stops)
         return Settings(
             learning_rate=self.learning_rate,
             schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
@@ -83,6 +83,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             tol=self.tol,
             keep_best=stops,
         )
+
+    def _most_epochs(self, n_rows: int, stops: bool) -> int:
+        return self._auto_epochs(n_rows, stops) if isinstance(self.max_epochs, str) else self.max_epochs
 
     def _label_smoothing(self) -> float:
         return getattr(self, "label_smoothing", 0.0)

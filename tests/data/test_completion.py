@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from skdl.data import completion
 from skdl.data.completion import (
+    FEWEST_COPIES,
     LEAST_HIDDEN,
     MOST_HIDDEN,
     RANK_MARGIN,
@@ -19,6 +21,8 @@ from skdl.data.completion import (
 from skdl.data.gaussian import fit_gaussian
 
 N, D = 200, 5
+#: Rows to take from copies: enough for the most copies.
+MANY = 10**6
 
 
 def generator(seed=0):
@@ -200,9 +204,9 @@ def test_table_when_taken_then_rows_stay_as_they_are(rows, features):
 
 def test_copies_when_taken_then_each_is_its_row_with_some_cells_hidden(rows, features):
     x, present = rows
-    copies = hidden_copies(CompletionTable(x, present, features, hiding()))
+    table = CompletionTable(x, present, features, hiding())
     at = torch.arange(N).repeat(20)
-    taken, _ = HiddenCopies(copies, generator()).take(at)
+    taken, _ = HiddenCopies(table, hidden_copies(table, MANY), generator()).take(at)
     is_hidden = taken[:, D : 2 * D].bool()
     assert is_hidden[~present[at]].all() and 0.3 < is_hidden[present[at]].float().mean() < 0.4
     torch.testing.assert_close(taken, features(x[at], ~is_hidden))
@@ -211,11 +215,15 @@ def test_copies_when_taken_then_each_is_its_row_with_some_cells_hidden(rows, fea
 
 
 def test_copies_when_generators_are_alike_then_the_same_are_taken(rows, features):
-    copies = hidden_copies(CompletionTable(*rows, features, hiding()))
-    one, same, other = (HiddenCopies(copies, generator(seed)).slice(0, N)[0] for seed in (0, 0, 1))
+    table = CompletionTable(*rows, features, hiding())
+    copies = hidden_copies(table, MANY)
+    one, same, other = (HiddenCopies(table, copies, generator(seed)).slice(0, N)[0] for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-def test_copies_when_table_is_large_then_none(rows, features):
-    x, present = (part.repeat(20, 1) for part in rows)
-    assert hidden_copies(CompletionTable(x, present, features, hiding())) is None
+def test_copies_when_there_is_no_room_or_use_for_enough_then_none(rows, features, monkeypatch):
+    table = CompletionTable(*rows, features, hiding())
+    assert len(hidden_copies(table, FEWEST_COPIES * N).present_CND) == FEWEST_COPIES
+    assert hidden_copies(table, FEWEST_COPIES * N - 1) is None
+    monkeypatch.setattr(completion, "COPIED_NUMBERS", FEWEST_COPIES * N * features.n_completed - 1)
+    assert hidden_copies(table, MANY) is None

@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skdl.data import patterns
 from skdl.data.gaussian import Gaussian, fit_gaussian
 
 D = 6
@@ -35,13 +36,19 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.fixture
-def rows(rng):
-    """A distribution, rows that it did not make, and holes: of none, of all, and of any number of cells."""
+@pytest.fixture(params=[1, 4], ids=["own patterns", "shared patterns"])
+def rows(rng, request):
+    """A distribution, rows that it did not make, and holes: of none, of all, and of any number of cells.
+
+    Either most rows have holes of their own, or some others the same.
+    """
     mean, covariance = random_gaussian(rng)
-    x = 3 * rng.normal(size=(150, D))
-    present = rng.random((150, D)) < rng.random((150, 1))
+    n_patterns = 40
+    x = 3 * rng.normal(size=(n_patterns * request.param, D))
+    present = rng.random((n_patterns, D)) < rng.random((n_patterns, 1))
     present[0], present[1], present[2] = False, True, np.arange(D) == 2
+    present = rng.permutation(np.tile(present, (request.param, 1)))
+    assert (len(np.unique(present, axis=0)) <= len(present) / 2) == (request.param > 1)
     return mean, covariance, x, present
 
 
@@ -51,21 +58,16 @@ def test_complete_when_patterns_are_random_then_conditional_mean(rows):
     assert_array_equal(completed[present], x[present])
     for row, shown, got in zip(x, present, completed, strict=True):
         assert_allclose(got[~shown], conditional(mean, covariance, row, shown)[0], rtol=1e-8, atol=1e-8)
-    assert_array_equal(completed[0], mean)
+    assert_array_equal(completed[~present.any(axis=1)], [mean] * (~present.any(axis=1)).sum())
 
 
-def test_missing_cells_when_patterns_are_random_then_conditional_covariance(rows):
+def test_deviation_when_patterns_are_random_then_root_of_conditional_variance(rows):
     mean, covariance, x, present = rows
-    seen = []
-    for cells in Gaussian.of(*tensors(mean, covariance)).missing_cells(*tensors(x, present)):
-        for b, n in enumerate(cells.rows_B.tolist()):
-            real = cells.is_missing_BM[b].numpy()
-            assert_array_equal(cells.columns_BM[b].numpy()[real], np.flatnonzero(~present[n]))
-            expected = np.zeros((len(real), len(real)))
-            expected[np.ix_(real, real)] = conditional(mean, covariance, x[n], present[n])[1]
-            assert_allclose(cells.covariance()[b].numpy(), expected, rtol=1e-8, atol=1e-8)
-            seen.append(n)
-    assert sorted(seen) == np.flatnonzero(~present.all(axis=1)).tolist()
+    deviation = Gaussian.of(*tensors(mean, covariance)).deviation(*tensors(present)).numpy()
+    assert_array_equal(deviation[present], 0)
+    for row, shown, got in zip(x, present, deviation, strict=True):
+        expected = np.sqrt(np.diag(conditional(mean, covariance, row, shown)[1]))
+        assert_allclose(got[~shown], expected, rtol=1e-8, atol=1e-8)
 
 
 def test_complete_when_nothing_is_missing_then_rows_as_they_are(rows):
@@ -89,6 +91,30 @@ def test_complete_when_batch_is_another_then_row_is_the_same(rows):
     order = np.random.default_rng(1).permutation(len(x))
     assert_allclose(alone, together, rtol=1e-10, atol=1e-10)
     assert_allclose(gaussian.complete(*tensors(x[order], present[order])), together[order], rtol=1e-10, atol=1e-10)
+
+
+def test_draw_when_repeated_then_conditional_covariance(rng):
+    mean, covariance = random_gaussian(rng, 3)
+    gaussian = Gaussian.of(*tensors(mean, covariance))
+    present = np.array([True, False, False])
+    for shown in (np.tile(present, (20_000, 1)), np.vstack([present, ~present])):
+        # Rows that share their holes, and rows that do not.
+        draws = [gaussian.draw(*tensors(shown), torch.Generator().manual_seed(seed)).numpy() for seed in range(3)]
+        assert not np.allclose(draws[0], draws[1])
+        assert all((draw[shown] == 0).all() and (draw[~shown] != 0).all() for draw in draws)
+    drawn = gaussian.draw(*tensors(np.tile(present, (20_000, 1))), torch.Generator().manual_seed(0)).numpy()
+    expected = conditional(mean, covariance, np.zeros(3), present)[1]
+    assert_allclose(np.cov(drawn[:, 1:].T), expected, rtol=0.1)
+
+
+def test_fit_when_rows_share_their_holes_then_as_when_each_is_alone(rng, monkeypatch):
+    x = rng.multivariate_normal(*random_gaussian(rng, 3), size=60)
+    present = rng.random(x.shape) > 0.3
+    together = fitted(x, present)
+    monkeypatch.setattr(patterns, "MOST_COLUMNS", 2)
+    alone = fitted(x, present)
+    assert_allclose(alone.mean, together.mean, rtol=1e-10, atol=1e-10)
+    assert_allclose(alone.covariance, together.covariance, rtol=1e-10, atol=1e-10)
 
 
 def test_fit_when_cells_are_missing_at_random_then_finds_the_distribution(rng):
