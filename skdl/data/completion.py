@@ -22,9 +22,13 @@ TAKEN_NUMBERS = 4_000_000
 MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 320
 #: Rows from which the edges of bins are found.
 EDGE_ROWS = 10_000
-#: Copies of each row with other cells hidden, where their completions fit into so many numbers: drawing from them saves
-#: completing rows in every step. Fewer copies would be learned by heart.
-MOST_COPIES, FEWEST_COPIES, COPIED_NUMBERS = 64, 16, 8_000_000
+#: Of rows that are taken often, copies with other cells hidden are made in advance, each to be taken about so often.
+#: Where there is no room, fewer will do, but cells of copies that are taken more often would be learned by heart.
+COPY_USES, MOST_COPY_USES = 6, 9
+#: Numbers that the copies may have.
+COPIED_NUMBERS = 16_000_000
+#: Rows of copies that are completed at a time.
+COMPLETED_ROWS = 4096
 #: Ranks are kept this far from 0 and 1, so that their normal scores are finite.
 RANK_MARGIN = 0.01
 
@@ -94,18 +98,15 @@ class CellFeatures:
 
     def __call__(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
         """Features ``(B, F)`` of standardised rows."""
-        bins = self._bins(x_BD)
-        return self._joined(self._completed(x_BD, present_BD, bins), present_BD, bins)
+        bins_BME = self.bins(x_BD)
+        return self.joined(self.completed(x_BD, present_BD, bins_BME), present_BD, bins_BME)
 
-    def completed(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
-        """The part of the features ``(B, Q)`` that takes long: what Gaussians make of the rows."""
-        return self._completed(x_BD, present_BD, self._bins(x_BD))
+    def bins(self, x_BD: Tensor) -> Tensor:
+        """How far through each bin a row's numbers are, from 0 to 1, ``(B, M, E - 1)``."""
+        return _bins(x_BD[:, self.numbers_M], self.edges_ME)
 
-    def of_completed(self, completed_BQ: Tensor, x_BD: Tensor, present_BD: Tensor) -> Tensor:
-        """Features of standardised rows whose first part is known."""
-        return self._joined(completed_BQ, present_BD, self._bins(x_BD))
-
-    def _completed(self, x_BD: Tensor, present_BD: Tensor, bins_BME: Tensor) -> Tensor:
+    def completed(self, x_BD: Tensor, present_BD: Tensor, bins_BME: Tensor) -> Tensor:
+        """What Gaussians make of rows, ``(B, Q)``; it takes longer than all else."""
         dtype = self.edges_ME.dtype
         completed_BD = self.gaussian.complete(x_BD, present_BD).to(dtype)
         if not len(self.numbers_M):
@@ -113,14 +114,12 @@ class CellFeatures:
         scored = _scored(x_BD.to(dtype), self.numbers_M, bins_BME)
         return torch.cat([completed_BD, self.score_gaussian.complete(scored, present_BD).to(dtype)], 1)
 
-    def _joined(self, completed_BQ: Tensor, present_BD: Tensor, bins_BME: Tensor) -> Tensor:
+    def joined(self, completed_BQ: Tensor, present_BD: Tensor, bins_BME: Tensor) -> Tensor:
+        """The features of rows, by their parts."""
         completed_BD, scored_BR = completed_BQ.tensor_split([self.n_columns], 1)
         missing_BD = (~present_BD).to(completed_BQ.dtype)
-        shown = bins_BME.sub(0.5).mul_(present_BD[:, self.numbers_M].unsqueeze(-1))
+        shown = (bins_BME - 0.5).mul_(present_BD[:, self.numbers_M].unsqueeze(-1))
         return torch.cat([completed_BD, missing_BD, scored_BR, shown.flatten(1)], 1)
-
-    def _bins(self, x_BD: Tensor) -> Tensor:
-        return _bins(x_BD[:, self.numbers_M], self.edges_ME)
 
 
 def _scored(x_BD: Tensor, numbers_M: Tensor, bins_BME: Tensor) -> Tensor:
@@ -225,15 +224,21 @@ class Copies(NamedTuple):
 
 
 def hidden_copies(table: CompletionTable, n_taken: int) -> Copies | None:
-    """Copies of a table's rows, of which ``n_taken`` will be taken; None where they are not enough, or save nothing."""
+    """Copies of a table's rows, of which ``n_taken`` will be taken; None where too few of them find room, or use."""
     assert table.hiding is not None
-    n_numbers = len(table) * table.features.n_completed
-    n_copies = min(COPIED_NUMBERS // n_numbers, MOST_COPIES, n_taken // len(table))
-    if n_copies < FEWEST_COPIES:
+    uses = n_taken / len(table)
+    n_copies = min(int(uses / COPY_USES), COPIED_NUMBERS // (len(table) * table.features.n_completed))
+    if n_copies < max(uses / MOST_COPY_USES, 1):
         return None
-    present = [table.present_ND & table.hiding.kept(len(table)) for _ in range(n_copies)]
-    completed = [table.features.completed(table.x_ND, present_ND) for present_ND in present]
-    return Copies(torch.stack(present), torch.stack(completed))
+    n_rows, n_columns = table.x_ND.shape
+    present_CND = table.present_ND & table.hiding.kept(n_copies * n_rows).view(n_copies, n_rows, n_columns)
+    bins_NME = table.features.bins(table.x_ND)
+    completed = []
+    # Several at a time: a call takes a while for few rows too.
+    for some_CND in present_CND.split(max(COMPLETED_ROWS // n_rows, 1)):
+        x, bins = table.x_ND.repeat(len(some_CND), 1), bins_NME.repeat(len(some_CND), 1, 1)
+        completed.append(table.features.completed(x, some_CND.flatten(0, 1), bins))
+    return Copies(present_CND, torch.cat(completed).view(n_copies, n_rows, -1))
 
 
 class HiddenCopies:
@@ -256,6 +261,7 @@ class HiddenCopies:
         self, table: CompletionTable, copies: Copies, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> None:
         self.table, self.copies, self.generator, self.device = table, copies, generator, device
+        self.bins_NME = table.features.bins(table.x_ND)
         self.n_columns = table.n_columns
 
     def __len__(self) -> int:
@@ -265,8 +271,7 @@ class HiddenCopies:
         rows = rows.cpu()
         copies = torch.randint(len(self.copies.present_CND), (len(rows),), generator=self.generator)
         present, completed = (part.flatten(0, 1)[copies * len(self) + rows] for part in self.copies)
-        features = self.table.features.of_completed(completed, self.table.x_ND[rows], present)
-        return features.to(self.device), None
+        return self.table.features.joined(completed, present, self.bins_NME[rows]).to(self.device), None
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
         return self.take(torch.arange(start, stop))

@@ -1,5 +1,7 @@
 """What a network sees of rows with holes, and what is hidden from it in training."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from scipy.stats import norm
 
 from skdl.data import completion
 from skdl.data.completion import (
-    FEWEST_COPIES,
+    COPY_USES,
     LEAST_HIDDEN,
+    MOST_COPY_USES,
     MOST_HIDDEN,
     RANK_MARGIN,
     CellFeatures,
@@ -21,8 +24,8 @@ from skdl.data.completion import (
 from skdl.data.gaussian import fit_gaussian
 
 N, D = 200, 5
-#: Rows to take from copies: enough for the most copies.
-MANY = 10**6
+#: Rows to take from copies.
+MANY = 20_000
 
 
 def generator(seed=0):
@@ -223,7 +226,11 @@ def test_copies_when_generators_are_alike_then_the_same_are_taken(rows, features
 
 def test_copies_when_there_is_no_room_or_use_for_enough_then_none(rows, features, monkeypatch):
     table = CompletionTable(*rows, features, hiding())
-    assert len(hidden_copies(table, FEWEST_COPIES * N).present_CND) == FEWEST_COPIES
-    assert hidden_copies(table, FEWEST_COPIES * N - 1) is None
-    monkeypatch.setattr(completion, "COPIED_NUMBERS", FEWEST_COPIES * N * features.n_completed - 1)
-    assert hidden_copies(table, MANY) is None
+    assert len(hidden_copies(table, 10 * COPY_USES * N).present_CND) == 10
+    assert hidden_copies(table, COPY_USES * N - 1) is None
+    # Somewhat fewer may find room, but not many fewer.
+    least = math.ceil(10 * COPY_USES / MOST_COPY_USES)
+    monkeypatch.setattr(completion, "COPIED_NUMBERS", least * N * features.n_completed)
+    assert len(hidden_copies(table, 10 * COPY_USES * N).present_CND) == least < 10
+    monkeypatch.setattr(completion, "COPIED_NUMBERS", (least - 1) * N * features.n_completed)
+    assert hidden_copies(table, 10 * COPY_USES * N) is None
