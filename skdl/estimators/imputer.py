@@ -52,7 +52,7 @@ from skdl.tasks.residuals import ResidualQuantiles
 FEWEST_ROWS = 20
 #: "auto" members and hidden layers of tables with fewer cells than this and of larger ones.
 MANY_CELLS = 10_000
-SMALL_MEMBERS, LARGE_MEMBERS = 4, 2
+SMALL_MEMBERS, LARGE_MEMBERS = 4, 3
 SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
 #: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
@@ -145,7 +145,7 @@ validation_fraction : float in (0, 1) or "auto", default="auto"
 """,
     n_members="""
 n_members : int or "auto", default="auto"
-    Networks to train side by side and average. "auto" is 4 for tables of fewer than 10,000 cells, else 2.
+    Networks to train side by side and average. "auto" is 4 for tables of fewer than 10,000 cells, else 3.
 """,
     scoring="""
 scoring : None
