@@ -217,10 +217,14 @@ class CompletionTable:
 
 
 class Copies(NamedTuple):
-    """C copies of N rows, other cells hidden in each: which cells are present, and what Gaussians make of the rows."""
+    """C copies of N rows, other cells hidden in each."""
 
+    #: Which cells are present.
     present_CND: Tensor
+    #: What Gaussians make of the rows.
     completed_CNQ: Tensor
+    #: Bins of the numbers, hidden or not.
+    bins_NME: Tensor
 
 
 def hidden_copies(table: CompletionTable, n_taken: int) -> Copies | None:
@@ -232,13 +236,13 @@ def hidden_copies(table: CompletionTable, n_taken: int) -> Copies | None:
         return None
     n_rows, n_columns = table.x_ND.shape
     present_CND = table.present_ND & table.hiding.kept(n_copies * n_rows).view(n_copies, n_rows, n_columns)
-    bins_NME = table.features.bins(table.x_ND)
     completed = []
-    # Several at a time: a call takes a while for few rows too.
-    for some_CND in present_CND.split(max(COMPLETED_ROWS // n_rows, 1)):
-        x, bins = table.x_ND.repeat(len(some_CND), 1), bins_NME.repeat(len(some_CND), 1, 1)
-        completed.append(table.features.completed(x, some_CND.flatten(0, 1), bins))
-    return Copies(present_CND, torch.cat(completed).view(n_copies, n_rows, -1))
+    # Rows of many copies at a time, for a call takes a while for few rows too; but not all, which would be much memory.
+    for places in torch.arange(n_copies * n_rows).split(COMPLETED_ROWS):
+        x = table.x_ND[places % n_rows]
+        completed.append(table.features.completed(x, present_CND.flatten(0, 1)[places], table.features.bins(x)))
+    completed_CNQ = torch.cat(completed).view(n_copies, n_rows, -1)
+    return Copies(present_CND, completed_CNQ, table.features.bins(table.x_ND))
 
 
 class HiddenCopies:
@@ -261,7 +265,6 @@ class HiddenCopies:
         self, table: CompletionTable, copies: Copies, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> None:
         self.table, self.copies, self.generator, self.device = table, copies, generator, device
-        self.bins_NME = table.features.bins(table.x_ND)
         self.n_columns = table.n_columns
 
     def __len__(self) -> int:
@@ -269,9 +272,10 @@ class HiddenCopies:
 
     def take(self, rows: Tensor) -> tuple[Tensor, None]:
         rows = rows.cpu()
-        copies = torch.randint(len(self.copies.present_CND), (len(rows),), generator=self.generator)
-        present, completed = (part.flatten(0, 1)[copies * len(self) + rows] for part in self.copies)
-        return self.table.features.joined(completed, present, self.bins_NME[rows]).to(self.device), None
+        present_CND, completed_CNQ, bins_NME = self.copies
+        places = torch.randint(len(present_CND), (len(rows),), generator=self.generator) * len(self) + rows
+        present, completed = present_CND.flatten(0, 1)[places], completed_CNQ.flatten(0, 1)[places]
+        return self.table.features.joined(completed, present, bins_NME[rows]).to(self.device), None
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
         return self.take(torch.arange(start, stop))
