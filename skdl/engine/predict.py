@@ -17,7 +17,7 @@ from skdl.nn.network import Ensemble, NetworkModule
 
 #: Rows are filled up to a multiple of this, because matrix products take other routes, and round otherwise, for a
 #: few rows left over: so the output of a row does not depend on its company.
-ROW_MULTIPLE = 4
+ROW_MULTIPLE = 16
 
 
 Compute = Callable[[Any, Tensor, Tensor | None], Tensor]

@@ -39,7 +39,7 @@ EARLY_STOPPING_ROWS = 100
 #: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
 #: end by itself, and without.
 EPOCHS_ROWS = 4000
-STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (30, 12, 150)
+STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (30, 12, 80)
 #: Networks of an "auto" ensemble.
 AUTO_MEMBERS = 8
 #: "auto" dropout of classifiers.

@@ -117,7 +117,7 @@ batch_size : int or "auto", default="auto"
     Rows of a training step. "auto" takes 256 for 2,000 training rows or more, 128 for 600 or more, else 32.
 max_epochs : int or "auto", default="auto"
     Passes over the training rows, or the most of them under early stopping. "auto" takes 30 at 4,000 rows, 160 under
-    early stopping, and otherwise as many as go with one over the root of the rows, between 12 and 150, or 640.
+    early stopping, and otherwise as many as go with one over the root of the rows, between 12 and 80, or 640.
 early_stopping : bool or "auto", default="auto"
     Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their
     score no longer improves, and keep the parameters of the best epoch. "auto" does so from 100 rows on, and

@@ -176,7 +176,7 @@ def test_auto_epochs_under_early_stopping(stops, n_rows, epochs):
     assert auto_epochs(n_rows, stops) == epochs
 
 
-@pytest.mark.parametrize(("n_rows", "epochs"), [(4000, 30), (16_000, 15), (10**7, 12), (10, 150)])
+@pytest.mark.parametrize(("n_rows", "epochs"), [(4000, 30), (16_000, 15), (10**7, 12), (10, 80)])
 def test_auto_epochs_without_early_stopping(n_rows, epochs):
     assert auto_epochs(n_rows, False) == epochs
 
