@@ -151,7 +151,7 @@ class NetworkEstimator(TrainedEstimator):
         self._prepare(data, data.rows if folds is None or n_members > 1 else folds[0].train)
         monitor = FitMonitor(self, self._module)
         folds = folds or [Fold(data.rows, data.rows[:0])] * n_members
-        jobs = self._jobs(data, folds, held_out, seeds, stops, monitor)
+        jobs = self._scaled(self._jobs(data, folds, held_out, seeds, stops, monitor))
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, **shown)
@@ -192,6 +192,10 @@ class NetworkEstimator(TrainedEstimator):
             Job(plan, settings, samples, int(seed), validated, start, monitor, m)
             for m, (samples, seed, validated, start) in enumerate(members)
         ]
+
+    def _scaled(self, jobs: list[Job]) -> list[Job]:
+        """The jobs of ``fit`` with their tables as networks are trained on them: here as the encoder gives them."""
+        return jobs
 
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""

@@ -140,11 +140,8 @@ class TableNetworkEstimator(NetworkEstimator):
             return PeriodicEmbedding(encoder.n_periodic)
         return PeriodicEmbedding(encoder.n_periodic, FREQUENCIES_BESIDE_BINS)
 
-    def _jobs(self, *about: Any) -> list[Job]:
-        jobs = super()._jobs(*about)
-        if not self._scales_by_relevance():
-            return jobs
-        return scaled_jobs(jobs, self._encoder.n_periodic)
+    def _scaled(self, jobs: list[Job]) -> list[Job]:
+        return scaled_jobs(jobs, self._encoder.n_periodic) if self._scales_by_relevance() else jobs
 
     def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:
         return plain_row(job, theta_P)

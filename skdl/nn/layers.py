@@ -213,8 +213,16 @@ class BatchNorm(LayerNorm):
 
     rows: Tensor | None = None
 
-    def __init__(self, mean: Tensor, variance: Tensor, *parameters: Any) -> None:
-        super().__init__(*parameters)
+    def __init__(
+        self,
+        mean: Tensor,
+        variance: Tensor,
+        gain: Tensor,
+        shift: Tensor,
+        gain_grad: Tensor | None,
+        shift_grad: Tensor | None,
+    ) -> None:
+        super().__init__(gain, shift, gain_grad, shift_grad)
         self.mean, self.variance = mean, variance
 
     def _normalize(self, h: Tensor) -> tuple[Tensor, Tensor]:
