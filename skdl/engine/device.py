@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -72,6 +73,27 @@ def threads_for(multiplications: int) -> AbstractContextManager[None]:
 def one_thread_each(n_workers: int) -> AbstractContextManager[None]:
     """Share the threads out among workers that are started inside: a new thread takes on the setting it finds."""
     return _threads(max(torch.get_num_threads() // n_workers, 1))
+
+
+@contextmanager
+def without_subnormals() -> Iterator[None]:
+    """Have this thread take numbers below the smallest normal one for zero.
+
+    The moments of gradients that have become zero fade into such numbers and stay there, and a processor may be many
+    times slower on them.
+    """
+    before = _flushes_subnormals()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def _flushes_subnormals() -> bool:
+    # Torch does not tell, but Python computes on the same unit of the processor.
+    smallest = sys.float_info.min
+    return smallest / 2 == 0
 
 
 class Streams:

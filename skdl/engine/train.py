@@ -18,7 +18,7 @@ from functools import partial
 import torch
 
 from skdl.engine.batches import table_numbers
-from skdl.engine.device import one_thread_each, threads_for
+from skdl.engine.device import one_thread_each, threads_for, without_subnormals
 from skdl.engine.evaluation import row_of
 from skdl.engine.job import Epoch, Job, Monitor, Plan, Result
 from skdl.engine.run import Run
@@ -204,12 +204,13 @@ def train_epoch(stack: Stack) -> None:
     stack.begin_epoch()
     losses, noise = stack.losses, stack.noise
     batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs], losses.wanted)
-    for batch, rates in zip(batches, stack.learning_rates(), strict=True):
-        part = stack.first(batch.n_models)
-        drawn = None if noise is None else noise.draw(batch.start, *batch.x_KBD.shape[:2])
-        output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
-        # Images are mixed on their way through the network.
-        grad_KOB = losses.gradient(batch, output, None if noise is None else noise.mixing)
-        part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
-        part.optimizer.step(part.grad_KP, *rates)
+    with without_subnormals():
+        for batch, rates in zip(batches, stack.learning_rates(), strict=True):
+            part = stack.first(batch.n_models)
+            drawn = None if noise is None else noise.draw(batch.start, *batch.x_KBD.shape[:2])
+            output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
+            # Images are mixed on their way through the network.
+            grad_KOB = losses.gradient(batch, output, None if noise is None else noise.mixing)
+            part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
+            part.optimizer.step(part.grad_KP, *rates)
     stack.end_epoch(started)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skdl.engine.device import SMALL_STEP, Streams, resolve_device, threads_for
+from skdl.engine.device import SMALL_STEP, Streams, resolve_device, threads_for, without_subnormals
 
 
 def test_resolve_device__when_cpu__then_cpu():
@@ -30,6 +30,25 @@ def test_threads_for__then_small_work_has_one_thread_and_the_setting_comes_back(
     with pytest.raises(ZeroDivisionError), threads_for(multiplications):
         raise ZeroDivisionError
     assert torch.get_num_threads() == 2
+
+
+def subnormal():
+    """A number of single precision below the smallest normal one, as torch computes it."""
+    return float(torch.full((64,), torch.finfo(torch.float32).tiny).div_(2).sum())
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush subnormal numbers")
+def test_without_subnormals__then_they_are_zero_and_the_setting_comes_back():
+    assert subnormal() > 0
+    with without_subnormals():
+        assert subnormal() == 0
+        with without_subnormals():
+            assert subnormal() == 0
+        assert subnormal() == 0
+    assert subnormal() > 0
+    with pytest.raises(ZeroDivisionError), without_subnormals():
+        raise ZeroDivisionError
+    assert subnormal() > 0
 
 
 def test_streams__then_three_different_ones_that_the_seed_fixes():
