@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skdl.data.gaussian import RowDistribution, fit_gaussian
+from skdl.data.gaussian import PRIOR_ROWS, RowDistribution, fit_gaussian
 
 #: Bounds on the share of a row's cells that are hidden.
 LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65
@@ -75,15 +75,18 @@ class CellFeatures:
         present_ND: Tensor,
         numbers_M: Tensor,
         generator: torch.Generator,
+        prior_rows: float = PRIOR_ROWS,
     ) -> CellFeatures:
-        """Learn the rest from the standardised rows of a Gaussian."""
+        """Learn the rest from the standardised rows of a Gaussian; ``prior_rows`` are those of the other one."""
         rows = torch.randperm(len(x_ND), generator=generator)[:EDGE_ROWS]
         x_ND, present_ND = x_ND[rows], present_ND[rows]
         if not len(numbers_M):
             return cls(gaussian, gaussian, x_ND.new_empty(0, 2), numbers_M, x_ND.shape[1])
         edges_ME = bin_edges(x_ND[:, numbers_M], present_ND[:, numbers_M])
         scored = _scored(x_ND, numbers_M, _bins(x_ND[:, numbers_M], edges_ME))
-        return cls(gaussian, fit_gaussian(scored, present_ND, generator), edges_ME, numbers_M, x_ND.shape[1])
+        return cls(
+            gaussian, fit_gaussian(scored, present_ND, generator, prior_rows), edges_ME, numbers_M, x_ND.shape[1]
+        )
 
     @property
     def n_completed(self) -> int:

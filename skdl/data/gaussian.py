@@ -8,9 +8,10 @@ Axes: N rows, B rows computed at a time, D columns, P patterns of missing cells,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +21,12 @@ from skdl.data.patterns import Block, blocks_of
 
 #: Tables of more columns have a Gaussian of few factors.
 MOST_COLUMNS = 64
-#: The prior is worth so many rows of independent columns.
-PRIOR_ROWS = 5.0
+#: The prior is worth so many rows of independent columns, and what it may be worth where that is looked for: columns
+#: that say nearly the same want a weak one, many columns with heavy tails a strong one.
+PRIOR_ROWS, PRIORS = 1.0, (0.5, 4.0, 32.0)
+#: Most rows that the prior is looked for with; share of them that is held out, and so many rows where each comes
+#: several times with other cells hidden; share of the cells to hide.
+MOST_PRIOR_ROWS, PRIOR_HELD_OUT, PRIOR_JUDGED_ROWS, PRIOR_HIDDEN = 4000, 0.2, 800, 0.25
 #: EM ends after so many iterations, or when no covariance of standardised columns moves by more than this.
 MAX_ITERATIONS, TOLERANCE = 50, 3e-3
 #: Numbers of the covariances of missing cells that one iteration may compute.
@@ -117,10 +122,45 @@ class RowDistribution(Protocol):
         """Draws of missing cells around their conditional mean, 0 of the others."""
 
 
-def fit_gaussian(x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> RowDistribution:
+class Prior(NamedTuple):
+    """Rows of independent columns that count beside those that are there."""
+
+    n_rows: float
+    variance_D: Tensor
+
+    def posterior(self, scatter_DD: Tensor, n_rows: int) -> Tensor:
+        """Covariance from sums of products of so many rows."""
+        covariance = scatter_DD + self.n_rows * torch.diag(self.variance_D)
+        return (covariance + covariance.t()) / (2 * (n_rows + self.n_rows))
+
+
+def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator: torch.Generator) -> float:
+    """How many rows the prior should be worth, by hidden cells of rows that a Gaussian was not fitted to.
+
+    ``column_of_D`` is the column of the table that each encoded column belongs to: those of one are hidden together.
+    """
+    order = torch.randperm(len(x_ND), generator=generator)[:MOST_PRIOR_ROWS]
+    n_held_out = math.ceil(PRIOR_HELD_OUT * len(order))
+    held_out, fitted = order[:n_held_out], order[n_held_out:]
+    rows = held_out.repeat(max(PRIOR_JUDGED_ROWS // n_held_out, 1))
+    draws = torch.rand(len(rows), int(column_of_D.max()) + 1, generator=generator)
+    hidden_ND = (draws < PRIOR_HIDDEN)[:, column_of_D] & present_ND[rows]
+
+    def error(prior_rows: float) -> float:
+        gaussian = fit_gaussian(x_ND[fitted], present_ND[fitted], generator, prior_rows)
+        completed_ND = gaussian.complete(x_ND[rows], present_ND[rows] & ~hidden_ND)
+        return float((completed_ND - x_ND[rows])[hidden_ND].square().sum())
+
+    return min(PRIORS, key=error)
+
+
+def fit_gaussian(
+    x_ND: Tensor, present_ND: Tensor, generator: torch.Generator, prior_rows: float = PRIOR_ROWS
+) -> RowDistribution:
     """Most probable mean and covariance of standardised rows, by expectation maximisation (Dempster et al. 1977).
 
-    The prior draws towards independent columns, so that few rows of many columns have an answer too.
+    The prior, which is worth ``prior_rows`` rows, draws towards independent columns, so that few rows of many columns
+    have an answer too.
     """
     n_columns = x_ND.shape[1]
     # A tenth of the rows misses so much that it costs several times the average.
@@ -131,28 +171,27 @@ def fit_gaussian(x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -
         rows = torch.randperm(len(x_ND), generator=generator)[:n_rows]
         x_ND, present_ND = x_ND[rows], present_ND[rows]
     if n_columns > MOST_COLUMNS:
-        return fit_factors(x_ND, present_ND, PRIOR_ROWS)
+        return fit_factors(x_ND, present_ND, prior_rows)
     x_ND = x_ND.to(torch.float64)
     n_present = present_ND.sum(0).clamp(min=1)
     mean = torch.where(present_ND, x_ND, 0.0).sum(0) / n_present
     filled = torch.where(present_ND, x_ND - mean, 0.0)
     variance = (filled.square().sum(0) / n_present).clamp(min=1e-12)
+    prior = Prior(prior_rows, variance)
     # The correlations of rows filled with means are too weak, but they are a start.
-    gaussian = Gaussian.of(mean, _posterior(filled.t() @ filled, len(filled), variance))
+    gaussian = Gaussian.of(mean, prior.posterior(filled.t() @ filled, len(filled)))
     scale = variance.sqrt()
     blocks = list(blocks_of(~present_ND))
     for _ in range(MAX_ITERATIONS):
         before = gaussian.covariance
-        gaussian = _improved(gaussian, x_ND, present_ND, variance, blocks)
+        gaussian = _improved(gaussian, x_ND, present_ND, prior, blocks)
         moved = (gaussian.covariance - before) / torch.outer(scale, scale)
         if moved.abs().max() < TOLERANCE:
             break
     return gaussian
 
 
-def _improved(
-    gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, variance_D: Tensor, blocks: Sequence[Block]
-) -> Gaussian:
+def _improved(gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, prior: Prior, blocks: Sequence[Block]) -> Gaussian:
     """The distribution after one iteration of EM; ``blocks`` are those of the missing cells."""
     n_columns = x_ND.shape[1]
     completed = torch.where(present_ND, x_ND, gaussian.mean)
@@ -168,10 +207,4 @@ def _improved(
     mean = completed.mean(0)
     centred = completed - mean
     scatter = centred.t() @ centred + spread.view(n_columns, n_columns)
-    return Gaussian.of(mean, _posterior(scatter, len(x_ND), variance_D))
-
-
-def _posterior(scatter_DD: Tensor, n_rows: int, variance_D: Tensor) -> Tensor:
-    """Covariance from sums of products of n rows and the rows of the prior."""
-    covariance = scatter_DD + PRIOR_ROWS * torch.diag(variance_D)
-    return (covariance + covariance.t()) / (2 * (n_rows + PRIOR_ROWS))
+    return Gaussian.of(mean, prior.posterior(scatter, len(x_ND)))

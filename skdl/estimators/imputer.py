@@ -26,7 +26,7 @@ from torch import Tensor
 from skdl.data.cells import NumberCells, TableCells
 from skdl.data.completion import CellFeatures, CompletionTable, HiddenCopies, Hiding, hidden_copies
 from skdl.data.frames import in_library, is_frame, with_cells, with_columns, with_names
-from skdl.data.gaussian import fit_gaussian
+from skdl.data.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Samples
@@ -301,7 +301,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         x_ND, present_ND = self._prepare(X, random_state)
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        if self.strategy == "deep" and self._n_rows >= FEWEST_ROWS:
+        if self._trains():
             monitor = FitMonitor(self, self._module)
             if hasattr(self, "_skl_callbacks"):
                 monitor.call_back(context, {"X": X, "y": y})
@@ -336,12 +336,20 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             )
             self._kept: list[int] = kept.tolist()
             self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
-            self._gaussian = fit_gaussian(x_ND, present_ND, generator)
+            self._prior_rows = PRIOR_ROWS
+            if self._trains():
+                # Next to the networks, the time that this takes does not count.
+                self._prior_rows = best_prior(x_ND, present_ND, self._column_of_D, generator)
+            self._gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
             self.network_ = None
             self.network_shares_ = np.zeros(x_ND.shape[1])
             self._quantiles: list[ResidualQuantiles | None] = [None] * x_ND.shape[1]
             self.t_ = 0
         return x_ND, present_ND
+
+    def _trains(self) -> bool:
+        """Whether there are networks to train."""
+        return self.strategy == "deep" and self._n_rows >= FEWEST_ROWS
 
     def _goes_on(self) -> bool:
         return super()._goes_on() and self.strategy == "deep" and self.network_ is not None
@@ -357,9 +365,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
     ) -> None:
         if not self._goes_on():
-            self._features = CellFeatures.of(
-                self._gaussian, x_ND, present_ND, torch.from_numpy(self._cells.numbers), _generator(random_state)
-            )
+            numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
+            self._features = CellFeatures.of(self._gaussian, x_ND, present_ND, numbers, generator, self._prior_rows)
         held_out = self._held_out(random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl.data import patterns
-from skdl.data.gaussian import Gaussian, fit_gaussian
+from skdl.data.gaussian import PRIORS, Gaussian, best_prior, fit_gaussian
 
 D = 6
 
@@ -183,3 +183,37 @@ def test_fit_when_rows_are_many_then_their_draw_is_the_generators(rng):
     one, same, other = (fitted(x, present, seed) for seed in (0, 0, 1))
     assert torch.equal(one.mean, same.mean) and torch.equal(one.covariance, same.covariance)
     assert not torch.equal(one.mean, other.mean)
+
+
+# --- the prior ---------------------------------------------------------------------------------------------------
+
+
+def prior_of(x, column_of_D=None, seed=0):
+    present = np.random.default_rng(seed).random(x.shape) > 0.2
+    columns = np.arange(x.shape[1]) if column_of_D is None else np.asarray(column_of_D)
+    x, present, columns = tensors(np.where(present, x, 0.0), present, columns)
+    return best_prior(x, present, columns, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_best_prior_when_columns_say_nearly_the_same_then_weak(rng, seed):
+    x = rng.normal(size=(300, 1)) + 0.05 * rng.normal(size=(300, 6))
+    assert prior_of(x, seed=seed) == min(PRIORS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_best_prior_when_many_columns_say_nothing_then_strong(rng, seed):
+    assert prior_of(rng.normal(size=(80, 40)), seed=seed) == max(PRIORS)
+
+
+def test_best_prior_when_encoded_columns_are_of_one_then_they_do_not_tell_on_each_other(rng):
+    x = rng.normal(size=(200, 20))
+    x = np.hstack([x, -x])
+    assert prior_of(x, np.arange(40)) == min(PRIORS)
+    assert prior_of(x, np.arange(40) % 20) > min(PRIORS)
+
+
+def test_best_prior_when_rows_are_few_or_cells_all_missing_then_one_of_them():
+    assert prior_of(np.arange(6.0).reshape(3, 2)) in PRIORS
+    x = torch.zeros(30, 3)
+    assert best_prior(x, torch.zeros_like(x).bool(), torch.arange(3), torch.Generator()) in PRIORS
