@@ -94,8 +94,8 @@ class HeldOutCells(NamedTuple):
 IMPUTER_DOC = """
 strategy : {"deep", "gaussian"}, default="deep"
     "gaussian" is the conditional mean of a Gaussian that is fitted by expectation maximisation (Dempster et al. 1977):
-    it takes a fraction of a second. "deep" adds what networks have learned beyond it, column by column as far as it
-    made the error of held-out cells smaller.
+    it takes a fraction of a second. "deep" chooses the Gaussian's prior by held-out cells, and adds what networks have
+    learned beyond it, column by column as far as it made their error smaller.
 missing_values : object, default=numpy.nan
     What stands for a missing cell, beside NaN, None and the like, which always do: a number or a string.
 add_indicator : bool, default=False
