@@ -235,7 +235,7 @@ def hidden_copies(table: CompletionTable, n_taken: int) -> Copies | None:
     assert table.hiding is not None
     uses = n_taken / len(table)
     n_copies = min(int(uses / COPY_USES), COPIED_NUMBERS // (len(table) * table.features.n_completed))
-    if n_copies < max(uses / MOST_COPY_USES, 1):
+    if n_copies < max(uses / MOST_COPY_USES, 2):
         return None
     n_rows, n_columns = table.x_ND.shape
     present_CND = table.present_ND & table.hiding.kept(n_copies * n_rows).view(n_copies, n_rows, n_columns)

@@ -23,13 +23,15 @@ from skdl.data.patterns import Block, blocks_of
 MOST_COLUMNS = 64
 #: The prior is worth so many rows of independent columns, and what it may be worth where that is looked for: columns
 #: that say nearly the same want a weak one, many columns with heavy tails a strong one.
-PRIOR_ROWS, PRIORS = 1.0, (0.5, 4.0, 32.0)
-#: Most rows that the prior is looked for with; share of them that is held out, and so many rows where each comes
-#: several times with other cells hidden; share of the cells to hide.
-MOST_PRIOR_ROWS, PRIOR_HELD_OUT, PRIOR_JUDGED_ROWS, PRIOR_HIDDEN = 4000, 0.2, 800, 0.25
+PRIOR_ROWS, PRIORS = 2.0, (0.5, 4.0, 32.0)
+#: Most rows and cells that the prior is looked for with, but not fewer rows than the next number.
+MOST_PRIOR_ROWS, MOST_PRIOR_CELLS, FEWEST_PRIOR_ROWS = 4000, 200_000, 200
+#: Share of those rows that is held out, rows that they are to become by coming several times, and share of their cells
+#: that is hidden.
+PRIOR_HELD_OUT, PRIOR_JUDGED_ROWS, PRIOR_HIDDEN = 0.2, 800, 0.25
 #: EM ends after so many iterations, or when no covariance of standardised columns moves by more than this.
 MAX_ITERATIONS, TOLERANCE = 50, 3e-3
-#: Numbers of the covariances of missing cells that one iteration may compute.
+#: Numbers of the covariances of missing cells that one iteration may compute, if no two rows lack the same.
 ITERATION_NUMBERS = 20_000_000
 #: Most and fewest rows that the Gaussian is learned from.
 MOST_ROWS, FEWEST_ROWS = 6000, 1000
@@ -139,15 +141,21 @@ def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator:
 
     ``column_of_D`` is the column of the table that each encoded column belongs to: those of one are hidden together.
     """
-    order = torch.randperm(len(x_ND), generator=generator)[:MOST_PRIOR_ROWS]
+    most_rows = max(min(MOST_PRIOR_ROWS, MOST_PRIOR_CELLS // x_ND.shape[1]), FEWEST_PRIOR_ROWS)
+    order = torch.randperm(len(x_ND), generator=generator)[:most_rows]
     n_held_out = math.ceil(PRIOR_HELD_OUT * len(order))
     held_out, fitted = order[:n_held_out], order[n_held_out:]
     rows = held_out.repeat(max(PRIOR_JUDGED_ROWS // n_held_out, 1))
     draws = torch.rand(len(rows), int(column_of_D.max()) + 1, generator=generator)
     hidden_ND = (draws < PRIOR_HIDDEN)[:, column_of_D] & present_ND[rows]
+    if not hidden_ND.any():
+        return PRIOR_ROWS
+    seed = int(torch.randint(2**62, (), generator=generator))
 
     def error(prior_rows: float) -> float:
-        gaussian = fit_gaussian(x_ND[fitted], present_ND[fitted], generator, prior_rows)
+        # Each of the same rows, if not of all.
+        same = torch.Generator().manual_seed(seed)
+        gaussian = fit_gaussian(x_ND[fitted], present_ND[fitted], same, prior_rows)
         completed_ND = gaussian.complete(x_ND[rows], present_ND[rows] & ~hidden_ND)
         return float((completed_ND - x_ND[rows])[hidden_ND].square().sum())
 
@@ -163,7 +171,6 @@ def fit_gaussian(
     have an answer too.
     """
     n_columns = x_ND.shape[1]
-    # A tenth of the rows misses so much that it costs several times the average.
     n_missing = (~present_ND).sum(1).double()
     affordable = int(ITERATION_NUMBERS / max(float((n_missing**2).mean()), 1.0))
     n_rows = min(max(affordable, FEWEST_ROWS, 2 * n_columns), MOST_ROWS)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 #: Patterns of about equally many cells are computed together: in about so many blocks, of at least so many patterns.
 N_BLOCKS, FEWEST_PATTERNS = 4, 32
-#: Numbers of the rows' matrices that a block may have, if it has more than one pattern.
+#: Numbers of the rows' matrices that a block may have.
 BLOCK_NUMBERS = 500_000
-#: Most columns that are looked through for rows with the same cells: in more, hardly any two rows have them.
-MOST_COLUMNS = 62
+#: Most columns that are looked through for rows with the same cells: as many as there are bits in an integer.
+CODED_COLUMNS = 62
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,19 +92,19 @@ def blocks_of(cells_ND: Tensor) -> Iterator[Block]:
     for start, stop, width in _stretches(n_cells_P.tolist(), first_P):
         cells_PD = patterns_PD[start:stop]
         columns_PM = cells_PD.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
-        rows = slice(first_P[start], first_P[stop])
-        yield Block(
-            order_P[rows] if pattern_N is None else row_N[rows],
-            None if pattern_N is None else place_N[rows] - start,
-            columns_PM,
-            cells_PD.gather(1, columns_PM),
-        )
+        is_cell_PM = cells_PD.gather(1, columns_PM)
+        if pattern_N is None:
+            yield Block(order_P[start:stop], None, columns_PM, is_cell_PM)
+            continue
+        # A single pattern may have any number of rows.
+        for rows in torch.arange(first_P[start], first_P[stop]).split(max(BLOCK_NUMBERS // width**2, 1)):
+            yield Block(row_N[rows], place_N[rows] - start, columns_PM, is_cell_PM)
 
 
 def _patterns(cells_ND: Tensor) -> tuple[Tensor | None, Tensor]:
     """Which pattern each row has, and the patterns ``(P, D)``; None where most rows have their own."""
     n_rows, n_columns = cells_ND.shape
-    if n_columns <= MOST_COLUMNS:
+    if n_columns <= CODED_COLUMNS:
         code_N = (cells_ND * (1 << torch.arange(n_columns))).sum(1)
         codes, pattern_N = code_N.unique(return_inverse=True)
         if len(codes) <= n_rows / 2:

@@ -272,6 +272,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
         return math.ceil(steps * batch_size / n_rows)
 
+    def _likely_epochs(self, n_rows: int, stops: bool) -> int:
+        """Epochs to prepare for: early stopping seldom takes as many as it may."""
+        most = self._most_epochs(n_rows, stops)
+        return min(most, self._auto_epochs(n_rows, stops=False)) if stops else most
+
     # --- fit -----------------------------------------------------------------------------------------------------
 
     @with_callbacks
@@ -338,7 +343,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
             self._prior_rows = PRIOR_ROWS
             if self._trains():
-                # Next to the networks, the time that this takes does not count.
+                # It takes a few times as long as the Gaussian itself, which is little beside the networks.
                 self._prior_rows = best_prior(x_ND, present_ND, self._column_of_D, generator)
             self._gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
             self.network_ = None
@@ -372,7 +377,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
         trained = [self._training_rows(rows, random_state) for rows in held_out]
         stops = self.early_stopping is True
-        n_taken = sum(len(rows) * self._most_epochs(len(rows), stops) for rows in trained)
+        n_taken = sum(len(rows) * self._likely_epochs(len(rows), stops) for rows in trained)
         tables = self._training_tables(x_ND, present_ND, seeds.tolist(), n_taken)
         starts = self._states(len(held_out)) if self._goes_on() else [None] * len(held_out)
         jobs = []

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl.data import patterns
-from skdl.data.gaussian import PRIORS, Gaussian, best_prior, fit_gaussian
+from skdl.data.gaussian import PRIOR_ROWS, PRIORS, Gaussian, best_prior, fit_gaussian
 
 D = 6
 
@@ -111,7 +111,7 @@ def test_fit_when_rows_share_their_holes_then_as_when_each_is_alone(rng, monkeyp
     x = rng.multivariate_normal(*random_gaussian(rng, 3), size=60)
     present = rng.random(x.shape) > 0.3
     together = fitted(x, present)
-    monkeypatch.setattr(patterns, "MOST_COLUMNS", 2)
+    monkeypatch.setattr(patterns, "CODED_COLUMNS", 2)
     alone = fitted(x, present)
     assert_allclose(alone.mean, together.mean, rtol=1e-10, atol=1e-10)
     assert_allclose(alone.covariance, together.covariance, rtol=1e-10, atol=1e-10)
@@ -213,7 +213,16 @@ def test_best_prior_when_encoded_columns_are_of_one_then_they_do_not_tell_on_eac
     assert prior_of(x, np.arange(40) % 20) > min(PRIORS)
 
 
-def test_best_prior_when_rows_are_few_or_cells_all_missing_then_one_of_them():
-    assert prior_of(np.arange(6.0).reshape(3, 2)) in PRIORS
+def test_best_prior_when_there_is_nothing_to_judge_by_then_that_of_a_lone_gaussian():
     x = torch.zeros(30, 3)
-    assert best_prior(x, torch.zeros_like(x).bool(), torch.arange(3), torch.Generator()) in PRIORS
+    assert best_prior(x, torch.zeros_like(x).bool(), torch.arange(3), torch.Generator()) == PRIOR_ROWS
+
+
+def test_best_prior_when_generator_is_the_same_then_the_same(rng):
+    x, present = tensors(rng.normal(size=(200, 70)), rng.random((200, 70)) < 0.5)
+    columns = torch.arange(70)
+    states = []
+    for _ in range(2):
+        generator = torch.Generator().manual_seed(1)
+        states.append((best_prior(x, present, columns, generator), generator.get_state().tolist()))
+    assert states[0] == states[1]

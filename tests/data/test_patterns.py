@@ -49,15 +49,15 @@ def test_solution_when_rows_have_any_cells_then_that_of_each_row(n_rows, matrix)
 
 def test_blocks_when_rows_are_many_then_small_enough(monkeypatch):
     monkeypatch.setattr(patterns, "BLOCK_NUMBERS", 1000)
-    blocks = list(blocks_of(random_cells(600)))
-    assert len(blocks) > patterns.N_BLOCKS
-    for block in blocks:
-        n_patterns, width = block.columns_PM.shape
-        assert n_patterns == 1 or len(block.rows_B) * width**2 <= 1000
+    for cells in (random_cells(600), torch.ones(600, D, dtype=torch.bool)):
+        blocks = list(blocks_of(cells))
+        assert len(blocks) > patterns.N_BLOCKS
+        assert all(len(block.rows_B) * block.columns_PM.shape[1] ** 2 <= 1000 for block in blocks)
+        assert sorted(torch.cat([block.rows_B for block in blocks]).tolist()) == cells.any(1).nonzero()[:, 0].tolist()
 
 
 def test_blocks_when_columns_are_many_then_rows_are_told_apart():
-    for n_columns in (patterns.MOST_COLUMNS, patterns.MOST_COLUMNS + 1):
+    for n_columns in (patterns.CODED_COLUMNS, patterns.CODED_COLUMNS + 1):
         cells = torch.zeros(40, n_columns, dtype=torch.bool)
         cells[::2, -1] = cells[1::2, 0] = True
         shown = torch.zeros(40, n_columns)
