@@ -15,9 +15,9 @@ from skdl.data.table import Table
 from skdl.engine.device import threads_for
 from skdl.nn.network import Ensemble, NetworkModule
 
-#: Rows are filled up to a multiple of this, because matrix products take other routes, and round otherwise, for a
-#: few rows left over: so the output of a row does not depend on its company.
-ROW_MULTIPLE = 16
+#: Rows are filled up to a multiple of this, because matrix products take other routes, and round otherwise, for few rows
+#: and for a few left over: so the output of a row hardly depends on its company. Fewer would not do for 256 units.
+ROW_MULTIPLE = 12
 
 
 Compute = Callable[[Any, Tensor, Tensor | None], Tensor]
