@@ -16,7 +16,7 @@ from skdl.engine.device import threads_for
 from skdl.nn.network import Ensemble, NetworkModule
 
 #: Rows are filled up to a multiple of this, because matrix products take other routes, and round otherwise, for few
-#: rows and for some left over: so the output of a row hardly depends on its company. Layers of more than 128 units would
+#: rows and for some left over: so the output of a row hardly depends on its company. Layers of over 128 units would
 #: want 12 or 16, but a lone row would then take half as long again.
 ROW_MULTIPLE = 8
 
