@@ -84,9 +84,8 @@ class CellFeatures:
             return cls(gaussian, gaussian, x_ND.new_empty(0, 2), numbers_M, x_ND.shape[1])
         edges_ME = bin_edges(x_ND[:, numbers_M], present_ND[:, numbers_M])
         scored = _scored(x_ND, numbers_M, _bins(x_ND[:, numbers_M], edges_ME))
-        return cls(
-            gaussian, fit_gaussian(scored, present_ND, generator, prior_rows), edges_ME, numbers_M, x_ND.shape[1]
-        )
+        score_gaussian = fit_gaussian(scored, present_ND, generator, prior_rows)
+        return cls(gaussian, score_gaussian, edges_ME, numbers_M, x_ND.shape[1])
 
     @property
     def n_completed(self) -> int:
@@ -239,13 +238,13 @@ def hidden_copies(table: CompletionTable, n_taken: int) -> Copies | None:
         return None
     n_rows, n_columns = table.x_ND.shape
     present_CND = table.present_ND & table.hiding.kept(n_copies * n_rows).view(n_copies, n_rows, n_columns)
+    bins_NME = table.features.bins(table.x_ND)
     completed = []
     # Rows of many copies at a time, for a call takes a while for few rows too; but not all, which would be much memory.
     for places in torch.arange(n_copies * n_rows).split(COMPLETED_ROWS):
-        x = table.x_ND[places % n_rows]
-        completed.append(table.features.completed(x, present_CND.flatten(0, 1)[places], table.features.bins(x)))
-    completed_CNQ = torch.cat(completed).view(n_copies, n_rows, -1)
-    return Copies(present_CND, completed_CNQ, table.features.bins(table.x_ND))
+        rows, present = places % n_rows, present_CND.flatten(0, 1)[places]
+        completed.append(table.features.completed(table.x_ND[rows], present, bins_NME[rows]))
+    return Copies(present_CND, torch.cat(completed).view(n_copies, n_rows, -1), bins_NME)
 
 
 class HiddenCopies:

@@ -207,10 +207,9 @@ def _improved(gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, prior: Prior
     for block in blocks:
         covariance_PMM = block.inverse(gaussian.precision)
         block.add(completed, block.product(covariance_PMM, block.cells(pull_ND[block.rows_B])))
-        places = block.columns_PM.unsqueeze(2) * n_columns + block.columns_PM.unsqueeze(1)
         if block.pattern_B is not None:
             covariance_PMM *= block.pattern_B.bincount().view(-1, 1, 1)
-        spread.index_add_(0, places.flatten(), covariance_PMM.flatten())
+        spread.index_add_(0, block.places(n_columns).flatten(), covariance_PMM.flatten())
     mean = completed.mean(0)
     centred = completed - mean
     scatter = centred.t() @ centred + spread.view(n_columns, n_columns)

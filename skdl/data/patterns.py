@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,17 +53,20 @@ class Block:
         """Add to the cells of the block's rows; nothing must be added where a pattern is filled up."""
         values_ND[self.rows_B.unsqueeze(1), self.of_rows(self.columns_PM)] += cells_BM
 
+    def places(self, n_columns: int) -> Tensor:
+        """Where the pairs of each pattern's cells ``(P, M, M)`` lie in a matrix of so many columns, row by row."""
+        return self.columns_PM.unsqueeze(2) * n_columns + self.columns_PM.unsqueeze(1)
+
     def factor(self, matrix_DD: Tensor) -> Tensor:
         """Cholesky factors ``(P, M, M)`` of the matrix's rows and columns at the cells of each pattern."""
-        places_PMM = self.columns_PM.unsqueeze(2) * matrix_DD.shape[0] + self.columns_PM.unsqueeze(1)
         # What fills a pattern up is put apart from its cells by the identity.
-        matrix_PMM = matrix_DD.take(places_PMM).masked_fill_(~self._pairs(), 0)
+        matrix_PMM = matrix_DD.take(self.places(len(matrix_DD))).masked_fill_(~self._are_cells_PMM, 0)
         matrix_PMM.diagonal(dim1=1, dim2=2).masked_fill_(~self.is_cell_PM, 1)
         return torch.linalg.cholesky(matrix_PMM)
 
     def inverse(self, matrix_DD: Tensor) -> Tensor:
         """Inverses ``(P, M, M)`` of the same matrices, zero where a pattern is filled up."""
-        return torch.cholesky_inverse(self.factor(matrix_DD)) * self._pairs()
+        return torch.cholesky_inverse(self.factor(matrix_DD)) * self._are_cells_PMM
 
     def solution(self, matrix_DD: Tensor, right_BM: Tensor) -> Tensor:
         """Solutions ``(B, M)`` of a system for each row, that of the matrix at its cells; zero where filled up."""
@@ -74,7 +78,9 @@ class Block:
         """Each row's cells, multiplied by the matrix of its pattern."""
         return torch.bmm(self.of_rows(matrices_PMM), right_BM.unsqueeze(2)).squeeze(2)
 
-    def _pairs(self) -> Tensor:
+    @cached_property
+    def _are_cells_PMM(self) -> Tensor:
+        """Which pairs are of two cells. Expectation maximisation asks again in every iteration."""
         return self.is_cell_PM.unsqueeze(2) & self.is_cell_PM.unsqueeze(1)
 
 
