@@ -198,7 +198,7 @@ def prior_of(x, column_of_D=None, seed=0):
 @pytest.mark.parametrize("seed", range(3))
 def test_best_prior_when_columns_say_nearly_the_same_then_weak(rng, seed):
     x = rng.normal(size=(300, 1)) + 0.05 * rng.normal(size=(300, 6))
-    assert prior_of(x, seed=seed) == min(PRIORS)
+    assert prior_of(x, seed=seed) < 1
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -209,8 +209,7 @@ def test_best_prior_when_many_columns_say_nothing_then_strong(rng, seed):
 def test_best_prior_when_encoded_columns_are_of_one_then_they_do_not_tell_on_each_other(rng):
     x = rng.normal(size=(200, 20))
     x = np.hstack([x, -x])
-    assert prior_of(x, np.arange(40)) == min(PRIORS)
-    assert prior_of(x, np.arange(40) % 20) > min(PRIORS)
+    assert prior_of(x, np.arange(40)) < 1 < prior_of(x, np.arange(40) % 20)
 
 
 def test_best_prior_when_there_is_nothing_to_judge_by_then_that_of_a_lone_gaussian():
