@@ -62,7 +62,7 @@ def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
     ValueError, TypeError
         With the remedy; for rows in scikit-learn's words.
     """
-    if isinstance(X, CheckedImages) and not reset:
+    if isinstance(X, CheckedImages) and not reset and X.shape[1:] in ((), estimator.image_shape_):
         return X
     check_sizes("image_shape", estimator.image_shape, (2, 3))
     check_sizes("resize", estimator.resize, (2,))
@@ -71,6 +71,10 @@ def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
 
 class CheckedImages(np.ndarray):
     """What :func:`check_images` gave. Handed in again, by a scorer say, it is what it is."""
+
+    def __array_wrap__(self, array: NDArray, context: Any = None, return_scalar: bool = False) -> Any:
+        # What is computed of checked images is not checked.
+        return array[()] if return_scalar else np.asarray(array)
 
 
 def check_sizes(name: str, value: Any, lengths: tuple[int, ...]) -> None:

@@ -8,7 +8,8 @@ Axes: n images, h rows of pixels, w pixels a row, c channels, last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from skdl.data.image_files import ImageFiles, ImageShape, files_shape
 from skdl.data.scaling import Weights
-from skdl.data.table import DenseTable, Table
+from skdl.data.table import SAMPLE_ROWS, TAKEN_NUMBERS, DenseTable, Table
 from skdl.data.tabular import NUMPY_DTYPES
 
 #: Training images, and numbers in them, from which the statistics of the channels are taken at most.
@@ -102,10 +103,48 @@ class ImageEncoder:
         """A table of the images, in the memory of X where it has the type and the order that is wanted."""
         if X.ndim == 1:
             return ImageFiles(X, self.image_shape, self.resize)
-        flat = X.reshape(len(X), -1)
-        if flat.dtype != np.uint8:
-            flat = flat.astype(NUMPY_DTYPES[self.dtype], copy=False)
-        return DenseTable(_tensor(flat))
+        if X.dtype != np.uint8:
+            X = X.astype(NUMPY_DTYPES[self.dtype], copy=False)
+        images = _tensor(X)
+        return DenseTable(images.flatten(1)) if images.is_contiguous() else ImageArray(images)
+
+
+class ImageArray:
+    """A table of images ``(n, h, w, c)`` that do not lie row by row in memory, such as ones with channels first.
+
+    Laid out anew as a whole they would take their memory twice; so it is done to those that are drawn.
+    """
+
+    taken_numbers = TAKEN_NUMBERS
+    reads_ahead = False
+    sizes: Tensor | None = None
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.n_columns = math.prod(images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, None]:
+        """Pixels ``(len(rows), h * w * c)``."""
+        return self.images[rows].flatten(1), None
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
+        """Consecutive rows."""
+        return self.images[start:stop].flatten(1), None
+
+    def to(self, device: torch.device | str) -> ImageArray:
+        return ImageArray(self.images.to(device))
+
+    def sample(self) -> Hashable:
+        """A few of the pixels, by which most tables that differ can be told apart."""
+        some = self.images[:: max(len(self) // SAMPLE_ROWS, 1)]
+        return "images", self.images.shape, self.images.dtype, some.numpy().tobytes()
+
+    def equals(self, other: ImageArray) -> bool:
+        """Whether all pixels are equal."""
+        return torch.equal(self.images, other.images)
 
 
 class _Moments:

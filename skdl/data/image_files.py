@@ -56,7 +56,9 @@ def resized(images: NDArray, resize: Sequence[int] | None) -> NDArray:
     if resize is None or images.shape[1:3] == tuple(resize):
         return images
     height, width = resize
-    out = np.empty((len(images), height, width, images.shape[3]), images.dtype)
+    # Means of whole numbers or of truth values are fractions.
+    keeps_type = images.dtype in (np.uint8, np.float64)
+    out = np.empty((len(images), height, width, images.shape[3]), images.dtype if keeps_type else np.float32)
     for image, small in zip(images, out, strict=True):
         _resize_channels(image, small)
     return out

@@ -56,8 +56,10 @@ from skdl.tasks.classification import ClassificationTask
 #: What "auto" does to images, beside mirroring.
 MOVES = Augmentation(shift=0.05, rotation=5, zoom=0.05)
 #: How many images, averaged to at most how many pixels along an axis, say whether they may be mirrored, and the share
-#: of a nearest neighbour's accuracy that has to be left.
+#: of a nearest neighbour's mean recall that has to be left.
 TRIED_IMAGES, TRIED_SIDE, KEPT_SHARE = 2000, 16, 0.97
+#: No class of at least so many tried images may lose more of its recall.
+FEWEST_OF_CLASS, MOST_LOST = 5, 0.5
 #: "auto" label smoothing: networks of this size come to know few images by heart.
 AUTO_LABEL_SMOOTHING = 0.1
 #: "auto" epochs at so many images, and the power of their number with which they fall, by optimiser; and bounds.
@@ -126,7 +128,8 @@ augment : "auto", dict, callable or None, default="auto"
     left to right), "cutout" (side of a blanked square, as a share of each axis; DeVries and Taylor 2017) and "mixup"
     (largest share of another image and its label that is mixed in; Zhang et al. 2018). "auto" is
     {AUTO}, and flip where the nearest neighbour
-    of a mirrored image is of its class as often as that of the image itself, or nearly; never for regression.
+    of a mirrored image is of its class nearly as often as that of the image itself, over all classes alike, and more
+    often than by chance; never for regression.
     A callable takes standardised images ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns such images.
     Signals are not augmented under "auto".
 test_time_augmentation : int, default=0
@@ -241,21 +244,29 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         super()._prepare(data, train_rows, classes)
-        if not (hasattr(self, "augmentation_") and self._goes_on() and self.augment == "auto"):
-            self.augmentation_ = self._augmentation(data, train_rows)
+        if not self._goes_on():
+            self.augmentation_ = self._augmentation() or self._auto_augmentation(data, train_rows)
 
-    def _augmentation(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
+    def _keep_encoding(self) -> None:
+        super()._keep_encoding()
+        self.augmentation_ = self._augmentation() or self.augmentation_
+
+    def _augmentation(self) -> Augmentation | None:
+        """What ``augment`` says; None for "auto", which looks at the images."""
         if self.augment is None:
             return Augmentation()
         if isinstance(self.augment, Mapping):
             constraints = AUGMENTATION_CONSTRAINTS
-            unknown = sorted(set(self.augment) - set(constraints))
+            unknown = sorted(set(self.augment) - set(constraints), key=str)
             if unknown:
                 raise ValueError(f"augment has unknown keys {unknown}. Use some of {sorted(constraints)}.")
             validate_parameter_constraints(constraints, dict(self.augment), caller_name="augment")
             return Augmentation(**self.augment)
         if callable(self.augment):
             return Augmentation(function=self.augment)
+        return None
+
+    def _auto_augmentation(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
         if self.image_shape_[0] == 1:
             return Augmentation()
         return replace(MOVES, flip=self._may_be_mirrored(data, rows))
@@ -267,16 +278,28 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         if not isinstance(self._task, ClassificationTask) or self._task.is_multilabel:
             return False
         some = rows[:: max(len(rows) // TRIED_IMAGES, 1)]
-        images = self._small_images(self._encoder.transform(data.X), torch.as_tensor(some))
-        y = data.y[some]
-        known, new = slice(0, None, 2), slice(1, None, 2)
-        if len(y[new]) == 0:
+        classes, label = np.unique(data.y[some], return_inverse=True)
+        # Every other image of each class, in whatever order they come.
+        order = np.argsort(label, kind="stable")
+        known, new = order[::2], order[1::2]
+        n_of_class = np.bincount(label[new], minlength=len(classes))
+        tried = n_of_class > 0
+        if tried.sum() < 2:
             return False
-        nearest = KNeighborsClassifier(1).fit(images[known].flatten(1).numpy(), y[known])
-        plain, mirrored = (
-            float(np.mean(nearest.predict(x.flatten(1).numpy()) == y[new])) for x in (images[new], images[new].flip(3))
-        )
-        return mirrored >= KEPT_SHARE * plain
+        images = self._small_images(self._encoder.transform(data.X), torch.as_tensor(some))
+        nearest = KNeighborsClassifier(1).fit(images[known].flatten(1).numpy(), label[known])
+
+        def recall(x: Tensor) -> NDArray[np.float64]:
+            is_right = nearest.predict(x.flatten(1).numpy()) == label[new]
+            return np.bincount(label[new], is_right, minlength=len(classes))[tried] / n_of_class[tried]
+
+        plain, mirrored = recall(images[new]), recall(images[new].flip(3))
+        chance = 1 / len(plain)
+        # Neighbours that know no more than chance, by two standard errors, have nothing to say.
+        if plain.mean() <= chance + 2 * math.sqrt(chance * (1 - chance) / len(new)):
+            return False
+        lost = (plain - mirrored)[n_of_class[tried] >= FEWEST_OF_CLASS]
+        return bool(mirrored.mean() >= KEPT_SHARE * plain.mean() and (lost <= MOST_LOST).all())
 
     def _small_images(self, table: Table, rows: Tensor) -> Tensor:
         """Images ``(n, c, h, w)`` of the rows, of at most 16 pixels along an axis."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +27,9 @@ from skdl.nn.network import Ensemble
 #: Share of the epochs after which a gradual release is complete: what is released late is trained at the low learning
 #: rates of the end of a schedule alone.
 RELEASE_SHARE = 0.25
+#: Images whose mean lies further from that of a backbone's images, in standard deviations of these, or whose own
+#: deviation is so many times as large or as small, have pixels of another unit.
+LARGEST_STEP, LARGEST_RATIO = 4.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class BackboneModule(ImageModule):
             backbone = backbone.members[0]
         if isinstance(backbone, ImageModule):
             # Its features are of images as it was trained on.
-            if len(backbone.mean) == network.image_shape[2]:
+            if _are_alike((backbone.mean, backbone.scale), (mean, scale)):
                 mean, scale = backbone.mean, backbone.scale
             sees_blocks = network.freeze == "all" and isinstance(backbone, ConvModule)
             backbone = backbone.extractor
@@ -216,6 +220,16 @@ class BackboneModule(ImageModule):
             # Of what a part holds, something may not keep still.
             part.training = False
         return self
+
+
+def _are_alike(old: tuple[Sequence[float], ...], new: tuple[Sequence[float], ...]) -> bool:
+    """Whether images whose channels have these means and deviations may have pixels of one unit."""
+    if len(old[0]) != len(new[0]):
+        return False
+    (old_mean, old_scale), (mean, scale) = np.array(old), np.array(new)
+    spread = scale / old_scale
+    is_near = np.abs(mean - old_mean) <= LARGEST_STEP * old_scale
+    return bool((is_near & (spread <= LARGEST_RATIO) & (spread >= 1 / LARGEST_RATIO)).all())
 
 
 def _feature_maps(output: Any, n_images: int) -> Tensor:

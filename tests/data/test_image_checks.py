@@ -292,6 +292,15 @@ def test_resized_floats_keep_their_range_and_type(dtype):
     assert_array_equal(images[..., 1], -images[..., 0])
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int16, np.uint16, np.int32, np.float16])
+def test_resized_images_of_other_types_are_means_in_lists_as_well(dtype):
+    X = (noise(3, 8, 8) > 200).astype(dtype)
+    images = check([*X], resize=(4, 4))
+    assert images.dtype == np.float32
+    assert_array_equal(images, check(X, resize=(4, 4)))
+    assert 0 < images.mean() < 0.5 and len(np.unique(images)) > 2
+
+
 def test_a_fourth_channel_does_not_dim_the_others_when_resized():
     X = noise(1, 8, 8, 4)
     X[..., 3] = 0

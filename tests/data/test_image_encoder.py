@@ -33,6 +33,24 @@ def test_statistics_are_those_of_each_channel_in_the_training_rows(dtype):
     assert all(type(number) is float for number in (*encoder.mean, *encoder.scale))
 
 
+@pytest.mark.parametrize(
+    "view",
+    [lambda X: np.moveaxis(X, 3, 1).copy().transpose(0, 2, 3, 1), np.asfortranarray, lambda X: X[:, :, :, ::2]],
+)
+def test_images_in_another_order_are_flattened_as_they_are_drawn(view):
+    X = view(noise(20, 6, 5, 4))
+    table, flat = encoded(X).transform(X), torch.from_numpy(X.reshape(20, -1).copy())
+    assert np.shares_memory(table.images.numpy(), X)
+    rows = torch.tensor([3, 0, 19])
+    assert_array_equal(table.take(rows)[0], flat[rows])
+    assert_array_equal(table.slice(4, 9)[0], flat[4:9])
+    assert (len(table), table.n_columns) == flat.shape
+    other = encoded(X.copy()).transform(view(noise(20, 6, 5, 4)))
+    assert table.sample() == other.sample() and table.equals(other)
+    other.images[7, 1, 1, 1] += 1
+    assert not table.equals(other)
+
+
 def test_statistics_do_not_depend_on_the_chunks(monkeypatch):
     X = noise(20, 6, 5, 2)
     weight = np.random.RandomState(1).rand(20)

@@ -668,6 +668,63 @@ GRID = {
 }
 
 
+def sides(n, n_classes, seed=0):
+    """Images with a bright square on the left (class 0) or on the right (class 1), or of mere noise."""
+    rng = np.random.RandomState(seed)
+    y = np.arange(n) % n_classes
+    images = rng.normal(0, 0.3, size=(n, 12, 12))
+    for image, label in zip(images, y, strict=True):
+        row, column = rng.randint(10), 7 * label + rng.randint(3)
+        if label < 2:
+            image[row : row + 3, column : column + 3] += 2
+    return images, y
+
+
+@pytest.mark.parametrize("order", ["in turns", "shuffled", "sorted"])
+def test_auto_augment_does_not_mirror_what_is_told_apart_by_its_side(order):
+    X, y = sides(200, 2)
+    rows = {"in turns": np.arange(200), "shuffled": np.random.RandomState(1).permutation(200), "sorted": y.argsort()}
+    assert not CNNClassifier(**SMALL).fit(X[rows[order]], y[rows[order]]).augmentation_.flip
+
+
+def test_auto_augment_listens_to_small_classes_too():
+    X, y = sides(600, 3)
+    rows = np.flatnonzero((y == 2) | (np.arange(600) < 60))
+    assert not CNNClassifier(**SMALL | {"max_epochs": 1}).fit(X[rows], y[rows]).augmentation_.flip
+
+
+def test_auto_augment_mirrors_what_looks_alike_mirrored(gray):
+    assert CNNClassifier(**SMALL).fit(*stripes(120)).augmentation_.flip
+
+
+@pytest.mark.parametrize("n", [2, 10, 30])
+def test_auto_augment_does_not_mirror_where_few_images_say_nothing(n):
+    X, y = load_digits(return_X_y=True)
+    model = CNNClassifier(**SMALL).partial_fit(X[:n].reshape(-1, 8, 8), y[:n], classes=np.arange(10))
+    assert not model.augmentation_.flip
+
+
+def test_partial_fit_goes_on_with_the_augmentation_that_is_set(gray):
+    model = CNNClassifier(**SMALL).partial_fit(*gray, classes=[0, 1, 2])
+    before = model.augmentation_
+    assert model.partial_fit(*gray).augmentation_ == before
+    assert model.set_params(augment={"cutout": 0.5}).partial_fit(*gray).augmentation_.cutout == 0.5
+    with pytest.raises(ValueError, match="nonsense"):
+        model.set_params(augment={"nonsense": 0.5, 1: 2}).partial_fit(*gray)
+
+
+def test_scorers_cannot_hand_in_other_images_unchecked(gray):
+    def narrow(estimator, X, y):
+        return estimator.score(X[:, :, :5], y)
+
+    def broken(estimator, X, y):
+        return estimator.score(X * np.nan, y)
+
+    for scoring, message in ((narrow, "8 x 5 pixels"), (broken, "NaN")):
+        with pytest.raises(ValueError, match=message):
+            CNNClassifier(**SMALL, early_stopping=True, scoring=scoring).fit(*gray)
+
+
 def test_a_search_over_augmentations_is_the_same_together(gray):
     X, y = gray
     with joblib.parallel_config(backend="sequential"):
@@ -794,6 +851,14 @@ def test_a_frozen_network_helps_on_few_images():
     tuned = CNNClassifier(**settings, backbone=backbone, freeze="all").fit(X[train], y[train])
     scratch = CNNClassifier(**settings).fit(X[train], y[train])
     assert 1 - tuned.score(X[test], y[test]) < 0.75 * (1 - scratch.score(X[test], y[test]))
+
+
+@pytest.mark.parametrize("unit", [1, 1 / 255, 1000])
+def test_a_backbone_sees_images_of_another_unit_as_those_of_its_own(gray, fitted, unit):
+    X, y = gray[0].astype(float), gray[1]
+    models = [CNNClassifier(**SMALL, backbone=fitted.network_, freeze="all").fit(X * u, y) for u in (1, unit)]
+    # Its own images are standardised by its own mean, those of another unit by theirs, which is the same one here.
+    assert_allclose(models[1].predict_proba(X * unit), models[0].predict_proba(X), rtol=1e-3, atol=1e-4)
 
 
 def test_gradual_release_is_the_frozen_fit_at_first_and_the_whole_one_when_it_goes_on(gray):
