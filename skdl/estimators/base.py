@@ -28,7 +28,7 @@ from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator
 from skdl.estimators.validation import FitData, check_fit_data
-from skdl.estimators.weights import check_class_weight, with_class_weight
+from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
 from skdl.nn.network import Network
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss
@@ -147,7 +147,7 @@ class NetworkEstimator(TrainedEstimator):
         stops = self._stops_early(len(data.rows), held_out is not None)
         n_members = self._n_members(stops and held_out is None)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)
-        folds = self._folds(data, n_members, random_state) if stops and held_out is None else None
+        folds = self._folds(data, n_members, self._fold_draws(random_state)) if stops and held_out is None else None
         self._prepare(data, data.rows if folds is None or n_members > 1 else folds[0].train)
         monitor = FitMonitor(self, self._module)
         folds = folds or [Fold(data.rows, data.rows[:0])] * n_members
@@ -205,6 +205,8 @@ class NetworkEstimator(TrainedEstimator):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         if classes is not None and not is_classifier(self):
             raise ValueError("classes are for classification, and this estimator does regression.")
+        if classes is not None and len(np.unique(classes)) == 0:
+            raise ValueError("classes must name all labels that y can have. Got none.")
         if not is_first and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
                 f"`classes={np.asarray(classes).tolist()}` is not the same as on the last call to partial_fit, "
@@ -214,7 +216,7 @@ class NetworkEstimator(TrainedEstimator):
             self._prepare(data, data.rows, classes)
         else:
             self._keep_encoding()
-        samples = self._samples(self._encoder.transform(data.X), data, data.rows)
+        samples = self._samples(self._encoder.transform(data.X), data, data.rows, self._mean_weight)
         settings = self._settings(samples, stops=False, epochs=1, schedule=Schedule())
         n_members = self._n_members(stops=False) if is_first else len(self._optimizer_states)
         starts = [None] * n_members if is_first else self._states(n_members)
@@ -254,6 +256,14 @@ class NetworkEstimator(TrainedEstimator):
             return AUTO_MEMBERS if stops else 1
         return self.n_members
 
+    def _fold_draws(self, random_state: np.random.RandomState) -> np.random.RandomState:
+        """What draws the folds: a fit that goes on draws those of the last one, for its networks know the other rows."""
+        if self._goes_on() and hasattr(self, "_fold_state"):
+            random_state = np.random.RandomState()
+            random_state.set_state(self._fold_state)
+        self._fold_state = random_state.get_state()
+        return random_state
+
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""
         n_rows = len(data.rows)
@@ -285,6 +295,7 @@ class NetworkEstimator(TrainedEstimator):
             return
         for name in ("network_", "classes_"):
             self.__dict__.pop(name, None)
+        self._mean_weight = MeanWeight()
         self._task = self._make_task()
         if isinstance(self._task, ClassificationTask):
             self._task.fit(data.y[data.rows], classes)
@@ -310,14 +321,17 @@ class NetworkEstimator(TrainedEstimator):
         self._task.change_loss(task.loss_parameter)
         self._encoder.dtype = self._torch_dtype()
 
-    def _samples(self, table: Table, data: FitData, rows: NDArray[np.intp]) -> Samples:
+    def _samples(
+        self, table: Table, data: FitData, rows: NDArray[np.intp], mean_weight: MeanWeight | None = None
+    ) -> Samples:
+        """The rows as they are trained on, their weights over the mean of them, or of all rows so far."""
         dtype = self._torch_dtype()
-        weight = self._weight(data, rows)
+        weight = (mean_weight or MeanWeight()).scaled(self._weight(data, rows), len(rows))
         everything = len(rows) == len(table)
         return Samples(
             table,
             self._task.encode(data.y[rows], dtype),
-            None if weight is None else torch.as_tensor(weight / weight.mean(), dtype=dtype),
+            None if weight is None else torch.as_tensor(weight, dtype=dtype),
             None if everything else torch.as_tensor(rows),
         )
 

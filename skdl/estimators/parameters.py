@@ -136,7 +136,8 @@ scoring : str, callable or None, default=None
     ``scorer(estimator, X, y)``, or None for the negative loss.
 warm_start : bool, default=False
     Whether ``fit`` goes on from the parameters and the optimiser's state of the last ``fit``, with its encoding of
-    the columns and of y.
+    the columns and of y. On the same rows each network holds out those that it has held out before; on other rows,
+    scores and ``out_of_fold_`` may be of rows that it was trained on in an earlier fit.
 random_state : int, RandomState instance or None, default=None
     Draws initial weights, the order of the rows, dropout masks and the held-out rows. None takes numpy's global random
     state, as everywhere in scikit-learn; no other global state is read or moved.
@@ -167,7 +168,7 @@ loss_curve_ : list of float
 validation_scores_ : list of float or None
     Validation score of each epoch: the negative loss, or ``scoring``. None without validation rows.
 best_validation_score_ : float or None
-    The largest of them.
+    The largest of them; of several networks the mean of each one's largest.
 out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
     Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
     that no network held out. None without early stopping or with ``X_val``.

@@ -169,10 +169,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
         self.n_layers_ = self._members()[0].n_layers
         is_validated = jobs[0].validation is not None
-        scores = self.history_["validation_score"].tolist()
-        self.validation_scores_ = scores if is_validated else None
-        known = [score for score in scores if not math.isnan(score)]
-        self.best_validation_score_ = max(known, default=math.nan) if is_validated else None
+        self.validation_scores_ = self.history_["validation_score"].tolist() if is_validated else None
+        self.best_validation_score_ = _best_score(results) if is_validated else None
         self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
         self.out_of_fold_: Any = None
         return all_results
@@ -208,3 +206,10 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
                 UserWarning,
                 stacklevel=5,
             )
+
+
+def _best_score(results: list[Result]) -> float:
+    """The best validation score of a network, the mean of those of several: each has held out other rows."""
+    scores = [[record.validation_score for record in result.history] for result in results]
+    best = [max(score for score in of_one if not math.isnan(score)) for of_one in scores if not np.isnan(of_one).all()]
+    return float(np.mean(best)) if best else math.nan

@@ -13,6 +13,22 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 Weights = NDArray[np.float64] | None
 
 
+class MeanWeight:
+    """The mean weight of all samples so far, where they come in parts."""
+
+    def __init__(self) -> None:
+        self.n_samples, self.total = 0, 0.0
+
+    def scaled(self, weight: Weights, n_samples: int) -> Weights:
+        """Weights of one more part over that mean, this part included; None where all so far weigh the same."""
+        self.n_samples += n_samples
+        self.total += n_samples if weight is None else float(weight.sum())
+        mean = self.total / self.n_samples
+        if weight is None:
+            return None if mean == 1 else np.full(n_samples, 1 / mean)
+        return weight / mean
+
+
 def with_class_weight(weight: Weights, class_weight: Any, y: NDArray) -> Weights:
     """Weights of the samples times those of their classes; None where all samples weigh the same.
 

@@ -311,7 +311,8 @@ class CustomLoss(Loss):
 
     def _called(self, output_BO: Tensor, target: Tensor) -> Tensor:
         """The function's loss of each sample, ``(B,)``."""
-        target_BT = target[0].t().contiguous()
+        # The function may work in place: on copies.
+        output_BO, target_BT = output_BO.clone(), target[0].t().clone(memory_format=torch.contiguous_format)
         n_rows, n_outputs = output_BO.shape
         labels = not target.is_floating_point()
         loss = self.function(

@@ -453,6 +453,31 @@ def test_warm_start_goes_on_where_the_last_fit_ended(valued, optimizer, embeddin
     assert (model.n_iter_, model.t_, len(model.loss_curve_)) == (3, 600, 3)
 
 
+@pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
+@pytest.mark.parametrize("validation_fraction", ["auto", 0.2])
+def test_warm_start_holds_out_the_same_rows_again(random_state, validation_fraction):
+    rng = np.random.RandomState(0)
+    X, y = rng.normal(size=(60, 3)), rng.normal(size=60)
+    settings = PLAIN | {"n_members": 4, "early_stopping": True, "learning_rate": 1e-9}
+    model = MLPRegressor(
+        **settings | {"random_state": random_state}, validation_fraction=validation_fraction, warm_start=True
+    )
+    first = model.fit(X, y).out_of_fold_
+    # Networks that do not move say the same of the same rows.
+    assert_allclose(model.fit(X, y).out_of_fold_, first, atol=1e-6)
+    # Another fit that begins anew holds out others.
+    assert not np.allclose(model.set_params(warm_start=False).fit(X, y).out_of_fold_, first, atol=1e-3)
+
+
+def test_best_score_of_several_networks_is_the_mean_of_their_own(labelled):
+    X, y = labelled
+    model = MLPClassifier(**SMALL | {"n_members": 3, "early_stopping": True, "max_epochs": 8}, scoring="accuracy")
+    model.fit(X, y)
+    # What they kept, on folds of like sizes.
+    held_out = (model.out_of_fold_.argmax(axis=1) == y).mean()
+    assert abs(model.best_validation_score_ - held_out) < 0.01
+
+
 def test_without_warm_start_a_fit_begins_anew(valued):
     X, y = valued
     model = MLPRegressor(**SMALL).fit(X[:50], 3 * y[:50])
@@ -569,6 +594,26 @@ def test_partial_fit_is_an_epoch_of_a_constant_fit(valued, n_members, embedding)
     assert_allclose(parts.predict(X), going_on.predict(X), rtol=1e-9)
 
 
+def share_of_ones(weight=None, class_weight=None):
+    """What a classifier of noise expects of label 1 after parts that have one label each."""
+    rng = np.random.RandomState(0)
+    model = MLPClassifier(**SMALL | {"optimizer": "sgd", "momentum": 0.0, "nesterov": False}, class_weight=class_weight)
+    for part in range(60):
+        X = rng.normal(size=(20, 3))
+        of_part = weight and [weight[part % 2]] * 20
+        model.partial_fit(X, [part % 2] * 20, sample_weight=of_part, classes=[0, 1])
+    return model.predict_proba(rng.normal(size=(50, 3)))[:, 1].mean()
+
+
+@pytest.mark.parametrize("of_samples", [True, False])
+def test_partial_fit_weighs_parts_against_each_other(of_samples):
+    shares = [
+        share_of_ones(weight=[1, w]) if of_samples else share_of_ones(class_weight={0: 1, 1: w}) for w in (0.1, 1, 10)
+    ]
+    assert shares[0] < shares[1] - 0.05 and shares[1] + 0.05 < shares[2]
+    assert share_of_ones() == shares[1] == share_of_ones(weight=[4, 4])
+
+
 def test_partial_fit_learns_labels_that_come_later(labelled):
     X, y = labelled
     order = np.argsort(y, kind="stable")
@@ -584,6 +629,7 @@ def test_partial_fit_learns_labels_that_come_later(labelled):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        ({"y": [0, 1], "classes": []}, "classes must name all labels"),
         ({"y": [0, 1], "classes": [0, 1, 3]}, r"is not the same as on the last call to partial_fit"),
         ({"y": [0, 3]}, r"does not know: \[3\]"),
         ({"y": ["0", "1"]}, "does not know"),

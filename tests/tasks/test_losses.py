@@ -343,6 +343,19 @@ def test_custom_loss__when_torchs_own__then_equals_the_built_in_loss():
         torch.testing.assert_close(got, expected)
 
 
+def test_custom_loss__when_function_works_in_place__then_its_arguments_are_its_own():
+    output, target = torch.randn(1, 1, 6), torch.randn(1, 1, 6)
+    before = target.clone()
+    in_place = losses.CustomLoss(lambda a, b: a.sub_(b).square_().add_(b.zero_()))
+    for loss, gradient in (
+        in_place.both(output, target, {}),
+        losses.CustomLoss(lambda a, b: (a - b) ** 2).both(output, target, {}),
+    ):
+        torch.testing.assert_close(loss, (output - before).square()[:, 0])
+        torch.testing.assert_close(gradient, 2 * (output - before))
+    assert torch.equal(target, before)
+
+
 @pytest.mark.parametrize(
     ("output", "target", "shapes"),
     [
