@@ -66,6 +66,8 @@ class NetworkEstimator(TrainedEstimator):
 
     _task: ClassificationTask | RegressionTask
     _encoder: Any
+    _mean_weight: MeanWeight
+    _fold_state: Any
 
     # --- what a family says ------------------------------------------------------------------------------------
 
@@ -257,7 +259,7 @@ class NetworkEstimator(TrainedEstimator):
         return self.n_members
 
     def _fold_draws(self, random_state: np.random.RandomState) -> np.random.RandomState:
-        """What draws the folds: a fit that goes on draws those of the last one, for its networks know the other rows."""
+        """What draws the folds: those of the last fit where this one goes on, for its networks know all other rows."""
         if self._goes_on() and hasattr(self, "_fold_state"):
             random_state = np.random.RandomState()
             random_state.set_state(self._fold_state)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from skdl.model_selection.slots import LOOK_SECONDS, IdleClock, Slots
 FOREIGN_PAUSE, FOREIGN_PATIENCE = 0.02, 0.25
 #: Seconds that the end of the process waits for each task.
 END_SECONDS = 10
+#: What a level takes in an encoded table, and about what a text takes in the rows that it came from.
+CODE_BYTES, TEXT_BYTES = 8, 64
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,16 @@ class Limits:
     max_bytes: int
     n_workers: int
     device: str | None = None
+
+
+#: Threads of tasks that are done, but have not let their data go yet. A thread's own end takes it out again.
+_ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def join_ending() -> None:
+    """Wait for the threads that are on their way out."""
+    for thread in list(_ending):
+        thread.join(END_SECONDS)
 
 
 class Gathering:
@@ -178,6 +191,7 @@ class Gathering:
             # Whoever is told may hand out further tasks: until then this one may still bring jobs.
             report()
         finally:
+            _ending.add(threading.current_thread())
             with self._lock:
                 del self._tasks[threading.current_thread()]
                 self._n_running -= 1
@@ -373,6 +387,12 @@ class Gathering:
 
 
 def task_bytes(jobs: Sequence[Job]) -> int:
-    """About what the data of a task takes: its encoded table, and as much again for the rows that it came from."""
+    """About what the data of a task takes: its encoded table, and as much again for the rows that it came from.
+
+    Of an embedded column the table has a level a row, and the rows a text.
+    """
     table = jobs[0].train.table
-    return 2 * len(table) * table.n_columns * jobs[0].plan.dtype.itemsize + 1
+    codes = getattr(table, "codes", None)
+    n_embedded = 0 if codes is None else codes.shape[1]
+    of_row = 2 * table.n_columns * jobs[0].plan.dtype.itemsize + n_embedded * (CODE_BYTES + TEXT_BYTES)
+    return len(table) * of_row + 1

@@ -21,7 +21,7 @@ from joblib.parallel import ParallelBackendBase
 
 from skdl.engine.dispatch import routed_through
 from skdl.engine.train import CancelledError, StackReport, is_training
-from skdl.model_selection.gathering import Gathering, Limits
+from skdl.model_selection.gathering import Gathering, Limits, join_ending
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -277,6 +277,7 @@ def _end_all() -> None:
     """At the end of the process: a thread that is inside torch when the interpreter goes takes it down."""
     for gathering in list(_gatherings):
         gathering.end()
+    join_ending()
 
 
 atexit.register(_end_all)

@@ -7,6 +7,7 @@ import threading
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -235,6 +236,24 @@ def test_limits__when_searches_are_nested__then_inner_tasks_go_first(net, data):
         GridSearchCV(CountsTasks(net(max_epochs=1)), {"a": range(15)}, cv=2, refit=False).fit(*data)
 
     assert CountsTasks.most <= 4 * joblib.cpu_count()
+
+
+def test_limits__when_all_columns_are_embedded__then_they_count_too(net):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({f"t{j}": [f"level {i}" for i in rng.integers(100, size=200)] for j in range(4)})
+    most = 0
+
+    def score(estimator, X, y):
+        nonlocal most
+        most = max(most, [thread.name for thread in threading.enumerate()].count("skdl-task"))
+        return 0.0
+
+    with skdl.train_together(max_memory="100KB"):
+        grid = {"learning_rate": np.logspace(-3, -1, 10)}
+        GridSearchCV(net(max_epochs=1), grid, cv=3, scoring=score, refit=False).fit(X, np.arange(200) % 2)
+
+    # Of 30; those that are done, but not ended, are among them.
+    assert 0 < most <= 12 + joblib.cpu_count()
 
 
 # --- report ----------------------------------------------------------------------------------------------------------

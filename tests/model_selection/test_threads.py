@@ -32,6 +32,33 @@ def fit(net, data):
     return lambda seed: net(random_state=seed).fit(*data).score(*data)
 
 
+# --- the end of the process ------------------------------------------------------------------------------------------
+
+SLOW_TO_LET_GO = """
+import time
+import skdl.model_selection.together
+from skdl.model_selection.gathering import Gathering, Limits
+
+class Data:
+    def __del__(self):
+        time.sleep(0.5)
+        print("let go", flush=True)
+
+def task(data=None):
+    done = []
+    return lambda data=Data(): done.append(1)
+
+Gathering(Limits(1, 1, 1), print).start_task(task, print, None)
+time.sleep(0.2)
+"""
+
+
+def test_process__when_a_done_task_still_lets_its_data_go__then_waits_for_it():
+    ended = subprocess.run([sys.executable, "-c", SLOW_TO_LET_GO], capture_output=True, text=True, timeout=60, cwd=ROOT)
+
+    assert (ended.returncode, ended.stdout) == (0, "let go\n")
+
+
 # --- threads of the user ---------------------------------------------------------------------------------------------
 
 
