@@ -41,7 +41,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     try:
         return validate_data(
             estimator,
-            X,
+            _with_nan(X),
             reset=reset,
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
@@ -52,6 +52,14 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
             remedy = "Text is encoded in the columns of a DataFrame, not in an array: pass one."
             raise ValueError(f"{error}. {remedy}") from error
         raise
+
+
+def _with_nan(X: Any) -> Any:
+    """An array of objects with NaN for pandas.NA, which numpy does not take for a number; others as they are."""
+    if not isinstance(X, np.ndarray) or X.dtype != object:
+        return X
+    is_missing = np.frompyfunc(is_missing_cell, 1, 1)(X).astype(bool)
+    return np.where(is_missing, np.nan, X) if is_missing.any() else X
 
 
 def _is_as_fitted(estimator: Any, X: Any) -> bool:

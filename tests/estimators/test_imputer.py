@@ -491,6 +491,16 @@ def test_missing_values_when_not_in_a_column_then_changes_nothing(series, value)
     assert marked == plain
 
 
+@pytest.mark.parametrize("value", [np.nan, pd.NA, None])
+def test_missing_values_when_in_an_array_of_objects_then_imputed(quick, numbers, value):
+    X = numbers.astype(object)
+    X[np.isnan(numbers)] = pd.NA
+    X[:40][np.isnan(numbers[:40])] = None
+    given = X.copy()
+    np.testing.assert_array_equal(quick(missing_values=value).fit_transform(X), quick().fit_transform(numbers))
+    assert all(cell is before for cell, before in zip(X.flat, given.flat, strict=True))
+
+
 # --- names, output, index ----------------------------------------------------------------------------------------
 
 INPUTS = [None, "pandas", "polars"]
