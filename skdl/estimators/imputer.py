@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.base import TransformerMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
@@ -80,6 +80,13 @@ SCORED_CELLS = 0.2
 MOST_PATTERNS = 4096
 
 
+class MissingValue(MissingValues):
+    """What scikit-learn lets stand for a missing cell; but not True and False, which are numbers there."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool) and super().is_satisfied_by(val)
+
+
 class HeldOutCells(NamedTuple):
     """Hidden cells of rows that a network was not trained on, in standardised units ``(N, D)``."""
 
@@ -96,8 +103,8 @@ strategy : {"deep", "gaussian"}, default="deep"
     "gaussian" is the conditional mean of a Gaussian that is fitted by expectation maximisation (Dempster et al. 1977):
     it takes a fraction of a second. "deep" chooses the Gaussian's prior by held-out cells, and adds what networks have
     learned beyond it, column by column as far as it made their error smaller.
-missing_values : object, default=numpy.nan
-    What stands for a missing cell, beside NaN, None and the like, which always do: a number or a string.
+missing_values : int, float, str, None or pandas.NA, default=numpy.nan
+    What stands for a missing cell, beside NaN, None and pandas.NA, which always do: a number or a string.
 add_indicator : bool, default=False
     Whether a column is appended for each column that had missing cells in ``fit``: 1 where the cell was missing.
 keep_empty_features : bool, default=False
@@ -226,7 +233,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     _parameter_constraints = {
         **TrainingParameters._training_constraints,
         "strategy": [StrOptions({"deep", "gaussian"})],
-        "missing_values": "no_validation",
+        "missing_values": [MissingValue()],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
         "clip": ["boolean"],

@@ -718,6 +718,8 @@ def test_method_when_not_fitted_then_sentence(numbers, method):
     ("name", "value"),
     [
         ("strategy", "mean"),
+        ("missing_values", [np.nan, -1]),
+        ("missing_values", True),
         ("add_indicator", "yes"),
         ("keep_empty_features", None),
         ("clip", 1.5),
