@@ -77,6 +77,21 @@ def column_names(X: Any) -> list[Any]:
     return list(frame.columns)
 
 
+def check_flat_names(X: Any) -> None:
+    """Refuse a frame whose columns have names of several levels.
+
+    Raises
+    ------
+    ValueError
+        With the first name.
+    """
+    if getattr(getattr(X, "columns", None), "nlevels", 1) > 1:
+        raise ValueError(
+            f"Columns must have one name each, but X has names of several levels, such as {X.columns[0]!r}. Join them: "
+            "X.columns = ['_'.join(map(str, name)) for name in X.columns]."
+        )
+
+
 def check_unique_names(X: Any) -> None:
     """Refuse a frame with two columns of one name.
 
@@ -276,10 +291,8 @@ def with_columns(X: Any, columns: Mapping[str, NDArray]) -> Any:
 
 
 def with_names(X: Any, names: Sequence[str]) -> Any:
-    """A frame whose columns are called so; as it is where it has other names than text."""
+    """A frame whose columns are called so."""
     frame = nw.from_native(X, eager_only=True)
-    if not all(isinstance(name, str) for name in frame.columns):
-        return X
     return frame.rename(dict(zip(frame.columns, names, strict=True))).to_native()
 
 

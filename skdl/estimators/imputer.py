@@ -25,7 +25,15 @@ from torch import Tensor
 
 from skdl.data.cells import NumberCells, TableCells
 from skdl.data.completion import CellFeatures, CompletionTable, HiddenCopies, Hiding, hidden_copies
-from skdl.data.frames import in_library, is_frame, with_cells, with_columns, with_names
+from skdl.data.frames import (
+    check_flat_names,
+    column_names,
+    in_library,
+    is_frame,
+    with_cells,
+    with_columns,
+    with_names,
+)
 from skdl.data.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
@@ -106,7 +114,8 @@ strategy : {"deep", "gaussian"}, default="deep"
 missing_values : int, float, str, None or pandas.NA, default=numpy.nan
     What stands for a missing cell, beside NaN, None and pandas.NA, which always do: a number or a string.
 add_indicator : bool, default=False
-    Whether a column is appended for each column that had missing cells in ``fit``: 1 where the cell was missing.
+    Whether a column is appended for each column that had missing cells in ``fit``: 1 where the cell was missing. The
+    columns of a frame are then called as ``get_feature_names_out`` says, also where their names are no text.
 keep_empty_features : bool, default=False
     Whether columns without a single value in ``fit`` are kept. In arrays they become zeros; in frames they stay as
     they are.
@@ -305,7 +314,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Raises
         ------
         ValueError
-            If a parameter is not valid, X holds infinite numbers, or no cell of X has a value.
+            If a parameter is not valid, X holds infinite numbers, no cell of X has a value, a column of X has the name
+            of an indicator, or columns have names of several levels.
         """
         self._validate_params()
         random_state = check_random_state(self.random_state)
@@ -323,7 +333,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         missing = self.missing_values
-        if not is_frame(X) and isinstance(missing, Real) and not isinstance(missing, bool) and np.isinf(float(missing)):
+        if is_frame(X):
+            check_flat_names(X)
+        elif isinstance(missing, Real) and np.isinf(float(missing)):
             raise ValueError("missing_values must be finite or NaN. Replace infinities by NaN in X.")
         if sp.issparse(X):
             raise TypeError("Sparse data was passed, but a sparse matrix has no missing cells. Use X.toarray().")
@@ -348,6 +360,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             )
             self._kept: list[int] = kept.tolist()
             self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
+            self._check_indicators()
             self._prior_rows = PRIOR_ROWS
             if self._trains():
                 # It takes a few times as long as the Gaussian itself, which is little beside the networks.
@@ -365,6 +378,17 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _goes_on(self) -> bool:
         return super()._goes_on() and self.strategy == "deep" and self.network_ is not None
+
+    def _check_indicators(self) -> None:
+        """Refuse columns that have the names of indicators."""
+        names = self._names_out()
+        n_kept = len(self._kept)
+        taken = sorted(set(names[:n_kept]) & set(names[n_kept:]))
+        if taken:
+            raise ValueError(
+                f"add_indicator=True appends columns that are called {taken}, but X has columns of that name. "
+                "Rename them."
+            )
 
     def _encoded(self, X: Any) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """Standardised cells, zeros where missing; which are present; which cells of the table are missing."""
@@ -538,10 +562,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _filled(self, X: Any, missing_NC: NDArray[np.bool_], cells: dict[int, tuple[NDArray, NDArray]]) -> Any:
         """X with these cells in its holes, without empty columns, with indicators."""
         if is_frame(X):
-            names = self.get_feature_names_out().tolist()
-            filled = with_names(with_cells(X, cells, self._kept), names[: len(self._kept)])
-            indicators = zip(names[len(self._kept) :], self._indicated, strict=True)
-            return with_columns(filled, {name: missing_NC[:, c] for name, c in indicators})
+            return self._filled_frame(X, missing_NC, cells)
         filled = X[:, self._kept]
         filled[missing_NC[:, self._kept]] = 0
         for c, (rows, values) in cells.items():
@@ -549,6 +570,18 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         if not self._indicated:
             return filled
         return np.hstack([filled, missing_NC[:, self._indicated].astype(filled.dtype)])
+
+    def _filled_frame(
+        self, X: Any, missing_NC: NDArray[np.bool_], cells: dict[int, tuple[NDArray[np.intp], NDArray]]
+    ) -> Any:
+        filled = with_cells(X, cells, self._kept)
+        names = self._names_out().tolist()
+        n_kept = len(self._kept)
+        # Indicators have text for names, which scikit-learn does not take beside names that are none.
+        if self._indicated or all(isinstance(name, str) for name in column_names(filled)):
+            filled = with_names(filled, names[:n_kept])
+        indicators = zip(names[n_kept:], self._indicated, strict=True)
+        return with_columns(filled, {name: missing_NC[:, c] for name, c in indicators})
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray:
         """Names of the columns of ``transform``'s result.
@@ -564,6 +597,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             Names of the columns that are kept, then those of the indicators.
         """
         check_is_fitted(self, "network_shares_")
+        return self._names_out(input_features)
+
+    def _names_out(self, input_features: Any = None) -> NDArray:
         names = _check_feature_names_in(self, input_features)
         indicators = [f"missingindicator_{names[c]}" for c in self._indicated]
         return np.concatenate([names[self._kept], np.array(indicators, dtype=object)])

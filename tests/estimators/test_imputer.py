@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -551,6 +552,35 @@ def test_transform_when_columns_have_numbers_for_names_then_they_keep_them(quick
     completed = quick().fit(X).transform(X)
     assert completed.columns.tolist() == [3, 2, 1, 0]
     np.testing.assert_array_equal(completed, quick().fit_transform(numbers))
+
+
+def test_indicator_when_columns_have_numbers_for_names_then_all_are_text(quick, numbers):
+    X = pd.DataFrame(numbers)
+    imputer = quick(add_indicator=True).fit(X)
+    names = imputer.get_feature_names_out().tolist()
+    assert names == ["x0", "x1", "x2", "x3", *(f"missingindicator_x{c}" for c in range(4))]
+    simple = SimpleImputer(add_indicator=True).set_output(transform="pandas").fit_transform(X)
+    for completed in (imputer.transform(X), *imputer.sample(X, 1, random_state=0)):
+        assert completed.columns.tolist() == names == simple.columns.tolist()
+    # The next step takes them.
+    assert make_pipeline(quick(add_indicator=True), SimpleImputer()).fit_transform(X).shape == (120, 8)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_indicator_when_a_column_has_its_name_then_sentence(quick, numbers, library):
+    columns = {"a": numbers[:, 0], "missingindicator_a": numbers[:, 1]}
+    X = pd.DataFrame(columns) if library == "pandas" else pl.DataFrame(columns)
+    with pytest.raises(ValueError, match=r"'missingindicator_a'\], but X has columns of that name. Rename them"):
+        quick(add_indicator=True).fit(X)
+    assert quick().fit_transform(X).shape == (120, 2)
+
+
+def test_fit_when_columns_have_names_of_several_levels_then_sentence(quick, numbers):
+    X = pd.DataFrame(numbers, columns=pd.MultiIndex.from_product([["a", "b"], [1, 2]]))
+    with pytest.raises(ValueError, match=r"one name each.*'a'.*Join them"):
+        quick().fit(X)
+    X.columns = ["_".join(map(str, name)) for name in X.columns]
+    assert quick().fit_transform(X).columns.tolist() == ["a_1", "a_2", "b_1", "b_2"]
 
 
 def test_transform_when_fitted_on_an_array_then_frame_has_the_names_that_are_promised(numbers):
