@@ -219,7 +219,12 @@ class TableCells:
         ValueError
             If a column is of another kind than in training.
         """
-        columns = self.columns(X)
+        return self.encode_columns(self.columns(X), dtype)
+
+    def encode_columns(
+        self, columns: list[Column], dtype: np.dtype | type = np.float32
+    ) -> tuple[NDArray, NDArray[np.bool_]]:
+        """The same of columns, or of some of their rows."""
         missing_NC = np.stack([_is_missing(column.values) for column in columns], axis=1)
         encoded_ND = np.empty((len(missing_NC), len(self.column_of_D)), dtype=dtype)
         start = 0

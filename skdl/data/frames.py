@@ -40,6 +40,10 @@ class Column:
     is_empty: bool = False
     is_mixture: bool = False
 
+    def rows(self, start: int, stop: int) -> Column:
+        """Some rows of the column, which still says whether all of its cells are missing."""
+        return replace(self, values=self.values[start:stop])
+
     def as_kind(self, kind: Kind) -> NDArray | None:
         """The values as a column of another kind has them; None if they cannot be told so."""
         if self.kind == kind:

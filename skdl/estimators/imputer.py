@@ -6,7 +6,7 @@ Axes: N rows, C columns of the table, D encoded columns, S draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from torch import Tensor
 from skdl.data.cells import NumberCells, TableCells
 from skdl.data.completion import CellFeatures, CompletionTable, HiddenCopies, Hiding, hidden_copies
 from skdl.data.frames import (
+    Column,
     check_flat_names,
     column_names,
     in_library,
@@ -80,7 +81,7 @@ HELD_OUT, MOST_HELD_OUT = 0.2, 2000
 HIDDEN_CELLS = 0.25
 #: Held-out rows come so often, other cells hidden each time, that there are about so many of them.
 MOST_COPIES, JUDGED_ROWS = 8, 4000
-#: Rows of an array that are imputed at a time.
+#: Rows that are imputed at a time.
 IMPUTED_ROWS = 20_000
 #: Share of the cells that are hidden to score an imputer.
 SCORED_CELLS = 0.2
@@ -104,6 +105,22 @@ class HeldOutCells(NamedTuple):
     #: Conditional standard deviation by the Gaussian.
     deviation: Tensor
     network: Tensor
+
+
+class EncodedRows(NamedTuple):
+    """Some rows of a table: standardised cells, zeros where missing, and which are present ``(N, D)``."""
+
+    x_ND: Tensor
+    present_ND: Tensor
+    #: Which cells of the table are missing ``(N, C)``.
+    missing_NC: NDArray[np.bool_]
+
+
+class ImputedRows(NamedTuple):
+    """Some rows of a table: which cells are missing ``(N, C)``, and each column's values for them, from the top."""
+
+    missing_NC: NDArray[np.bool_]
+    values: dict[int, NDArray]
 
 
 IMPUTER_DOC = """
@@ -351,7 +368,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
                 raise ValueError(
                     "X has no values to learn from: all of its cells are missing. Drop such tables before imputation."
                 )
-        x_ND, present_ND, missing_NC = self._encoded(X)
+        x_ND, present_ND, missing_NC = self._encoded(self._cells.columns(X))
         self._n_rows = len(x_ND)
         if not goes_on:
             self._is_small = self._n_rows * len(self._cells.encoders) < MANY_CELLS
@@ -390,9 +407,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
                 "Rename them."
             )
 
-    def _encoded(self, X: Any) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
+    def _encoded(self, columns: list[Column]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """Standardised cells, zeros where missing; which are present; which cells of the table are missing."""
-        encoded, missing_NC = self._cells.encode(X, np.float64 if self.dtype == "float64" else np.float32)
+        dtype = np.float64 if self.dtype == "float64" else np.float32
+        encoded, missing_NC = self._cells.encode_columns(columns, dtype)
         x_ND = torch.from_numpy(encoded)
         present_ND = ~torch.isnan(x_ND)
         return x_ND.nan_to_num_(nan=0.0), present_ND, missing_NC
@@ -531,23 +549,26 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """
         check_is_fitted(self, "network_shares_")
         X = self._check_X(X, reset=False)
-        if is_frame(X):
-            return in_library(self._transformed(X), self._output_library(X))
-        # Block by block, which saves memory: rows do not depend on their company.
-        starts = range(0, len(X), IMPUTED_ROWS)
-        return np.concatenate([self._transformed(X[start : start + IMPUTED_ROWS]) for start in starts])
+        blocks = list(map(self._imputed, self._blocks(X)))
+        return in_library(self._filled(X, *_joined(blocks)), self._output_library(X))
 
-    def _transformed(self, X: Any) -> Any:
-        x_ND, present_ND, missing_NC = self._encoded(X)
-        rows = np.flatnonzero(missing_NC.any(axis=1))
-        cells: dict[int, tuple[NDArray, NDArray]] = {}
-        if len(rows):
-            completed = self._completed(x_ND[rows], present_ND[rows])
-            cells = {
-                c: (rows[missing], encoder.decode(completed[missing, columns]))
-                for c, encoder, columns, missing in self._holes(missing_NC[rows])
-            }
-        return self._filled(X, missing_NC, cells)
+    def _blocks(self, X: Any) -> Iterator[EncodedRows]:
+        """The rows of a table, so many at a time, which saves memory: they do not depend on their company."""
+        # What a column holds, all of its rows tell together.
+        columns = self._cells.columns(X)
+        for start in range(0, len(columns[0].values), IMPUTED_ROWS):
+            yield EncodedRows(*self._encoded([column.rows(start, start + IMPUTED_ROWS) for column in columns]))
+
+    def _imputed(self, block: EncodedRows) -> ImputedRows:
+        rows = np.flatnonzero(block.missing_NC.any(axis=1))
+        if not len(rows):
+            return ImputedRows(block.missing_NC, {})
+        completed = self._completed(block.x_ND[rows], block.present_ND[rows])
+        holes = self._holes(block.missing_NC[rows])
+        return ImputedRows(
+            block.missing_NC,
+            {c: encoder.decode(completed[missing, columns]) for c, encoder, columns, missing in holes},
+        )
 
     def _holes(self, missing_NC: NDArray[np.bool_]) -> Iterator[tuple[int, Any, slice, NDArray[np.intp]]]:
         """Column, encoder, encoded columns and rows of missing cells, of each column that has some."""
@@ -559,14 +580,15 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _output_library(self, X: Any) -> str:
         return _get_output_config("transform", self)["dense"] if is_frame(X) else "default"
 
-    def _filled(self, X: Any, missing_NC: NDArray[np.bool_], cells: dict[int, tuple[NDArray, NDArray]]) -> Any:
-        """X with these cells in its holes, without empty columns, with indicators."""
+    def _filled(self, X: Any, missing_NC: NDArray[np.bool_], values: dict[int, NDArray]) -> Any:
+        """X with these values in its holes, column by column, without empty columns, with indicators."""
+        cells = {c: (np.flatnonzero(missing_NC[:, c]), of_column) for c, of_column in values.items()}
         if is_frame(X):
             return self._filled_frame(X, missing_NC, cells)
         filled = X[:, self._kept]
         filled[missing_NC[:, self._kept]] = 0
-        for c, (rows, values) in cells.items():
-            filled[rows, self._kept.index(c)] = values
+        for c, (rows, of_column) in cells.items():
+            filled[rows, self._kept.index(c)] = of_column
         if not self._indicated:
             return filled
         return np.hstack([filled, missing_NC[:, self._indicated].astype(filled.dtype)])
@@ -629,30 +651,38 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         check_is_fitted(self, "network_shares_")
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be an integer of at least 1. Got {n_samples!r}.")
-        generator = _generator(check_random_state(random_state))
+        random_state = check_random_state(random_state)
         X = self._check_X(X, reset=False)
-        x_ND, present_ND, missing_NC = self._encoded(X)
-        mean_ND = self._completed(x_ND, present_ND)
-        deviation_ND = self._gaussian.deviation(present_ND).numpy()
+        # By blocks, whose draws are joined then: column by column they take less memory than tables.
+        blocks = [self._drawn(block, n_samples, _generator(random_state)) for block in self._blocks(X)]
         tables = []
-        for _ in range(n_samples):
-            residual_ND = self._gaussian.draw(present_ND, generator).numpy()
-            cells = self._drawn(mean_ND, deviation_ND, residual_ND, missing_NC, generator)
-            table = in_library(self._filled(X, missing_NC, cells), self._output_library(X))
+        for draws in zip(*blocks, strict=True):
+            table = in_library(self._filled(X, *_joined(draws)), self._output_library(X))
             # What scikit-learn itself does with the result of ``transform``.
             tables.append(_wrap_data_with_container("transform", table, X, self))
         return tables
 
-    def _drawn(
+    def _drawn(self, block: EncodedRows, n_samples: int, generator: torch.Generator) -> list[ImputedRows]:
+        """Draws of some rows."""
+        mean_ND = self._completed(block.x_ND, block.present_ND)
+        deviation_ND = self._gaussian.deviation(block.present_ND).numpy()
+        draws = []
+        for _ in range(n_samples):
+            residual_ND = self._gaussian.draw(block.present_ND, generator).numpy()
+            values = self._drawn_values(mean_ND, deviation_ND, residual_ND, block.missing_NC, generator)
+            draws.append(ImputedRows(block.missing_NC, values))
+        return draws
+
+    def _drawn_values(
         self,
         mean_ND: NDArray[np.float64],
         deviation_ND: NDArray[np.float64],
         residual_ND: NDArray[np.float64],
         missing_NC: NDArray[np.bool_],
         generator: torch.Generator,
-    ) -> dict[int, tuple[NDArray, NDArray]]:
+    ) -> dict[int, NDArray]:
         """One draw of every missing cell, by a draw of the Gaussian's residuals."""
-        cells = {}
+        values = {}
         for c, encoder, columns, missing in self._holes(missing_NC):
             encoded = mean_ND[missing, columns]
             if isinstance(encoder, NumberCells):
@@ -663,8 +693,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
                     residual = deviation * quantiles.residual(encoded[:, 0], residual / deviation)
                 encoded = encoded + residual[:, None]
             uniform = torch.rand(len(missing), generator=generator, dtype=torch.float64).numpy()
-            cells[c] = missing, encoder.draw(encoded, uniform)
-        return cells
+            values[c] = encoder.draw(encoded, uniform)
+        return values
 
     def imputation_std(self, X: Any) -> NDArray[np.float64]:
         """Standard deviation of each imputed cell.
@@ -681,11 +711,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             one. 0 for cells that are present, NaN in columns that had no value in ``fit``.
         """
         check_is_fitted(self, "network_shares_")
-        x_ND, present_ND, missing_NC = self._encoded(self._check_X(X, reset=False))
-        mean_ND = self._completed(x_ND, present_ND)
-        deviation_ND = self._gaussian.deviation(present_ND).numpy()
-        std = np.where(self._cells.filled, 0.0, np.nan) * np.ones((len(x_ND), 1))
-        for c, encoder, columns, missing in self._holes(missing_NC):
+        return np.concatenate([self._std(block) for block in self._blocks(self._check_X(X, reset=False))])
+
+    def _std(self, block: EncodedRows) -> NDArray[np.float64]:
+        mean_ND = self._completed(block.x_ND, block.present_ND)
+        deviation_ND = self._gaussian.deviation(block.present_ND).numpy()
+        std = np.where(self._cells.filled, 0.0, np.nan) * np.ones((len(mean_ND), 1))
+        for c, encoder, columns, missing in self._holes(block.missing_NC):
             deviation = deviation_ND[missing, columns]
             quantiles = self._quantiles[columns.start]
             if isinstance(encoder, NumberCells) and quantiles is not None:
@@ -712,13 +744,23 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             is as good as the means.
         """
         check_is_fitted(self, "network_shares_")
-        x_ND, present_ND, _ = self._encoded(self._check_X(X, reset=False))
         generator = torch.Generator().manual_seed(0)
-        hidden_ND = torch.rand(len(x_ND), len(self._cells.encoders), generator=generator) < SCORED_CELLS
-        hidden_ND = hidden_ND[:, self._column_of_D] & present_ND
-        truth = x_ND.double()
-        error = torch.from_numpy(self._completed(x_ND, present_ND & ~hidden_ND)) - truth
-        return 1 - float((error[hidden_ND] ** 2).sum() / (truth[hidden_ND] ** 2).sum().clamp(min=1e-12))
+        error = variance = 0.0
+        for block in self._blocks(self._check_X(X, reset=False)):
+            hidden_ND = torch.rand(len(block.x_ND), len(self._cells.encoders), generator=generator) < SCORED_CELLS
+            hidden_ND = hidden_ND[:, self._column_of_D] & block.present_ND
+            truth = block.x_ND.double()
+            found = torch.from_numpy(self._completed(block.x_ND, block.present_ND & ~hidden_ND))
+            error += float(((found - truth)[hidden_ND] ** 2).sum())
+            variance += float((truth[hidden_ND] ** 2).sum())
+        return 1 - error / max(variance, 1e-12)
+
+
+def _joined(blocks: Sequence[ImputedRows]) -> tuple[NDArray[np.bool_], dict[int, NDArray]]:
+    """Which cells of a table are missing, and what stands in them, of blocks of its rows."""
+    columns = sorted({c for block in blocks for c in block.values})
+    values = {c: np.concatenate([block.values[c] for block in blocks if c in block.values]) for c in columns}
+    return np.concatenate([block.missing_NC for block in blocks]), values
 
 
 def _targets(x_BD: Tensor, present_BD: Tensor) -> Tensor:
