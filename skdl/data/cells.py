@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.frames import Column, frame_columns, is_frame, is_missing_cell
+from skdl.data.frames import Column, cell_text, frame_columns, is_frame, is_missing_cell
 from skdl.data.scaling import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
@@ -201,13 +201,10 @@ class TableCells:
         return [self._without_missing_value(column) for column in columns]
 
     def _without_missing_value(self, column: Column) -> Column:
-        value = self.missing_value
-        if is_missing_cell(value) or isinstance(value, str) != (column.kind == "categorical"):
+        is_missing = _is_value(column, self.missing_value)
+        if not is_missing.any():
             return column
-        is_missing = column.values == value
-        if not np.any(is_missing):
-            return column
-        nothing: Any = {"numeric": np.nan, "datetime": np.datetime64("NaT"), "categorical": None}[column.kind]
+        nothing: Any = None if column.kind == "categorical" else np.nan
         values = np.where(is_missing, nothing, column.values)
         return replace(column, values=values, is_empty=bool(_is_missing(values).all()))
 
@@ -246,6 +243,22 @@ class TableCells:
             c: slice(stop - encoder.width, stop)
             for (c, encoder), stop in zip(self.encoders.items(), stops.tolist(), strict=True)
         }
+
+
+def _is_value(column: Column, value: Any) -> NDArray[np.bool_]:
+    """Which cells are a number or a text that stands for a missing cell."""
+    nothing = np.zeros(len(column.values), dtype=bool)
+    if is_missing_cell(value):
+        return nothing
+    if column.kind == "categorical":
+        value = cell_text(value) if column.is_mixture else value
+        return np.array([_is_same(cell, value) for cell in column.values], dtype=bool)
+    return column.values == value if column.kind == "numeric" and not isinstance(value, str) else nothing
+
+
+def _is_same(cell: Any, value: Any) -> bool:
+    # True equals 1, but is no number here.
+    return not isinstance(cell, bool | np.bool_) and isinstance(cell, str) == isinstance(value, str) and cell == value
 
 
 def _is_missing(values: NDArray) -> NDArray[np.bool_]:

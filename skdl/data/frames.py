@@ -220,11 +220,12 @@ def _cells(name: Any, cells: list[Any]) -> Column:
 
 
 def _mixture(name: Any, cells: list[Any]) -> Column:
-    column = _objects(name, [None if is_missing_cell(cell) else _text(cell) for cell in cells])
+    column = _objects(name, [None if is_missing_cell(cell) else cell_text(cell) for cell in cells])
     return replace(column, is_mixture=not column.is_empty)
 
 
-def _text(cell: Any) -> str:
+def cell_text(cell: Any) -> str:
+    """What a cell is a level by, beside text."""
     # Whole numbers become floats where a frame keeps a missing cell beside them.
     return str(int(cell)) if isinstance(cell, float | np.floating) and cell.is_integer() else str(cell)
 

@@ -226,6 +226,18 @@ def test_missing_value_when_given_then_missing_beside_none(X, value):
     assert_array_equal(whole.encode(X)[0], encoded)
 
 
+@pytest.mark.parametrize("cells", [[-1, 2, 3, None], [-1, "a", 3, None]], ids=["numbers", "mixture"])
+@pytest.mark.parametrize("dtype", ["category", object])
+def test_missing_value_when_a_number_among_levels_then_missing(cells, dtype):
+    _, missing, cells = there_and_back(pd.DataFrame({"c": pd.Series(cells, dtype=dtype)}), missing_value=-1)
+    assert missing.tolist() == [True, False, False, True]
+
+
+def test_missing_value_when_one_then_true_is_a_cell():
+    X = pd.DataFrame({"c": pd.Series([True, False, None], dtype="boolean"), "t": ["1", "a", "1"]})
+    assert not fitted(X, missing_value=1).encode(X)[1][:2].any()
+
+
 @pytest.mark.parametrize("value", [None, np.nan, pd.NA, "?", -1])
 def test_missing_value_when_not_there_then_changes_nothing(value):
     X = pd.DataFrame({"n": [1.0, None, 3.0], "t": ["a", None, "b"]})
