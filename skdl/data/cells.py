@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.frames import Column, cell_text, frame_columns, is_frame, is_missing_cell
+from skdl.data.frames import Column, ColumnType, cell_text, frame_columns, is_frame, is_missing_cell
 from skdl.data.scaling import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
@@ -91,9 +91,13 @@ class NumberCells:
 
 @dataclass(frozen=True)
 class LevelCells:
-    """Levels, each with an encoded column: how far its indicator is from its share of the rows."""
+    """Levels, each with an encoded column: how far its indicator is from its share of the rows.
+
+    ``cells`` are what levels are decoded to: themselves, or the most frequent value where they are its text.
+    """
 
     levels: tuple[Any, ...]
+    cells: tuple[Any, ...]
     shares: NDArray[np.float64]
     #: Root of the sum of the indicators' variances.
     scale: float
@@ -106,7 +110,7 @@ class LevelCells:
         levels = tuple(sorted(frequent, key=lambda level: (type(level).__name__, str(level))))
         shares = np.array([counts[level] for level in levels]) / sum(counts.values())
         scale = float(np.sqrt((shares * (1 - shares)).sum()))
-        return cls(levels, shares, scale or 1.0)
+        return cls(levels, _cells_of_levels(column, levels), shares, scale or 1.0)
 
     @property
     def width(self) -> int:
@@ -133,14 +137,25 @@ class LevelCells:
         return self._values((uniform[:, None] > cumulative[:, :-1]).sum(axis=1))
 
     def _values(self, codes: NDArray[np.intp]) -> NDArray:
-        levels = np.empty(self.width, dtype=object)
-        levels[:] = self.levels
-        return levels[codes]
+        cells = np.empty(self.width, dtype=object)
+        cells[:] = self.cells
+        return cells[codes]
 
     def spread(self, deviation: NDArray[np.float64], encoded: NDArray[np.float64]) -> NDArray[np.float64]:
         """That of the indicator of the most probable level."""
         most = self.probabilities(encoded).max(axis=1)
         return np.sqrt(most * (1 - most))
+
+
+def _cells_of_levels(column: Column, levels: tuple[Any, ...]) -> tuple[Any, ...]:
+    if column.cells is None:
+        return levels
+    counts: dict[Any, Counter] = {level: Counter() for level in levels}
+    for level, cell in zip(column.values, column.cells, strict=True):
+        if level in counts:
+            # By type too, for 4 and 4.0 are equal.
+            counts[level][type(cell), cell] += 1
+    return tuple(counts[level].most_common(1)[0][0][1] for level in levels)
 
 
 def _numbers(values: NDArray) -> NDArray[np.float64]:
@@ -175,6 +190,7 @@ class TableCells:
             c: self._encoder(column) for c, column in enumerate(columns) if not column.is_empty
         }
         self.kinds = [column.kind for column in columns]
+        self.types = [self._type(c, column) for c, column in enumerate(columns)]
         #: Place among the columns that have a value, of each encoded column.
         self.column_of_D = np.repeat(
             np.arange(len(self.encoders)), [encoder.width for encoder in self.encoders.values()]
@@ -191,6 +207,14 @@ class TableCells:
         if column.kind == "categorical":
             return LevelCells.of(column)
         return NumberCells.of(column, self.clip, self.round_integers)
+
+    def _type(self, c: int, column: Column) -> ColumnType:
+        encoder = self.encoders.get(c)
+        if not isinstance(encoder, LevelCells):
+            return column.type
+        # The names of rare levels are data of a few rows, which is not kept.
+        has_rare = not set(column.values) <= {None, *encoder.levels}
+        return replace(column.type.without_categories() if has_rare else column.type, levels=encoder.cells)
 
     def columns(self, X: Any) -> list[Column]:
         """The columns of X, with what stands for a missing cell taken out."""

@@ -6,7 +6,7 @@ import datetime
 import decimal
 import numbers
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
@@ -15,14 +15,34 @@ from numpy.typing import NDArray
 
 Kind = Literal["numeric", "categorical", "datetime"]
 
-#: Kind of an object column by the type of its cells.
-_CELL_KINDS: tuple[tuple[type | tuple[type, ...], Kind], ...] = (
-    ((bool, np.bool_), "categorical"),
-    ((numbers.Real, np.bool_, decimal.Decimal), "numeric"),
-    (str, "categorical"),
-    ((datetime.date, np.datetime64), "datetime"),
-    ((datetime.timedelta, np.timedelta64), "numeric"),
+#: Kind of an object column, and the type that it would have as no objects, by the type of its cells.
+_CELL_KINDS: tuple[tuple[type | tuple[type, ...], Kind, Any], ...] = (
+    ((bool, np.bool_), "categorical", nw.Boolean()),
+    ((numbers.Real, np.bool_, decimal.Decimal), "numeric", nw.Float64()),
+    (str, "categorical", nw.String()),
+    ((datetime.date, np.datetime64), "datetime", nw.Datetime("us")),
+    ((datetime.timedelta, np.timedelta64), "numeric", nw.Duration("us")),
 )
+#: Whole numbers beyond this may not be the same as floats.
+LARGEST_EXACT = 2**53
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """Type of a column in its frame.
+
+    ``dtype`` is that of narwhals, which is the same in all libraries; of objects, what they would be as none, and
+    Object only where there are both text and numbers. ``native`` is that of pandas, which tells more types apart.
+    ``levels`` are those that are imputed.
+    """
+
+    dtype: Any = field(default_factory=nw.Float64)
+    native: Any = None
+    levels: tuple[Any, ...] = ()
+
+    def without_categories(self) -> ColumnType:
+        """The type of columns that may have other categories."""
+        return ColumnType(nw.Categorical()) if self.dtype in (nw.Categorical, nw.Enum) else self
 
 
 @dataclass(frozen=True)
@@ -30,15 +50,21 @@ class Column:
     """One column of a frame.
 
     ``values`` are float64 with NaN for "numeric", datetime64[us] with NaT for "datetime", and objects with None for
-    "categorical". ``is_empty`` says that all cells are missing, so that the kind is only a guess; ``is_mixture`` that
-    there are both text and numbers, each distinct value a level by its text.
+    "categorical". ``is_empty`` says that all cells are missing, so that the kind is only a guess. ``cells`` are there
+    where there are both text and numbers: each distinct value is a level by its text, and these are the values.
     """
 
     name: Any
     kind: Kind
     values: NDArray
     is_empty: bool = False
-    is_mixture: bool = False
+    cells: NDArray | None = None
+    type: ColumnType = ColumnType()
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether there are both text and numbers."""
+        return self.cells is not None
 
     def rows(self, start: int, stop: int) -> Column:
         """Some rows of the column, which still says whether all of its cells are missing."""
@@ -70,8 +96,24 @@ def frame_columns(X: Any, mixtures: Collection[int] = ()) -> list[Column]:
     TypeError
         If a column holds something other than numbers, booleans, text, categories, dates or durations.
     """
-    series = enumerate(nw.from_native(X, eager_only=True).iter_columns())
-    return [_mixture(s.name, s.to_list()) if i in mixtures else _column(s) for i, s in series]
+    series = enumerate(map(_dense, nw.from_native(X, eager_only=True).iter_columns()))
+    return [_typed(_mixture(s.name, s.to_list()) if i in mixtures else _column(s), s) for i, s in series]
+
+
+def _typed(column: Column, series: Any) -> Column:
+    dtype = column.type.dtype if series.dtype == nw.Object else series.dtype
+    return replace(column, type=ColumnType(dtype, series.to_native().dtype if _is_pandas(series) else None))
+
+
+def _is_pandas(series: Any) -> bool:
+    return series.implementation.is_pandas_like()
+
+
+def _dense(series: Any) -> Any:
+    """A column of pandas that leaves out zeros, with them; others as they are."""
+    if series.dtype != nw.Unknown or not _is_pandas(series) or not hasattr(series.to_native(), "sparse"):
+        return series
+    return nw.from_native(series.to_native().sparse.to_dense(), series_only=True)
 
 
 def column_names(X: Any) -> list[Any]:
@@ -198,17 +240,9 @@ def _stamp(cell: Any) -> np.datetime64:
 def _cells(name: Any, cells: list[Any]) -> Column:
     """A column of Python objects, by what its cells are."""
     types = {type(cell) for cell in cells if not is_missing_cell(cell)}
-    for accepted, kind in _CELL_KINDS:
-        if not types or not all(issubclass(cell_type, accepted) for cell_type in types):
-            continue
-        if kind == "datetime":
-            return Column(name, kind, np.array([_stamp(cell) for cell in cells], dtype="datetime64[us]"))
-        if kind == "categorical":
-            return _objects(name, cells)
-        if issubclass(next(iter(types)), datetime.timedelta | np.timedelta64):
-            spans = [np.timedelta64("NaT") if is_missing_cell(cell) else np.timedelta64(cell, "us") for cell in cells]
-            return _finite(name, _span_seconds(np.array(spans, dtype="timedelta64[us]")))
-        return _finite(name, _floats(name, cells))
+    for accepted, kind, dtype in _CELL_KINDS:
+        if types and all(issubclass(cell_type, accepted) for cell_type in types):
+            return replace(_alike_cells(name, cells, kind, dtype), type=ColumnType(dtype))
     simple = (str, numbers.Real, bool, np.bool_, datetime.date, decimal.Decimal)
     strange = sorted(cell_type.__name__ for cell_type in types if not issubclass(cell_type, simple))
     if strange:
@@ -219,9 +253,22 @@ def _cells(name: Any, cells: list[Any]) -> Column:
     return _mixture(name, cells)
 
 
+def _alike_cells(name: Any, cells: list[Any], kind: Kind, dtype: Any) -> Column:
+    if kind == "datetime":
+        return Column(name, kind, np.array([_stamp(cell) for cell in cells], dtype="datetime64[us]"))
+    if kind == "categorical":
+        return _objects(name, cells)
+    if dtype == nw.Duration:
+        spans = [np.timedelta64("NaT") if is_missing_cell(cell) else np.timedelta64(cell, "us") for cell in cells]
+        return _finite(name, _span_seconds(np.array(spans, dtype="timedelta64[us]")))
+    return _finite(name, _floats(name, cells))
+
+
 def _mixture(name: Any, cells: list[Any]) -> Column:
     column = _objects(name, [None if is_missing_cell(cell) else cell_text(cell) for cell in cells])
-    return replace(column, is_mixture=not column.is_empty)
+    cells_N = np.empty(len(cells), dtype=object)
+    cells_N[:] = cells
+    return replace(column, cells=None if column.is_empty else cells_N, type=ColumnType(nw.Object()))
 
 
 def cell_text(cell: Any) -> str:
@@ -230,7 +277,12 @@ def cell_text(cell: Any) -> str:
     return str(int(cell)) if isinstance(cell, float | np.floating) and cell.is_integer() else str(cell)
 
 
-def with_cells(X: Any, cells: Mapping[int, tuple[NDArray[np.intp], NDArray]], kept: Sequence[int]) -> Any:
+def with_cells(
+    X: Any,
+    cells: Mapping[int, tuple[NDArray[np.intp], NDArray]],
+    kept: Sequence[int],
+    types: Sequence[ColumnType],
+) -> Any:
     """The kept columns of a frame, some of their cells replaced, in the frame's own library.
 
     Parameters
@@ -238,52 +290,133 @@ def with_cells(X: Any, cells: Mapping[int, tuple[NDArray[np.intp], NDArray]], ke
     X : DataFrame
     cells : dict of {column: (rows, values)}
         Numbers for numeric columns and durations (seconds), datetime64 for dates, levels for the others. A column of
-        integers becomes one of floats where numbers are not whole.
+        integers becomes one of floats where numbers are not whole, unless it has integers that floats cannot tell
+        apart: then numbers are rounded. Categories get the levels of training that they lack.
     kept : sequence of int
         The columns to keep.
+    types : sequence of ColumnType
+        What each column was in training. A column that lost its type with its last cell becomes that again.
     """
     frame = nw.from_native(X, eager_only=True)
-    replaced = [_with_values(frame[:, c], *cells[c]) for c in kept if c in cells and len(cells[c][0])]
+    replaced = [_with_values(_dense(frame[:, c]), *cells[c], types[c]) for c in kept if c in cells and len(cells[c][0])]
     return frame.with_columns(*replaced).select([nw.col(frame.columns[c]) for c in kept]).to_native()
 
 
-def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray) -> Any:
-    if series.dtype.is_integer():
+def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray, trained: ColumnType) -> Any:
+    if len(rows) == len(series) and not _holds(series, trained.dtype):
+        return _as_trained(series, values, trained)
+    if series.dtype == nw.Object or trained.dtype == nw.Object:
+        return _with_objects(series, rows, _cells_of(series, values, _wide_enough(trained.dtype, values)))
+    if series.dtype.is_integer() and not _is_exact(series):
+        values = np.round(values)
+    elif series.dtype.is_numeric():
         series = series.cast(_wide_enough(series.dtype, values))
-    return series.scatter(rows.tolist(), _cells_of(series, values))
+    series = _with_categories(series, trained.levels)
+    return series.scatter(rows.tolist(), _cells_of(series, values, series.dtype))
 
 
-def _cells_of(series: Any, values: NDArray) -> Any:
-    """Values as cells of a series' type."""
-    dtype = series.dtype
+def _holds(series: Any, dtype: Any) -> bool:
+    """Whether a column without values has a type that takes what a column of another type had."""
+    if series.dtype in (nw.Object, nw.Unknown) or (_is_pandas(series) and series.to_native().dtype == object):
+        return False
+    if series.dtype in (nw.Categorical, nw.Enum):
+        return dtype in (nw.String, nw.Categorical, nw.Enum)
+    return _family(series.dtype) is _family(dtype)
+
+
+def _family(dtype: Any) -> type:
+    if dtype.is_numeric():
+        return nw.Float64
+    return nw.Datetime if dtype == nw.Date else type(dtype)
+
+
+def _as_trained(like: Any, values: NDArray, trained: ColumnType) -> Any:
+    """A column of values, in the type that it had in training."""
+    dtype = _wide_enough(trained.dtype, values)
+    cells = _cells_of(like, values, dtype)
+    series = cells if isinstance(cells, nw.Series) else _new_series(like, cells, dtype)
+    if trained.native is None or not _is_pandas(like) or dtype != trained.dtype:
+        return _with_categories(series, trained.levels)
+    return nw.from_native(series.to_native().astype(trained.native), series_only=True)
+
+
+def _with_objects(series: Any, rows: NDArray[np.intp], values: Any) -> Any:
+    """A column of Python objects, which may be numbers beside text."""
+    cells = series.to_list()
+    for row, value in zip(rows.tolist(), values, strict=True):
+        cells[row] = value
+    return _new_series(series, cells, nw.Object())
+
+
+def _with_categories(series: Any, levels: Sequence[Any]) -> Any:
+    """A column of categories that has these among them, so that its type does not depend on the cells; or as it is."""
+    if series.dtype not in (nw.Categorical, nw.Enum):
+        return series
+    native = series.to_native()
+    if _is_pandas(series) and hasattr(native, "cat"):
+        lacking = _lacking(native.cat.categories, levels)
+        return nw.from_native(native.cat.add_categories(lacking), series_only=True)
+    if series.dtype == nw.Enum:
+        return series.cast(nw.Enum([*series.dtype.categories, *_lacking(series.dtype.categories, levels)]))
+    # Others get their categories with their cells.
+    return series
+
+
+def _lacking(categories: Collection[Any], levels: Sequence[Any]) -> list[Any]:
+    return [level for level in levels if level not in categories]
+
+
+def _cells_of(like: Any, values: NDArray, dtype: Any) -> Any:
+    """Values as cells of a type, in the library of a series."""
     if dtype.is_integer():
-        return values.astype(np.int64).tolist()
+        low, high = _limits(dtype)
+        return _new_series(like, [min(max(int(value), low), high) for value in values], dtype)
     if dtype == nw.Duration:
-        return _new_series(series, (values * 1e6).astype("timedelta64[us]")).cast(dtype)
+        return _new_series(like, (values * 1e6).astype("timedelta64[us]")).cast(dtype)
+    if dtype.is_float():
+        return _new_series(like, values).cast(dtype)
+    if dtype == nw.String:
+        return [cell_text(value) for value in values]
     if dtype != nw.Datetime and dtype != nw.Date:
         return values.tolist()
-    stamps = _new_series(series, values)
+    stamps = _new_series(like, values)
     zone = getattr(dtype, "time_zone", None)
     if zone is not None:
         stamps = stamps.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
     return stamps.cast(dtype)
 
 
-def _new_series(like: Any, values: NDArray) -> Any:
-    return nw.new_series(like.name, values, backend=like.implementation)
+def _new_series(like: Any, values: Any, dtype: Any = None) -> Any:
+    return nw.new_series(like.name, values, dtype, backend=like.implementation)
+
+
+def _is_exact(series: Any) -> bool:
+    """Whether all integers of a column are the same as floats."""
+    present = series.drop_nulls()
+    if not len(present) or max(-int(present.min()), int(present.max())) <= LARGEST_EXACT:
+        return True
+    return all(int(float(cell)) == cell for cell in present.to_list())
+
+
+def _limits(dtype: Any) -> tuple[int, int]:
+    """The least and the largest integer of a type."""
+    name = str(dtype)
+    bits = int(name[name.index("t") + 1 :])
+    return (0, 2**bits - 1) if name.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def _wide_enough(dtype: Any, values: NDArray) -> Any:
-    """A type of integers, or the one that imputed values need: a wider one, or one of floats."""
-    if (values != np.round(values)).any():
+    """A type of numbers, or the one that imputed values need: a wider one, or one of floats."""
+    if dtype.is_integer():
+        return next((wide for wide in (dtype, nw.Int64()) if _fits(wide, values)), nw.Float64())
+    if dtype.is_float() and np.abs(values).max() > np.finfo(str(dtype).lower()).max:
         return nw.Float64()
-    if dtype in (nw.Int128, nw.UInt128):
-        return dtype
-    for wide_enough in (dtype, nw.Int64()):
-        limits = np.iinfo(str(wide_enough).lower())
-        if values.min() >= limits.min and values.max() <= limits.max:
-            return wide_enough
-    return nw.Float64()
+    return dtype
+
+
+def _fits(dtype: Any, values: NDArray) -> bool:
+    low, high = _limits(dtype)
+    return bool((values == np.round(values)).all()) and values.min() >= low and values.max() <= high
 
 
 def with_columns(X: Any, columns: Mapping[str, NDArray]) -> Any:

@@ -140,7 +140,8 @@ clip : bool, default=True
     Whether imputed numbers keep to the range of the column's values in ``fit``.
 round_integers : bool, default=False
     Whether columns that hold whole numbers only are imputed with whole numbers. Integer columns of frames then stay
-    integer columns; otherwise those with imputed cells become columns of floats.
+    integer columns; otherwise those with imputed cells become columns of floats. Columns of integers that are not the
+    same as floats, beyond ``2**53``, stay integer columns and have their imputed cells rounded in any case.
 hidden_layer_sizes : int, sequence of int or "auto", default="auto"
     Units of each hidden layer. "auto" is ``(64, 64)`` for tables of fewer than 10,000 cells, else ``(128, 128)``.
 activation : {activations}, default="relu"
@@ -198,10 +199,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     values do not depend on its company, and rows of ``fit`` are not treated otherwise than new ones. Cells that are
     present come back as they are.
 
-    Categorical, boolean, text and date columns of frames go in raw and come back in their own type. A frame comes
-    back as a frame of its own library, an array as an array; see also ``set_output``. Levels that were not there in
-    ``fit`` stay as they are and count as missing in the completion of the others; of more than 32 levels of a column
-    the 32 most frequent ones are imputed.
+    Categorical, boolean, text and date columns of frames go in raw and come back in their own type; categories get the
+    levels of ``fit`` that they lack, and a column that has no cell to tell its type by becomes what it was in ``fit``.
+    A frame comes back as a frame of its own library, an array as an array; see also ``set_output``. Levels that were
+    not there in ``fit`` stay as they are and count as missing in the completion of the others; of more than 32 levels
+    of a column the 32 most frequent ones are imputed.
 
     Parameters
     ----------
@@ -596,7 +598,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _filled_frame(
         self, X: Any, missing_NC: NDArray[np.bool_], cells: dict[int, tuple[NDArray[np.intp], NDArray]]
     ) -> Any:
-        filled = with_cells(X, cells, self._kept)
+        filled = with_cells(X, cells, self._kept, self._cells.types)
         names = self._names_out().tolist()
         n_kept = len(self._kept)
         # Indicators have text for names, which scikit-learn does not take beside names that are none.

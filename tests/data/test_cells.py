@@ -164,6 +164,13 @@ def test_draw_when_uniform_then_levels_by_their_probabilities():
     assert set(encoder.draw(np.zeros((2, 3)), np.array([0.0, 1.0]))) == {"a", "c"}
 
 
+def test_type_when_levels_are_rare_then_without_their_names():
+    names = [f"often{i}" for i in range(MOST_LEVELS)]
+    often, rare = (fitted(pd.DataFrame({"c": cells}).astype("category")) for cells in (names, [*names * 2, "rare"]))
+    assert list(often.types[0].native.categories) == sorted(names)
+    assert rare.types[0].native is None and set(rare.types[0].levels) == set(names)
+
+
 def test_spread_when_levels_then_of_the_most_probable_one():
     (encoder,) = fitted(pd.DataFrame({"c": list("aaab")})).encoders.values()
     assert_allclose(encoder.spread(np.ones((1, 2)), np.zeros((1, 2))), np.sqrt(0.75 * 0.25))
@@ -198,6 +205,7 @@ def test_encode_when_text_and_numbers_are_mixed_then_levels_by_their_text():
     X = pd.DataFrame({"c": objects(["a", 1, None, 1.5, "1"])})
     cells = fitted(X)
     assert cells.encoders[0].levels == ("1", "1.5", "a")
+    assert cells.encoders[0].cells == (1, 1.5, "a")
     # In other rows the column may look like one of numbers.
     encoded, missing = cells.encode(pd.DataFrame({"c": objects([1, 1.5, None])}))
     assert missing[:, 0].tolist() == [False, False, True]

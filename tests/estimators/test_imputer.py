@@ -261,7 +261,11 @@ def holes(cells):
 
 PANDAS = {
     "float64": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="float64"),
+    "float32": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="float32"),
+    "float16": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="float16"),
     "Float32": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="Float32"),
+    "object of numbers": pd.Series(holes(range(N_ROWS)), dtype=object),
+    "object of durations": pd.Series(holes(SPANS), dtype=object),
     "double[pyarrow]": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="double[pyarrow]"),
     "boolean": pd.Series(holes([True, False] * 20), dtype="boolean"),
     "object of booleans": pd.Series(holes([True, False] * 20), dtype=object),
@@ -291,6 +295,8 @@ POLARS = {
     "aware": pl.Series(holes(TIMES)).dt.replace_time_zone("Europe/Paris"),
     "Duration": pl.Series(holes(SPANS)),
     "Duration[ms]": pl.Series(holes(SPANS), dtype=pl.Duration("ms")),
+    "Object of numbers": pl.Series(holes(range(N_ROWS)), dtype=pl.Object),
+    "Object of text": pl.Series(holes(TEXT), dtype=pl.Object),
 }
 COLUMNS = [pytest.param(series, id=f"pandas {name}") for name, series in PANDAS.items()]
 COLUMNS += [pytest.param(series, id=f"polars {name}") for name, series in POLARS.items()]
@@ -378,6 +384,27 @@ def test_transform_when_integers_are_beyond_float_then_rounded_ones_stay(library
     assert all(cell == before for cell, before in zip(after, cells, strict=True) if before is not None)
 
 
+@pytest.mark.parametrize("rounds", [True, False])
+@pytest.mark.parametrize(
+    "series",
+    [
+        pd.Series(holes([2**60 + i for i in range(N_ROWS)]), dtype="Int64"),
+        pd.Series(holes([2**63 - 1 - i for i in range(N_ROWS)]), dtype="Int64"),
+        pl.Series(holes([2**60 + i for i in range(N_ROWS)])),
+        pl.Series(holes([2**64 - 1 - i for i in range(N_ROWS)]), dtype=pl.UInt64),
+        pl.Series(holes([2**100 + i for i in range(N_ROWS)]), dtype=pl.Int128),
+    ],
+    ids=["Int64", "largest Int64", "polars Int64", "largest polars UInt64", "polars Int128"],
+)
+def test_transform_when_integers_are_not_the_same_as_floats_then_they_stay(series, rounds):
+    X = frame_with(series)
+    completed = DeepImputer(strategy="gaussian", round_integers=rounds).fit_transform(X)["c"]
+    assert completed.dtype == series.dtype
+    pairs = list(zip(completed.to_list(), series.to_list(), strict=True))
+    assert all(cell == before for cell, before in pairs if not is_missing(before))
+    assert all(abs(cell - int(float(pairs[0][0]))) < 1e-9 * cell for cell, before in pairs if is_missing(before))
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_transform_when_rounded_integer_does_not_fit_its_type_then_an_answer(library):
     cells = [None if i < 10 else i for i in range(N_ROWS)]
@@ -393,6 +420,104 @@ def test_transform_when_column_is_a_mixture_then_present_cells_stay(quick):
     assert [type(cell) for cell in after[:2]] == [str, int]
     assert [after[i] for i in range(40) if i % 4 != 2] == [cells[i] for i in range(40) if i % 4 != 2]
     assert not any(is_missing(cell) for cell in after)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_transform_when_column_is_a_mixture_then_imputed_with_the_most_frequent_value_of_a_text(library):
+    cells = [4, "a", 4.0, 4, None, 4, 4.5, None] * 5
+    series = pd.Series(cells, dtype=object) if library == "pandas" else pl.Series(cells, dtype=pl.Object)
+    imputer = DeepImputer(strategy="gaussian").fit(frame_with(series))
+    tables = [imputer.transform(frame_with(series)), *imputer.sample(frame_with(series), 3, random_state=0)]
+    imputed = [table["c"].to_list()[i] for table in tables for i in range(N_ROWS) if cells[i] is None]
+    assert {type(cell) for cell in imputed if cell == 4} == {int}
+    assert set(imputed) <= {4, "a", 4.5} and len(set(imputed)) > 1
+
+
+@pytest.mark.parametrize("new", [[4.5, np.nan, 4.0], ["a", None, "b"], [np.nan] * 3], ids=["numbers", "text", "none"])
+def test_transform_when_mixture_looks_otherwise_then_imputed_all_the_same(new):
+    mixture = pd.Series([4, "a", None, 4] * 10, dtype=object)
+    X = pd.DataFrame({"c": new, "z": np.arange(3.0)})
+    after = DeepImputer(strategy="gaussian").fit(frame_with(mixture)).transform(X)["c"].tolist()
+    assert after[1] in (4, "a") and not any(is_missing(cell) for cell in after)
+    assert [after[i] for i in (0, 2)] == new[::2] or is_missing(new[0])
+
+
+def test_transform_when_column_is_sparse_then_dense(quick):
+    dense = pd.Series([np.nan if i % 5 == 3 else float(i % 3) for i in range(N_ROWS)])
+    X = frame_with(dense.astype(pd.SparseDtype("float64", 0.0)))
+    pd.testing.assert_frame_equal(quick().fit(X).transform(X), quick().fit_transform(frame_with(dense)))
+
+
+# --- columns without a cell --------------------------------------------------------------------------------------
+
+NOTHING = {
+    "pandas": {"NaN": pd.Series([np.nan] * 2), "None": pd.Series([None] * 2, dtype=object)},
+    "polars": {
+        "Null": pl.Series([None] * 2),
+        "Object": pl.Series([None] * 2, dtype=pl.Object),
+        "String": pl.Series([None] * 2, dtype=pl.String),
+    },
+}
+EMPTIED = [
+    pytest.param(series, nothing, id=f"{library} {name} as {empty}")
+    for library, columns in (("pandas", PANDAS), ("polars", POLARS))
+    for name, series in columns.items()
+    for empty, nothing in NOTHING[library].items()
+    # Floats without a cell are numbers all the same, and the cells of objects what they would be as none.
+    if not (empty == "NaN" and (series.dtype.kind == "f" or name == "object of numbers"))
+    and not name.startswith("Object of")
+]
+
+
+def two_rows(column, index=None):
+    cells = {"c": column, "z": [3.0, 20.0]}
+    return pl.DataFrame(cells) if isinstance(column, pl.Series) else pd.DataFrame(cells).set_axis(index or [0, 1])
+
+
+@pytest.mark.parametrize(("series", "nothing"), EMPTIED)
+def test_transform_when_column_has_no_cell_then_it_has_its_type_of_fit(series, nothing):
+    imputer = DeepImputer(strategy="gaussian").fit(frame_with(series))
+    X = two_rows(nothing)
+    for completed in (imputer.transform(X), *imputer.sample(X, 1, random_state=0)):
+        assert completed["c"].dtype == series.dtype
+        assert not any(is_missing(cell) for cell in completed["c"].to_list())
+
+
+def test_transform_when_column_has_no_cell_then_index_is_kept(quick):
+    completed = quick().fit(frame_with(PANDAS["str"])).transform(two_rows(pd.Series([np.nan] * 2), ["r", "r"]))
+    assert completed.index.tolist() == ["r", "r"] and completed["c"].isin(TEXT).all()
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_transform_when_integers_have_no_cell_then_integers_if_rounded(rounds):
+    imputer = DeepImputer(strategy="gaussian", round_integers=rounds).fit(frame_with(pl.Series(range(N_ROWS))))
+    completed = imputer.transform(two_rows(pl.Series([None, None])))
+    assert completed["c"].dtype == (pl.Int64 if rounds else pl.Float64)
+    np.testing.assert_allclose(completed["c"], [3, 20], atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("series", "new", "categories"),
+    [
+        (PANDAS["category"], pd.Series(pd.Categorical([None] * 2)), ["high", "low", "mid"]),
+        (PANDAS["str"], pd.Series(pd.Categorical([None] * 2)), ["high", "low", "mid"]),
+        (PANDAS["category"], pd.Series(pd.Categorical(["zzz", None])), ["zzz", "high", "low", "mid"]),
+        (PANDAS["category of numbers"], pd.Series(pd.Categorical([7, None])), [7, 1, 2, 3]),
+        (POLARS["Enum"], pl.Series(["zzz", None], dtype=pl.Enum(["zzz"])), ["zzz", "high", "low", "mid"]),
+        (POLARS["Enum"], pl.Series([None, None], dtype=pl.Enum(["zzz", "low"])), ["zzz", "low", "high", "mid"]),
+        (POLARS["String"], pl.Series([None, None], dtype=pl.Enum(["zzz"])), ["zzz", "high", "low", "mid"]),
+    ],
+    ids=["empty", "for text", "other", "numbers", "Enum", "empty Enum", "Enum for text"],
+)
+def test_transform_when_categories_lack_the_levels_of_fit_then_they_are_added(quick, series, new, categories):
+    imputer = quick().fit(frame_with(series))
+    # Of whatever levels are drawn, the type is the same.
+    for completed in (imputer.transform(two_rows(new)), *imputer.sample(two_rows(new), 2, random_state=0)):
+        column = completed["c"]
+        found = column.cat.categories if isinstance(column, pd.Series) else column.dtype.categories
+        assert list(found) == categories
+        first, last = column.to_list()
+        assert last in categories and (first == new[0] or is_missing(new[0]))
 
 
 # --- parameters --------------------------------------------------------------------------------------------------
@@ -471,6 +596,22 @@ def test_missing_values_when_a_number_then_as_if_nan(quick, numbers, library):
     np.testing.assert_array_equal(
         imputer.transform(as_frame(marked, library)), plain.transform(as_frame(numbers, library))
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_missing_values_when_number_in_narrow_floats_then_they_stay_narrow(quick, dtype):
+    cells = [-1 if cell is None else cell for cell in holes(range(N_ROWS))]
+    X = frame_with(pd.Series(cells, dtype=dtype))
+    after = quick(missing_values=-1).fit_transform(X)["c"]
+    assert after.dtype == dtype and (after >= 0).all()
+    assert [a for a, c in zip(after, cells, strict=True) if c != -1] == [c for c in cells if c != -1]
+
+
+def test_transform_when_number_does_not_fit_a_narrow_float_then_a_wider_one():
+    X = frame_with(pd.Series(np.arange(N_ROWS) * 1000, dtype="float16"))
+    imputer = DeepImputer(strategy="gaussian", clip=False).fit(X)
+    new = pd.DataFrame({"c": pd.Series([np.nan], dtype="float16"), "z": [1e4]})
+    assert imputer.transform(new)["c"].item() > 1e6
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
