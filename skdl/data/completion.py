@@ -17,7 +17,7 @@ from skdl.data.gaussian import PRIOR_ROWS, RowDistribution, fit_gaussian
 #: Bounds on the share of a row's cells that are hidden.
 LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65
 #: A call completes so many numbers at once: the more rows, the more of them lack equally many cells.
-TAKEN_NUMBERS = 4_000_000
+TAKEN_NUMBERS = 2_000_000
 #: Bins of a column, fewer where there are many columns.
 MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 320
 #: Rows from which the edges of bins are found.
