@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
 from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import SHAPES
@@ -81,9 +81,32 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
             _PARAMETER_NAMES[cls] = super()._get_param_names()
         return _PARAMETER_NAMES[cls].copy()
 
+    def _validate_params(self) -> None:
+        constraints = {name: _without_booleans(allowed) for name, allowed in self._parameter_constraints.items()}
+        validate_parameter_constraints(constraints, self.get_params(deep=False), caller_name=type(self).__name__)
+
 
 #: The names of each class that has been asked for them.
 _PARAMETER_NAMES: dict[type, list[str]] = {}
+
+
+class _WholeNumbers(Interval):
+    """An interval of integers without True and False, which scikit-learn's takes for 1 and 0."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool) and super().is_satisfied_by(val)
+
+
+def _without_booleans(allowed: Any) -> Any:
+    """What a parameter may be, its integers no booleans."""
+    if not isinstance(allowed, list):
+        return allowed
+    return [
+        _WholeNumbers(Integral, one.left, one.right, closed=one.closed)
+        if isinstance(one, Interval) and one.type is Integral
+        else one
+        for one in allowed
+    ]
 
 
 TRAINING_DOC = """

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.utils._param_validation import Interval
 
-from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl import (
+    CNNClassifier,
+    CNNRegressor,
+    DeepImputer,
+    MLPClassifier,
+    MLPEstimator,
+    MLPRegressor,
+    RNNClassifier,
+    RNNRegressor,
+)
 
 SMALL = {"hidden_layer_sizes": (4,), "max_epochs": 2, "early_stopping": False, "n_members": 1, "random_state": 0}
 FEW = settings(
@@ -290,10 +301,27 @@ def test_bfloat16_is_for_other_devices():
         MLPClassifier(**SMALL, dtype="bfloat16", device="cpu").fit(np.zeros((N, 2)), Y)
 
 
-@pytest.mark.parametrize("sizes", [[0], [1.5], [[3]], ["a"], True, [-1], (4, 0)])
+@pytest.mark.parametrize("sizes", [[0], [1.5], [[3]], ["a"], [-1], (4, 0)])
 def test_layer_sizes_are_whole_numbers(sizes):
     with pytest.raises(ValueError, match=r"hidden_layer_sizes must be integers of at least 1"):
         MLPClassifier(**SMALL | {"hidden_layer_sizes": sizes}).fit(np.zeros((N, 2)), Y)
+
+
+WHOLE_NUMBERS = [
+    pytest.param(Estimator, name, id=f"{Estimator.__name__}-{name}")
+    for Estimator in (
+        *(MLPClassifier, MLPRegressor, MLPEstimator),
+        *(CNNClassifier, CNNRegressor, RNNClassifier, RNNRegressor, DeepImputer),
+    )
+    for name, allowed in Estimator._parameter_constraints.items()
+    if any(isinstance(one, Interval) and one.type is Integral for one in allowed)
+]
+
+
+@pytest.mark.parametrize(("Estimator", "name"), WHOLE_NUMBERS)
+def test_booleans_are_no_whole_numbers(Estimator, name):
+    with pytest.raises(ValueError, match=rf"The '{name}' parameter of {Estimator.__name__} must be .* Got True"):
+        Estimator(**{name: True}).fit(np.zeros((N, 2)), Y)
 
 
 @pytest.mark.parametrize("sizes", [(), [], 3, (3,), [3, 2], np.array([3, 2]), np.int64(3)], ids=repr)
