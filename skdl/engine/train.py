@@ -118,7 +118,9 @@ def train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool] = lambda: 
     """Train jobs of equal plans as one stack; results in the order of the jobs."""
     outermost, _here.is_training = is_training(), True
     try:
-        return _train_stack(jobs, is_cancelled)
+        # Tensors of a caller's inference mode could not be differentiated.
+        with torch.inference_mode(False):
+            return _train_stack(jobs, is_cancelled)
     finally:
         _here.is_training = outermost
 

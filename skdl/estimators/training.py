@@ -108,6 +108,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
         )
 
+    # Parameters of a caller's inference mode could not be trained on or explained.
+    @torch.inference_mode(False)
     def _module(self, jobs: Sequence[Job], rows: Sequence[torch.Tensor]) -> NetworkModule | Ensemble:
         """The network of a job with these numbers, or the ensemble of several."""
         modules = [

@@ -214,8 +214,9 @@ def _chosen(outputs: Tensor, target: Tensor) -> Tensor:
 
 def _gradient(function: Callable[[Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:
     """Gradient of each image's target output for its own part of x."""
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
+    # Copies, for tensors of a caller's inference mode have no derivatives.
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
         # A copy goes in, for the first layer may work in place.
-        output = _chosen(function(leaf.clone()), target).sum()
+        output = _chosen(function(leaf.clone()), target.clone()).sum()
         return torch.autograd.grad(output, leaf)[0]

@@ -294,15 +294,15 @@ class CustomLoss(Loss):
 
     def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         # The function may itself ask for derivatives.
-        with torch.enable_grad():
-            return self._called(output[0].t().contiguous().requires_grad_(), target).detach().unsqueeze(0)
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._called(_rows_in_front(output).requires_grad_(), target).detach().unsqueeze(0)
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return self.both(output, target, settings)[1]
 
     def both(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        leaf_BO = output[0].t().contiguous().requires_grad_()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf_BO = _rows_in_front(output).requires_grad_()
             loss = self._called(leaf_BO, target)
             if not loss.requires_grad:
                 raise ValueError("The callable loss returned a tensor that does not depend on its first argument.")
@@ -312,7 +312,7 @@ class CustomLoss(Loss):
     def _called(self, output_BO: Tensor, target: Tensor) -> Tensor:
         """The function's loss of each sample, ``(B,)``."""
         # The function may work in place: on copies.
-        output_BO, target_BT = output_BO.clone(), target[0].t().clone(memory_format=torch.contiguous_format)
+        output_BO, target_BT = output_BO.clone(), _rows_in_front(target)
         n_rows, n_outputs = output_BO.shape
         labels = not target.is_floating_point()
         loss = self.function(
@@ -326,6 +326,11 @@ class CustomLoss(Loss):
                 f"Got {got} instead. Torch's own losses do so with reduction='none'."
             )
         return loss.reshape(len(loss), -1).to(output_BO.dtype).mean(1)
+
+
+def _rows_in_front(numbers_1OB: Tensor) -> Tensor:
+    """A copy ``(B, O)`` of the numbers of one model: those of a caller's inference mode have no derivatives."""
+    return numbers_1OB.detach()[0].t().clone(memory_format=torch.contiguous_format)
 
 
 #: name: (loss for one label of several classes, loss for yes/no labels)

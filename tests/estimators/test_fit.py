@@ -17,7 +17,7 @@ from sklearn.datasets import make_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import r2_score, roc_auc_score
 
-from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl import CNNClassifier, MLPClassifier, MLPEstimator, MLPRegressor, RNNClassifier
 from skdl.estimators.base import auto_epochs
 
 SMALL = {
@@ -761,6 +761,35 @@ def test_grad_mode_is_left_alone(labelled):
     with torch.no_grad():
         MLPClassifier(**SMALL, activation=torch.sin).fit(*labelled)
         assert not torch.is_grad_enabled()
+
+
+def cross_entropies(output, target):
+    return torch.nn.functional.cross_entropy(output, target, reduction="none")
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (MLPClassifier(**SMALL, loss=cross_entropies), (6,)),
+        (CNNClassifier(max_epochs=2, random_state=0), (6, 6)),
+        (RNNClassifier(max_epochs=2, random_state=0), (2, 12)),
+        (RNNClassifier(max_epochs=2, random_state=0, loss=cross_entropies), (2, 12)),
+    ],
+    ids=["mlp", "cnn", "rnn", "rnn with a loss"],
+)
+def test_networks_are_trained_without_a_callers_gradients(model, shape, mode):
+    X, y = np.random.RandomState(0).normal(size=(45, *shape)), np.arange(45) % 3
+    expected = clone(model).fit(X, y).predict_proba(X)
+    with mode():
+        model = clone(model).fit(X, y)
+        assert_array_equal(model.predict_proba(X), expected)
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+        if hasattr(model, "explain"):
+            model.explain(X[:2], method="integrated_gradients")
+    # What such a fit leaves behind can be trained on.
+    assert not any(parameter.is_inference() for parameter in model.network_.parameters())
+    model.partial_fit(X, y)
 
 
 # --- training that fails ---------------------------------------------------------------------------------------------
