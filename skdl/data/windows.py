@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -89,7 +90,8 @@ def window(
     y : ndarray of shape (n, horizon), or (n,) for a horizon of 1
         Not with ``last=True``. Windows that would have missing values here are left out.
     index : structured ndarray of shape (n,)
-        If ``return_index``: fields "time", the stamp of the last step, and "by".
+        If ``return_index``: fields "time", the stamp of the last step, and "by", in the types of their columns; stamps
+        with a time zone in UTC.
 
     Raises
     ------
@@ -207,8 +209,8 @@ class _Table:
             features = [name for name, (kind, _) in columns.items() if name not in taken and kind == "numeric"]
         past = np.stack([_numbers(columns, name) for name in (target, *(f for f in features if f != target))])
         future = np.stack([_numbers(columns, name) for name in known_future]) if known_future else past[:0]
-        groups = None if by is None else _groups(columns, by)
-        times = None if time is None else _times(columns, time)
+        groups = None if by is None else _groups(frame, columns, by)
+        times = None if time is None else _times(frame, columns, time)
         return cls(frame, past[0], past, future, groups, times, list(static))
 
     def series(self) -> list[NDArray[np.intp]]:
@@ -217,7 +219,7 @@ class _Table:
         if self.groups is None:
             rows = [everything]
         else:
-            codes = np.unique(self.groups.astype(str), return_inverse=True)[1]
+            codes = _codes(self.groups)
             rows = [np.flatnonzero(codes == code) for code in range(codes.max(initial=-1) + 1)]
         for one in rows:
             self._check_times(one)
@@ -227,15 +229,15 @@ class _Table:
         if self.times is None:
             return
         where = "" if self.groups is None else f" of series {self.groups[rows[0]]!r}"
-        steps = np.diff(self.times[rows])
-        zero = steps.dtype.type(0)
-        if (steps == zero).any():
-            row = rows[int((steps == zero).argmax())]
+        # Differences of unsigned integers are never negative.
+        before, after = self.times[rows[:-1]], self.times[rows[1:]]
+        if (after == before).any():
+            row = rows[int((after == before).argmax())]
             raise ValueError(
                 f"The time {self.times[row]} occurs twice among the rows{where}. Name the column that tells the series "
                 "apart with by=, or drop or average duplicated rows."
             )
-        if (steps < zero).any():
+        if (after < before).any():
             raise ValueError(f"The times{where} do not rise. Sort the rows by time first.")
 
     def static_rows(self, rows: NDArray[np.intp]) -> Any:
@@ -287,12 +289,54 @@ def _is_missing(kind: str, values: NDArray) -> NDArray[np.bool_]:
     return np.isnat(values) if kind == "datetime" else np.isnan(values)
 
 
-def _groups(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
+def _groups(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
     kind, values = columns[name]
     n_missing = _is_missing(kind, values).sum()
     if n_missing:
         raise ValueError(f"Column {name!r} is missing in {n_missing} rows. Drop them, or say which series they are of.")
+    return _exact(frame, columns, name)
+
+
+def _codes(groups: NDArray) -> NDArray[np.intp]:
+    """The number of each row's group, in the order of their values, or of their text where they are objects."""
+    if groups.dtype != object:
+        return np.unique(groups, return_inverse=True)[1]
+    # True equals 1 in Python.
+    keys = [(isinstance(group, bool | np.bool_), group) for group in groups]
+    order = sorted(set(keys), key=lambda key: (str(key[1]), type(key[1]).__name__))
+    numbers = {key: number for number, key in enumerate(order)}
+    return np.array([numbers[key] for key in keys], dtype=np.intp)
+
+
+def _exact(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
+    """The values of a column without missing ones, neither rounded to floats nor to microseconds."""
+    values = columns[name][1]
+    if not is_frame(frame):
+        return values
+    series = nw.from_native(frame, eager_only=True)[:, list(columns).index(name)]
+    dtype = series.dtype
+    if dtype in (nw.Object, nw.Unknown, nw.Int128, nw.UInt128, nw.Decimal):
+        return _own_type(series.to_list())
+    if dtype.is_integer():
+        return np.asarray(series.to_numpy())
+    if dtype == nw.Duration:
+        return series.to_numpy().astype(f"timedelta64[{dtype.time_unit}]")
+    if dtype == nw.Datetime and dtype.time_unit == "ns":
+        if dtype.time_zone is not None:
+            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return series.to_numpy().astype("datetime64[ns]")
     return values
+
+
+def _own_type(cells: list[Any]) -> NDArray:
+    """Cells as integers where all are, else as they are."""
+    if all(isinstance(cell, Integral) and not isinstance(cell, bool) for cell in cells):
+        whole = np.array(cells)
+        if whole.dtype.kind in "iu":
+            return whole
+    objects = np.empty(len(cells), dtype=object)
+    objects[:] = cells
+    return objects
 
 
 def _numbers(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray[np.float64]:
@@ -302,13 +346,14 @@ def _numbers(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray[np.f
     return np.asarray(values, dtype=np.float64)
 
 
-def _times(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
+def _times(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
     kind, values = columns[name]
     if kind == "categorical":
         raise ValueError(f"Column {name!r} holds text. Convert it to dates, with pandas.to_datetime for example.")
     if _is_missing(kind, values).any():
         raise ValueError(f"Column {name!r} has missing time stamps. Fill them in, or drop the rows.")
-    return values
+    times = _exact(frame, columns, name)
+    return values if times.dtype == object else times
 
 
 def _follows_gap(times: NDArray | None, series: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
@@ -330,10 +375,14 @@ def _follows_gap(times: NDArray | None, series: list[NDArray[np.intp]]) -> NDArr
 
 def _as_dates(times: NDArray) -> NDArray:
     """Times, numbers such as 202412 and 20241231 as the dates they stand for."""
-    if times.dtype.kind == "M" or (times % 1 != 0).any():
+    if times.dtype.kind in "mM" or (times % 1 != 0).any():
         return times
+    if times.dtype.kind in "iu":
+        # Steps may be longer than small integers hold.
+        times = times.astype(np.int64 if times.dtype.kind == "i" else np.uint64)
+    numbers = times.astype(np.float64)
     for n_digits in (6, 8):
-        first_days = times * (100 if n_digits == 6 else 1) + (n_digits == 6)
+        first_days = numbers * (100 if n_digits == 6 else 1) + (n_digits == 6)
         years, months, days = first_days // 10_000, first_days // 100 % 100, first_days % 100
         if all(np.isin(part, span).all() for part, span in zip((years, months, days), CALENDAR, strict=True)):
             counted = ((years - 1970) * 12 + months - 1).astype(np.int64).astype("datetime64[M]")

@@ -57,6 +57,70 @@ def test_series_are_kept_apart_and_come_in_the_order_of_time(kind):
     assert index["time"][0] == np.datetime64("2024-01-01T02:00")
 
 
+LARGE = 2**53
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array([LARGE, LARGE + 1]),
+        np.array([2**64 - 2, 2**64 - 1], dtype=np.uint64),
+        np.array([9, 10], dtype=np.int8),
+        np.array([LARGE, LARGE + 1], dtype="datetime64[ns]"),
+        np.array([100, 200], dtype="timedelta64[ns]"),
+        np.array([0.5, 1.5]),
+    ],
+    ids=lambda ids: str(ids.dtype),
+)
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_series_are_told_apart_by_their_values_and_come_in_their_order(kind, ids):
+    table = kind({"id": np.repeat(ids[::-1], 10), "y": np.arange(20.0)})
+    X, _, index = window(table, target="y", lags=4, by="id", features=[], return_index=True)
+    assert len(X) == 12 and (np.ptp(X[:, 0], axis=1) == 3).all()
+    assert_array_equal(index["by"], np.tile(ids, 6))
+    assert index["by"].dtype == ids.dtype
+
+
+@pytest.mark.parametrize("cells", [[1, "1"], [True, 1], [LARGE, LARGE + 1], [2**70, 2**70 + 1], [1, "a"]], ids=str)
+def test_series_are_told_apart_by_cells_of_any_kind(cells):
+    table = pd.DataFrame({"id": pd.Series(np.repeat(np.array(cells, dtype=object), 10)), "y": np.arange(20.0)})
+    X, _, index = window(table, target="y", lags=4, by="id", features=[], return_index=True)
+    assert len(X) == 12 and (np.ptp(X[:, 0], axis=1) == 3).all()
+    assert {(type(group), group) for group in index["by"].tolist()} == {(type(cell), cell) for cell in cells}
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        LARGE + np.arange(9),
+        np.arange(2**64 - 9, 2**64, dtype=np.uint64),
+        np.arange(-120, 121, 30).astype(np.int8),
+        np.datetime64("2024-01-01", "ns") + 100 * np.arange(9),
+        (100 * np.arange(9)).astype("timedelta64[ns]"),
+    ],
+    ids=lambda stamps: str(stamps.dtype),
+)
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_times_keep_their_values(kind, stamps):
+    table = kind({"when": stamps, "y": np.arange(9.0)})
+    _, y, index = window(table, target="y", lags=3, time="when", return_index=True)
+    assert_array_equal(y, np.arange(3, 9))
+    assert_array_equal(index["time"], stamps[2:-1])
+    assert index["time"].dtype == stamps.dtype
+    with pytest.raises(ValueError, match="do not rise"):
+        window(kind({"when": stamps[::-1], "y": np.arange(9.0)}), target="y", lags=3, time="when")
+    with pytest.warns(UserWarning, match="3 windows are left out for gaps"):
+        window(kind({"when": np.delete(stamps, 4), "y": np.arange(8.0)}), target="y", lags=3, time="when")
+
+
+def test_times_with_a_zone_keep_their_nanoseconds():
+    when = pd.date_range("2024-01-01", periods=6, freq="100ns", tz="Europe/Berlin", unit="ns")
+    *_, index = window(
+        pd.DataFrame({"when": when, "y": np.arange(6.0)}), target="y", lags=3, time="when", return_index=True
+    )
+    assert_array_equal(index["time"], when[2:-1].tz_convert(None).to_numpy())
+
+
 def test_all_columns_of_numbers_without_a_part_are_channels():
     (series, table), _ = window(frame(), target="load", lags=3, by="site", time="when", static=["size"])
     assert series.shape == (10, 3, 3) and list(table.columns) == ["size"]
