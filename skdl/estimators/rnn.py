@@ -537,6 +537,10 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         Errors add up on the way. Where there is data enough, a fit on targets of the whole horizon, which ``predict``
         then gives at once, is the better forecast.
 
+        Targets of the fit must be the steps that follow the series, in their order and in the units of the channel, as
+        :func:`skdl.window` gives them. The estimator cannot tell them from other targets, with which forecasts are
+        without meaning.
+
         Parameters
         ----------
         X : array-like of series of one channel
