@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skdl.data.levels import level_counts
 from skdl.data.scaling import LARGEST, Weights
 from skdl.data.series import Series
 from skdl.data.table import DenseTable
@@ -109,8 +110,9 @@ class SequenceEncoder:
         Of the encoded numbers.
     series_scaling : {"auto", "last", "mean", "standard", None}
         What is taken out of each series by itself: its last value, its mean, or its mean and its deviation. "auto" is
-        "last" where a channel goes on into the target so that its last value is a better guess than the mean target.
-        Of the channel that goes on, if there is one, else of all.
+        "last" where a channel goes on into the target so that its last value is a better guess than the mean target;
+        that value then stands beside the series if it says of the targets what the shape of the series does not. Of the
+        channel that goes on, if there is one, else of all.
 
     Attributes
     ----------
@@ -123,6 +125,10 @@ class SequenceEncoder:
         The channel whose last value is nearest to the first target, if it is near.
     is_reversible : bool
         Whether what was taken out of the target's channel is given back to the outputs.
+    level_bounds : ndarray of shape (2,) or None
+        Least and largest training level, where levels that are given back stand beside the series all the same.
+    usual_location, usual_spread : ndarray of shape (n_chosen,)
+        What is taken out of series without any value in a channel: the mean of what is taken out of the others.
     center, scale : ndarray of shape (n_channels,)
         Of the training values.
     """
@@ -150,6 +156,7 @@ class SequenceEncoder:
         self.indicated = np.flatnonzero((np.isnan(X.values) & inside).any(axis=(0, 2)))
         self.target_channel = None if classification else continued_channel(X, y, weight)
         self.scaling, self.is_reversible = self._chosen_scaling(X, y, weight)
+        self._fit_usual(X, weight)
         self._fit_channels(X, weight)
         self._fit_target(X, y, weight)
         self._fit_beside(X, y, rows, weight, classification)
@@ -162,9 +169,17 @@ class SequenceEncoder:
         if self.series_scaling != "auto":
             return self.series_scaling, self.series_scaling is not None
         targets = y.reshape(len(y), -1)
-        last = _last_values(X)[:, self.target_channel, None]
+        last = _with_means(_last_values(X)[:, [self.target_channel]], weight)
         error, spread = ((targets - guess) ** 2 for guess in (last, _average(targets, weight)))
         return ("last", True) if _average(error, weight).sum() < _average(spread, weight).sum() else (None, False)
+
+    def _fit_usual(self, X: Series, weight: Weights) -> None:
+        if self.scaling is not None:
+            location, spread = _statistics(X, self._scaled_channels(), self.scaling)
+            self.usual_location, self.usual_spread = _known_means(location, weight), _known_means(spread, weight)
+
+    def _scaled_channels(self) -> Any:
+        return slice(None) if self.target_channel is None else [self.target_channel]
 
     def _fit_channels(self, X: Series, weight: Weights) -> None:
         """Mean and deviation of each channel's values, after what is taken out of each series."""
@@ -199,9 +214,11 @@ class SequenceEncoder:
         """Encoders of the last values of forecasts, and of the table beside the series."""
         everything = np.arange(len(X))
         self.last_encoder = self.static_encoder = None
-        if self.target_channel is not None and self.series_scaling is not None:
+        self.level_bounds = self._level_bounds(X, y, weight)
+        last = self._last_beside(X)
+        if self.target_channel is not None and self.series_scaling is not None and last.shape[1]:
             self.last_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
-                _last_values(X), y, everything, weight, classification
+                last, y, everything, weight, classification
             )
         if X.static is not None:
             self.static_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
@@ -214,6 +231,30 @@ class SequenceEncoder:
                 )
         encoders = [encoder for encoder in (self.last_encoder, self.static_encoder) if encoder is not None]
         self.n_beside = int(self.is_unequal) + sum(encoder.n_outputs for encoder in encoders)
+
+    def _level_bounds(self, X: Series, y: NDArray, weight: Weights) -> NDArray[np.float64] | None:
+        if not self.is_reversible or self.series_scaling != "auto":
+            return None
+        level, values = _last_values(X)[:, self.target_channel], X.values[:, self.target_channel].astype(np.float64)
+        if not level_counts(values, X.lengths, level, y.reshape(len(y), -1).astype(np.float64), weight):
+            return None
+        return np.array([np.nanmin(level), np.nanmax(level)])
+
+    def _last_beside(self, X: Series) -> NDArray[np.float64]:
+        """The last values that stand beside the series: a level that is given back only where it counts."""
+        last = _last_values(X)
+        if self.level_bounds is not None:
+            # Beyond all levels of training nothing is known of what they do.
+            last[:, self.target_channel] = last[:, self.target_channel].clip(*self.level_bounds)
+        elif self.is_reversible:
+            last = last[:, np.arange(self.n_channels) != self.target_channel]
+        return last
+
+    def lacks_level(self, X: Series) -> NDArray[np.bool_]:
+        """Series whose level is given back to the outputs, and which have no value that it could be told from."""
+        if not self.is_reversible:
+            return np.zeros(len(X), dtype=bool)
+        return np.isnan(X.values[:, self.target_channel]).all(axis=1)
 
     def reversal(self, location: NDArray, scale: NDArray) -> Reversal | None:
         """The way back to targets that were standardised by these numbers; None where nothing is given back."""
@@ -247,7 +288,7 @@ class SequenceEncoder:
         if self.is_unequal:
             parts.append(np.log(X.lengths / self.n_steps)[:, None])
         if self.last_encoder is not None:
-            parts.append(self.last_encoder.transform(_last_values(X)).slice(0, len(X))[0].numpy())
+            parts.append(self.last_encoder.transform(self._last_beside(X)).slice(0, len(X))[0].numpy())
         if self.static_encoder is not None:
             parts.append(self.static_encoder.transform(X.static).slice(0, len(X))[0].numpy())
         return np.hstack(parts) if parts else np.zeros((len(X), 0))
@@ -258,26 +299,41 @@ class SequenceEncoder:
         nothing = np.zeros(len(X)), np.ones(len(X))
         if self.scaling is None:
             return values, *nothing
-        chosen = slice(None) if self.target_channel is None else [self.target_channel]
+        chosen = self._scaled_channels()
         location, spread = _statistics(X, chosen, self.scaling)
+        location = np.where(np.isnan(location), self.usual_location, location)
+        spread = np.where(np.isnan(spread), self.usual_spread, spread)
         values[:, chosen] = (values[:, chosen] - location[:, :, None]) / spread[:, :, None]
         return (values, location[:, 0], spread[:, 0]) if self.is_reversible else (values, *nothing)
 
 
 def _statistics(X: Series, chosen: Any, scaling: str) -> tuple[NDArray, NDArray]:
-    """Location and spread ``(n, c)`` of the chosen channels of each series."""
+    """Location and spread ``(n, c)`` of the chosen channels of each series; NaN for a channel without values."""
     values = X.values[:, chosen].astype(np.float64)
     if scaling == "last":
         last = _last_values(X)[:, chosen]
-        return np.nan_to_num(last), np.ones_like(last)
+        return last, np.ones_like(last)
     known = ~np.isnan(values)
-    count = np.maximum(known.sum(axis=2), 1)
+    count = np.where(known.any(axis=2), known.sum(axis=2), np.nan)
     filled = np.where(known, values, 0.0)
     mean = filled.sum(axis=2) / count
     if scaling == "mean":
         return mean, np.ones_like(mean)
     deviation = np.sqrt((np.where(known, filled - mean[:, :, None], 0.0) ** 2).sum(axis=2) / count)
-    return mean, np.where(deviation > 1e-8 * np.abs(mean), deviation, 1.0)
+    return mean, np.where(deviation <= 1e-8 * np.abs(mean), 1.0, deviation)
+
+
+def _known_means(values_nC: NDArray, weight: Weights) -> NDArray[np.float64]:
+    """Mean of each column's known values; 0 where there are none."""
+    known = ~np.isnan(values_nC)
+    share = known if weight is None else known * weight[:, None]
+    total = share.sum(axis=0)
+    return (share * np.where(known, values_nC, 0.0)).sum(axis=0) / np.where(total > 0, total, 1)
+
+
+def _with_means(values_nC: NDArray, weight: Weights) -> NDArray[np.float64]:
+    """Values with the mean of their column where they are missing."""
+    return np.where(np.isnan(values_nC), _known_means(values_nC, weight), values_nC)
 
 
 def _last_values(X: Series) -> NDArray[np.float64]:
@@ -294,8 +350,7 @@ def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
     known = ~np.isnan(last)
     # Squares of huge values overflow: what goes on there is not told from what does not.
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.where(known, last, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        error = _average((np.where(known, last, mean) - first[:, None]) ** 2, weight)
+        error = _average((_with_means(last, None) - first[:, None]) ** 2, weight)
         spread = _average((first - _average(first, weight)) ** 2, weight)
     # A channel without any value goes on into nothing.
     error[~known.any(axis=0)] = np.inf

@@ -59,8 +59,10 @@ layout : {"channels_first", "time_first"}, default="channels_first"
 series_scaling : {"auto", "last", "mean", "standard"} or None, default="auto"
     What is taken out of each series by itself before anything is learned: its last value, its mean, or its mean and
     its deviation. Where a channel goes on into the target, it is taken out of that channel alone and given back to the
-    predictions (Kim et al. 2022), so that levels that were not there in training do no harm. "auto" is "last" where
-    the last value of a channel is a better guess of all targets than their means are, else None.
+    predictions (Kim et al. 2022), so that a series at another level gets the same forecast from that level. "auto" is
+    "last" where the last value of a channel is a better guess of all targets than their means are, else None; and where
+    that value says of the targets what the shape of the series does not, as in series that return to a mean, it stands
+    beside the series, held to the range of training: there, and under None, levels matter.
 """
 
 RECURRENT_DOC = """
@@ -495,7 +497,8 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
             As in ``fit``. Series may be longer or shorter than there.
         return_std : bool, default=False
             Whether to give the standard deviation of each prediction's error as well; see
-            :meth:`MLPRegressor.predict`. Not for several quantiles.
+            :meth:`MLPRegressor.predict`. It is at least that of y in training for series whose level is taken out and
+            that have no value in its channel. Not for several quantiles.
 
         Returns
         -------
@@ -506,7 +509,15 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         """
         if return_std and self.quantiles is not None:
             raise ValueError("return_std=True is for means. The quantiles say how sure each prediction is.")
-        return super().predict(X, return_std)
+        if not return_std:
+            return super().predict(X)
+        check_is_fitted(self, "network_")
+        series = self._check_X(X, reset=False)
+        mean, std = super().predict(series, return_std=True)
+        # Networks agree on the usual level, and held-out rows were those of series with a level.
+        unknown = self._encoder.lacks_level(series)
+        std[unknown] = np.maximum(std[unknown], self._task.scale[0] if self._task.is_single else self._task.scale)
+        return mean, std
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Coefficient of determination, of the quantile nearest to the median where there are several.

@@ -99,8 +99,34 @@ def test_series_are_the_same_at_all_levels():
     moved = Series(X.values + np.array([[0.0], [1e5]]), X.lengths)
     one, other = (fitted.layout.parts(fitted.transform(series).values) for series in (X, moved))
     assert_allclose(one.series_BCT, other.series_BCT, atol=1e-6)
-    # What stands beside the series says of the level no more than that it is high.
-    assert other.beside_BE.abs().max() < 5
+    # Only the other channel's last value stands beside the series.
+    assert_array_equal(one.beside_BE, other.beside_BE)
+
+
+@pytest.mark.parametrize("scaling", ["last", "mean", "standard"])
+def test_series_without_a_level_get_the_usual_one(scaling):
+    X, y = walks()
+    weight = np.random.RandomState(0).randint(0, 4, len(X)).astype(float)
+    others = encoder(X[1:], y[1:], scaling, weight=weight[1:])
+    values = X.values.copy()
+    values[0, 1] = np.nan
+    X = Series(values, X.lengths)
+    fitted = encoder(X, y, scaling, weight=weight)
+    assert fitted.lacks_level(X).tolist() == [True] + [False] * 59
+    assert_allclose([fitted.usual_location, fitted.usual_spread], [others.usual_location, others.usual_spread])
+    parts = fitted.layout.parts(fitted.transform(X).values)
+    level = parts.level_B1[:, 0] * fitted.target_scale + fitted.target_center
+    assert_allclose(level[0], np.average(level[1:], weights=weight[1:]))
+    assert_allclose(parts.spread_B1[0], np.average(parts.spread_B1[1:, 0], weights=weight[1:]))
+    assert (parts.series_BCT[0, 1] == 0).all()
+
+
+def test_one_series_without_a_level_does_not_keep_the_levels_of_others_in():
+    X, y = walks()
+    values = X.values.copy()
+    values[0, 1] = np.nan
+    fitted = encoder(Series(values, X.lengths), y)
+    assert fitted.scaling == "last" and fitted.is_reversible
 
 
 def test_rows_hold_sizes_where_lengths_differ():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import get_scorer, mean_pinball_loss, r2_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, TimeSeriesSplit, cross_val_score, train_test_split
@@ -219,15 +220,53 @@ def test_padding_changes_no_forecast(scaling):
     assert_allclose(model.predict(padded(X, 80)), model.predict(X), atol=1e-6 * np.abs(y).max())
 
 
+@pytest.mark.parametrize("skip", ["auto", None])
 @pytest.mark.parametrize("scaling", ["auto", "last", "mean", "standard"])
-def test_levels_that_were_not_there_in_training_shift_forecasts_alike(windows, scaling):
+def test_levels_shift_forecasts_alike(windows, scaling, skip):
     X, y = windows
-    model = RNNRegressor(**SMALL | {"dtype": "float64"}, series_scaling=scaling, skip=None, stem="patch").fit(X, y)
-    # What is left of the level stands beside the series, and saturates beyond all levels of training.
-    shifts = [1e4, 1e4 + 7]
-    low, high = (model.predict(X[:5] + shift) for shift in shifts)
-    assert np.abs(low - X[:5, :, -1] - 1e4).max() < 100
-    assert_allclose(high - low, 7, atol=1.5)
+    model = RNNRegressor(**SMALL | {"dtype": "float64"}, series_scaling=scaling, skip=skip).fit(X, y)
+    for shift in (0.5, 5, 1e4):
+        assert_allclose(model.predict(X[:5] + shift) - shift, model.predict(X[:5]), atol=1e-6)
+
+
+def test_a_wave_at_another_level_is_the_same_wave():
+    wave = 1000 + 10 * np.sin(np.arange(300) / 5) + np.random.RandomState(0).normal(0, 0.3, 300)
+    X, y = window(wave, lags=24, horizon=3)
+    model = RNNRegressor(**SMALL).fit(X[:200], y[:200])
+    errors = [r2_score(y[200:], model.predict(X[200:] + shift) - shift) for shift in (0, 10, 100, 1000)]
+    assert errors[0] > 0.99
+    assert_allclose(errors, errors[0], atol=1e-3)
+
+
+def test_a_level_that_counts_is_held_to_the_range_of_training():
+    rng, series = np.random.RandomState(0), np.zeros(800)
+    for t in range(1, 800):
+        series[t] = 0.8 * series[t - 1] + rng.normal()
+    X, y = window(series, lags=12, horizon=3)
+    model = RNNRegressor(**SMALL | {"dtype": "float64"}).fit(X, y)
+    # Where levels are high they fall.
+    assert np.mean(model.predict(X[:50] + 2) - 2 - model.predict(X[:50])) < -0.2
+    low, high = (model.predict(X[:50] + shift) - shift for shift in (20, 1e4))
+    assert_allclose(low, high, atol=1e-6)
+
+
+def test_levels_count_where_they_are_not_taken_out(windows):
+    X, y = windows
+    model = RNNRegressor(**SMALL, series_scaling=None).fit(X, y)
+    assert np.abs(model.predict(X[:5] + 5) - 5 - model.predict(X[:5])).max() > 0.1
+
+
+def test_series_without_a_level_are_forecast_at_the_usual_one():
+    rng = np.random.default_rng(0)
+    load = 1000 + 10 * np.sin(np.arange(300) / 5) + rng.normal(0, 0.3, 300)
+    X, y = window(np.c_[load, rng.normal(size=300)], target=0, lags=24, horizon=3)
+    model = RNNRegressor(**SMALL).fit(X, y)
+    lacking = X[:3].copy()
+    lacking[:, 0] = np.nan
+    mean, std = model.predict(lacking, return_std=True)
+    assert_allclose(mean, 1000, atol=10)
+    assert (std >= 0.99 * y.std(axis=0)).all()
+    assert (model.predict(X[:3], return_std=True)[1] < 0.5 * y.std(axis=0)).all()
 
 
 # --- fits ------------------------------------------------------------------------------------------------------------
@@ -398,6 +437,9 @@ def test_metrics_of_one_value_take_no_bands(windows, scoring):
 def test_a_standard_deviation_of_each_forecast(windows, forecaster):
     mean, std = forecaster.predict(windows[0], return_std=True)
     assert mean.shape == std.shape == windows[1].shape and (std > 0).all()
+    assert_array_equal(mean, forecaster.predict(windows[0]))
+    with pytest.raises(NotFittedError):
+        RNNRegressor().predict(windows[0], return_std=True)
 
 
 # --- oracles ---------------------------------------------------------------------------------------------------------
