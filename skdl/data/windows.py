@@ -317,6 +317,8 @@ def _exact(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> ND
     dtype = series.dtype
     if dtype in (nw.Object, nw.Unknown, nw.Int128, nw.UInt128, nw.Decimal):
         return _own_type(series.to_list())
+    if dtype == nw.Boolean:
+        return series.to_numpy().astype(bool)
     if dtype.is_integer():
         return np.asarray(series.to_numpy())
     if dtype == nw.Duration:

@@ -69,6 +69,7 @@ LARGE = 2**53
         np.array([LARGE, LARGE + 1], dtype="datetime64[ns]"),
         np.array([100, 200], dtype="timedelta64[ns]"),
         np.array([0.5, 1.5]),
+        np.array([False, True]),
     ],
     ids=lambda ids: str(ids.dtype),
 )
@@ -111,6 +112,12 @@ def test_times_keep_their_values(kind, stamps):
         window(kind({"when": stamps[::-1], "y": np.arange(9.0)}), target="y", lags=3, time="when")
     with pytest.warns(UserWarning, match="3 windows are left out for gaps"):
         window(kind({"when": np.delete(stamps, 4), "y": np.arange(8.0)}), target="y", lags=3, time="when")
+
+
+def test_integers_of_an_array_tell_series_apart():
+    table = np.column_stack([np.repeat([LARGE, LARGE + 1], 10), np.arange(20)])
+    X, _, index = window(table, target=1, lags=4, by=0, features=[], return_index=True)
+    assert len(X) == 12 and index["by"].tolist() == [LARGE, LARGE + 1] * 6
 
 
 def test_times_with_a_zone_keep_their_nanoseconds():
