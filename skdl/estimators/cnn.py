@@ -341,8 +341,6 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             "augmentation": self.augmentation_,
         }
         if self.backbone is not None:
-            if self.freeze is True:
-                raise ValueError("freeze=True would be one layer. Use freeze='all' for all of them, or freeze=1.")
             return BackboneNetwork(
                 backbone=self.backbone, freeze=self.freeze, head_rate_factor=self.head_lr_factor, **shared
             )

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -82,8 +83,9 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
         return _PARAMETER_NAMES[cls].copy()
 
     def _validate_params(self) -> None:
-        constraints = {name: _without_booleans(allowed) for name, allowed in self._parameter_constraints.items()}
-        validate_parameter_constraints(constraints, self.get_params(deep=False), caller_name=type(self).__name__)
+        parameters = self.get_params(deep=False)
+        own_class: Any = type(self)
+        validate_parameter_constraints(_constraints(own_class), parameters, caller_name=own_class.__name__)
 
 
 #: The names of each class that has been asked for them.
@@ -95,6 +97,13 @@ class _WholeNumbers(Interval):
 
     def is_satisfied_by(self, val: Any) -> bool:
         return not isinstance(val, bool) and super().is_satisfied_by(val)
+
+
+@cache
+def _constraints(estimator_class: Any) -> dict[str, Any]:
+    """What the parameters of a class may be, integers no booleans."""
+    allowed = estimator_class._parameter_constraints
+    return {name: _without_booleans(of_one) for name, of_one in allowed.items()}
 
 
 def _without_booleans(allowed: Any) -> Any:

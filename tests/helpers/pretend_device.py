@@ -216,7 +216,7 @@ def as_cuda() -> Iterator[None]:
             (torch, "tensor", _made(torch.tensor)),
             (torch, "as_tensor", _made(torch.as_tensor)),
             # Wrapped tensors know no other way to be without gradients.
-            (torch, "inference_mode", torch.no_grad),
+            (torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()),
             (threading.Thread, "run", run_making),
         ):
             stack.enter_context(mock.patch.object(owner, name, value))
