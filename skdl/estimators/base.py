@@ -67,7 +67,6 @@ class NetworkEstimator(TrainedEstimator):
     _task: ClassificationTask | RegressionTask
     _encoder: Any
     _mean_weight: MeanWeight
-    _fold_state: Any
 
     # --- what a family says ------------------------------------------------------------------------------------
 
@@ -257,14 +256,6 @@ class NetworkEstimator(TrainedEstimator):
                 return len(self._optimizer_states)
             return AUTO_MEMBERS if stops else 1
         return self.n_members
-
-    def _fold_draws(self, random_state: np.random.RandomState) -> np.random.RandomState:
-        """What draws the folds: those of the last fit where this one goes on, for its networks know all other rows."""
-        if self._goes_on() and hasattr(self, "_fold_state"):
-            random_state = np.random.RandomState()
-            random_state.set_state(self._fold_state)
-        self._fold_state = random_state.get_state()
-        return random_state
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""

@@ -423,7 +423,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         if not self._goes_on():
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
             self._features = CellFeatures.of(self._gaussian, x_ND, present_ND, numbers, generator, self._prior_rows)
-        held_out = self._held_out(random_state)
+        held_out = self._held_out(self._fold_draws(random_state))
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
         trained = [self._training_rows(rows, random_state) for rows in held_out]

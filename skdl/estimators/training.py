@@ -21,11 +21,15 @@ from skdl.estimators.parameters import TrainingParameters
 from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.losses import Loss
 
+#: Larger learning rates diverge as well, and larger batches hold all rows as well; torch could not convert them.
+LARGEST_RATE, LARGEST_BATCH = 1e30, 2**31 - 1
+
 
 class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     """Base of all estimators that have networks: :attr:`network_`, its history, and the way there."""
 
     network_: Any
+    _fold_state: Any
 
     # --- what an estimator says --------------------------------------------------------------------------------
 
@@ -68,7 +72,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         if epochs is None:
             epochs = self._most_epochs(len(samples), stops)
         return Settings(
-            learning_rate=self.learning_rate,
+            learning_rate=min(self.learning_rate, LARGEST_RATE),
             schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
             momentum=self.momentum,
             l1=self.l1,
@@ -92,7 +96,17 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _batch_size(self, samples: Samples) -> int:
         # Torch splits by Python's own integers alone, and a search may draw numpy's.
-        return self._auto_batch_size(len(samples)) if isinstance(self.batch_size, str) else int(self.batch_size)
+        if isinstance(self.batch_size, str):
+            return self._auto_batch_size(len(samples))
+        return min(int(self.batch_size), LARGEST_BATCH)
+
+    def _fold_draws(self, random_state: np.random.RandomState) -> np.random.RandomState:
+        """What draws the folds: those of the last fit where this one goes on, for its networks know all other rows."""
+        if self._goes_on() and hasattr(self, "_fold_state"):
+            random_state = np.random.RandomState()
+            random_state.set_state(self._fold_state)
+        self._fold_state = random_state.get_state()
+        return random_state
 
     def _plan(self, samples: Samples) -> Plan:
         device = resolve_device(self.device)

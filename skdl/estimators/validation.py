@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
+from torch import Tensor
 
 from skdl.data.frames import check_unique_names, is_frame, is_missing_cell
 
@@ -26,6 +27,8 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     """
     if not reset and _is_as_fitted(estimator, X):
         return X
+    if isinstance(X, Tensor):
+        X = X.detach().cpu().numpy()
     if is_frame(X):
         check_unique_names(X)
         validate_data(estimator, X, reset=reset, skip_check_array=True)

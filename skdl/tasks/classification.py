@@ -40,10 +40,15 @@ class ClassificationTask:
                 "the regressor of the same family, or MLPEstimator(task='regression')."
             )
         if kind == "unknown":
-            cells = ", ".join(sorted({type(cell).__name__ for cell in y.flat}))
+            cells = sorted({type(cell).__name__ for cell in y.flat})
+            if len(cells) == 1 and cells[0] in ("bool", "int"):
+                raise ValueError(
+                    f"Unknown label type: y is an array of objects that are all of type {cells[0]}. Convert it by "
+                    f"y.astype({cells[0]})."
+                )
             raise ValueError(
-                f"Unknown label type: y holds cells of type {cells}. Labels are all text, all whole numbers or all "
-                "booleans: convert y to one of them, such as by astype(str)."
+                f"Unknown label type: y holds cells of type {', '.join(cells)}. Labels are all text, all whole numbers "
+                "or all booleans: convert y to one of them, such as by astype(str)."
             )
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
             # It says what is wrong.

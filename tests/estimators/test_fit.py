@@ -469,6 +469,31 @@ def test_warm_start_holds_out_the_same_rows_again(random_state, validation_fract
     assert not np.allclose(model.set_params(warm_start=False).fit(X, y).out_of_fold_, first, atol=1e-3)
 
 
+@pytest.mark.parametrize("change", [{"learning_rate": 1e300}, {"batch_size": 2**70}], ids=str)
+def test_numbers_beyond_those_of_torch_are_as_good_as_large_ones(valued, change):
+    X, y = valued
+    if "learning_rate" in change:
+        with pytest.raises(ValueError, match="Lower learning_rate"):
+            MLPRegressor(**SMALL | change).fit(X, y)
+    else:
+        whole = MLPRegressor(**SMALL | {"batch_size": 100}).fit(X, y)
+        assert_array_equal(MLPRegressor(**SMALL | change).fit(X, y).predict(X), whole.predict(X))
+
+
+def test_tensors_with_gradients_are_numbers(labelled):
+    X, y = labelled
+    tensor = torch.tensor(X, requires_grad=True)
+    model = MLPClassifier(**SMALL).fit(tensor, y)
+    assert_array_equal(model.predict_proba(tensor), MLPClassifier(**SMALL).fit(X, y).predict_proba(X))
+
+
+@pytest.mark.parametrize("cells", [[True, False], [0, 1]])
+def test_labels_of_the_wrong_type_of_array_are_told_the_right_one(labelled, cells):
+    X, y = labelled[0], np.array([cells[i % 2] for i in range(100)], dtype=object)
+    with pytest.raises(ValueError, match=rf"y.astype\({type(cells[0]).__name__}\)"):
+        MLPClassifier(**SMALL).fit(X, y)
+
+
 def test_best_score_of_several_networks_is_the_mean_of_their_own(labelled):
     X, y = labelled
     model = MLPClassifier(**SMALL | {"n_members": 3, "early_stopping": True, "max_epochs": 8}, scoring="accuracy")

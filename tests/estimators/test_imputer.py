@@ -214,6 +214,15 @@ def test_deep_when_network_has_learned_nothing_then_gaussian(numbers, monkeypatc
     np.testing.assert_allclose(imputer.transform(numbers), gaussian.transform(numbers), rtol=1e-5)
 
 
+def test_warm_start_when_seed_is_none_then_the_same_rows_are_held_out(numbers, monkeypatch):
+    seen, held_out = [], DeepImputer._held_out
+    monkeypatch.setattr(DeepImputer, "_held_out", lambda self, draws: seen.append(held_out(self, draws)) or seen[-1])
+    imputer = DeepImputer(**QUICK | {"random_state": None}, warm_start=True).fit(numbers).fit(numbers)
+    assert all(torch.equal(*rows) for rows in zip(*seen, strict=True))
+    imputer.set_params(warm_start=False).fit(numbers)
+    assert not torch.equal(seen[0][0], seen[2][0])
+
+
 # --- present cells -----------------------------------------------------------------------------------------------
 
 
