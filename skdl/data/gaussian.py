@@ -163,7 +163,7 @@ def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator:
         completed_ND = gaussian.complete(x_ND[rows], present_ND[rows] & ~hidden_ND)
         return float((completed_ND - x_ND[rows])[hidden_ND].square().sum())
 
-    # The error falls up to the best prior and rises from there: a walk along them sees three or four.
+    # The error mostly falls up to the best prior and rises from there: a walk along them sees three or four.
     at = len(PRIORS) // 2
     for step in (1, -1):
         while 0 <= at + step < len(PRIORS) and error(PRIORS[at + step]) < error(PRIORS[at]):

@@ -16,13 +16,13 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from skdl.data.frames import check_unique_names, is_frame
 from skdl.data.image_files import DEEP_MODES, ImageShape, checked_paths, files_shape, no_path, plain_mode, resized
+from skdl.data.tensors import as_array
 
 #: Lengths of an axis that may hold channels, where nothing says which axis does: gray, RGB, RGBA.
 CHANNEL_COUNTS = (1, 3, 4)
@@ -180,16 +180,10 @@ def _is_image(cell: Any) -> bool:
     return _is_pillow_image(cell) or (isinstance(cell, np.ndarray | Tensor) and cell.ndim >= 2)
 
 
-def _numpy(tensor: Tensor) -> NDArray:
-    """A tensor as an array, in the same memory if it is on the CPU and numpy has its type."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
 def _array(X: Any) -> NDArray | None:
     """X as an array of any number of axes; None where it is not one, or not for numpy to say."""
     if isinstance(X, Tensor):
-        return _numpy(X)
+        return as_array(X)
     if isinstance(X, np.ndarray):
         return np.asarray(X)
     if is_frame(X) or sp.issparse(X):
@@ -389,7 +383,7 @@ def _single(cell: Any, row: int, channels: str) -> NDArray:
     if _is_pillow_image(cell):
         image = np.asarray(cell if cell.mode in DEEP_MODES else cell.convert(plain_mode(cell.mode)))
         return image if image.ndim == 3 else image[..., np.newaxis]
-    image = _numpy(cell) if isinstance(cell, Tensor) else np.asarray(cell)
+    image = np.asarray(as_array(cell))
     if image.ndim not in (2, 3) or image.dtype.kind == "O":
         raise ValueError(
             f"Element {row} of X is not an image: {type(cell).__name__} of shape {image.shape}. Each must be an array "

@@ -41,7 +41,7 @@ def level_counts(
     weight : ndarray of shape (n,), optional
     """
     rows = np.flatnonzero(~np.isnan(level_n))
-    rows = rows[:: max(len(rows) // MOST_ROWS, 1)]
+    rows = rows[:: max(-(-len(rows) // MOST_ROWS), 1)]
     level_n1, weight_n = level_n[rows, None], np.ones(len(rows)) if weight is None else weight[rows]
     center = np.average(level_n1[:, 0], weights=weight_n)
     spread = np.sqrt(np.average((level_n1[:, 0] - center) ** 2, weights=weight_n))

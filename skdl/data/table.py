@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -37,6 +37,17 @@ class Table(Protocol):
     def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]: ...
 
     def to(self, device: torch.device | str) -> Table: ...
+
+
+@runtime_checkable
+class ComparableTable(Table, Protocol):
+    """A table that can be told to be the same as another one."""
+
+    def sample(self) -> Hashable:
+        """A few of the numbers, by which most tables that differ can be told apart; unlike those of other kinds."""
+
+    def equals(self, other: Any, /) -> bool:
+        """Whether all numbers are those of another table with an equal sample."""
 
 
 class DenseTable:

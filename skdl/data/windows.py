@@ -90,8 +90,8 @@ def window(
     y : ndarray of shape (n, horizon), or (n,) for a horizon of 1
         Not with ``last=True``. Windows that would have missing values here are left out.
     index : structured ndarray of shape (n,)
-        If ``return_index``: fields "time", the stamp of the last step, and "by", in the types of their columns; stamps
-        with a time zone in UTC.
+        If ``return_index``: fields "time", the stamp of the last step, and "by". Integers and text stay what they are,
+        dates are of microseconds at least, those with a time zone in UTC, and times of other objects are floats.
 
     Raises
     ------

@@ -160,6 +160,7 @@ class NetworkEstimator(TrainedEstimator):
             monitor.call_back(context, shown)
         results = self._run(jobs)
         self._note_held_out(data, [fold.held_out for fold in folds] if held_out is None else [], results)
+        self._mean_weight = self._mean_weight_with(data, MeanWeight())
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
 
@@ -216,8 +217,9 @@ class NetworkEstimator(TrainedEstimator):
         if is_first:
             self._prepare(data, data.rows, classes)
         else:
-            self._keep_encoding()
-        samples = self._samples(self._encoder.transform(data.X), data, data.rows, self._mean_weight)
+            self._keep_encoding(data, data.rows)
+        mean_weight = self._mean_weight_with(data, MeanWeight() if is_first else self._mean_weight)
+        samples = self._samples(self._encoder.transform(data.X), data, data.rows, mean_weight)
         settings = self._settings(samples, stops=False, epochs=1, schedule=Schedule())
         n_members = self._n_members(stops=False) if is_first else len(self._optimizer_states)
         starts = [None] * n_members if is_first else self._states(n_members)
@@ -229,6 +231,7 @@ class NetworkEstimator(TrainedEstimator):
             for m, (member_seed, start) in enumerate(zip(seeds, starts, strict=True))
         ]
         self._run(jobs, keeps_moments=True)
+        self._mean_weight = mean_weight
         return self
 
     def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
@@ -284,11 +287,10 @@ class NetworkEstimator(TrainedEstimator):
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         """Fit the task on all rows' labels or the training rows' values, and the encoder on training rows."""
         if self._goes_on():
-            self._keep_encoding()
+            self._keep_encoding(data, train_rows)
             return
         for name in ("network_", "classes_"):
             self.__dict__.pop(name, None)
-        self._mean_weight = MeanWeight()
         self._task = self._make_task()
         if isinstance(self._task, ClassificationTask):
             self._task.fit(data.y[data.rows], classes)
@@ -303,7 +305,7 @@ class NetworkEstimator(TrainedEstimator):
         )
         self.t_ = 0
 
-    def _keep_encoding(self) -> None:
+    def _keep_encoding(self, data: FitData, rows: NDArray[np.intp]) -> None:
         """Go on with the last fit's task and encoder, by parameters that may have changed since."""
         task = self._make_task()
         if type(task) is not type(self._task):
@@ -317,9 +319,11 @@ class NetworkEstimator(TrainedEstimator):
     def _samples(
         self, table: Table, data: FitData, rows: NDArray[np.intp], mean_weight: MeanWeight | None = None
     ) -> Samples:
-        """The rows as they are trained on, their weights over the mean of them, or of all rows so far."""
+        """The rows as they are trained on, their weights over a mean weight, by default their own."""
         dtype = self._torch_dtype()
-        weight = (mean_weight or MeanWeight()).scaled(self._weight(data, rows), len(rows))
+        weight = self._weight(data, rows)
+        mean_weight = mean_weight or MeanWeight().including(weight, len(rows))
+        weight = mean_weight.scaled(weight, len(rows))
         everything = len(rows) == len(table)
         return Samples(
             table,
@@ -327,6 +331,10 @@ class NetworkEstimator(TrainedEstimator):
             None if weight is None else torch.as_tensor(weight, dtype=dtype),
             None if everything else torch.as_tensor(rows),
         )
+
+    def _mean_weight_with(self, data: FitData, before: MeanWeight) -> MeanWeight:
+        """The mean weight of what was there before and of the data."""
+        return before.including(self._weight(data, data.rows), len(data.rows))
 
     def _weight(self, data: FitData, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Weights of the rows in the loss, with those of their classes; None where all weigh the same."""

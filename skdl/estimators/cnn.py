@@ -245,14 +245,23 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         super()._prepare(data, train_rows, classes)
         if not self._goes_on():
-            self.augmentation_ = self._augmentation() or self._auto_augmentation(data, train_rows)
+            self._found_augmentation: Augmentation | None = None
+            self._choose_augmentation(data, train_rows)
 
-    def _keep_encoding(self) -> None:
-        super()._keep_encoding()
-        self.augmentation_ = self._augmentation() or self.augmentation_
+    def _keep_encoding(self, data: FitData, rows: NDArray[np.intp]) -> None:
+        super()._keep_encoding(data, rows)
+        self._choose_augmentation(data, rows)
 
-    def _augmentation(self) -> Augmentation | None:
-        """What ``augment`` says; None for "auto", which looks at the images."""
+    def _choose_augmentation(self, data: FitData, rows: NDArray[np.intp]) -> None:
+        """What ``augment`` says; under "auto" what was found by the first images that it was asked about."""
+        if self.augment != "auto":
+            self.augmentation_ = self._given_augmentation()
+            return
+        if self._found_augmentation is None:
+            self._found_augmentation = self._auto_augmentation(data, rows)
+        self.augmentation_ = self._found_augmentation
+
+    def _given_augmentation(self) -> Augmentation:
         if self.augment is None:
             return Augmentation()
         if isinstance(self.augment, Mapping):
@@ -262,9 +271,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
                 raise ValueError(f"augment has unknown keys {unknown}. Use some of {sorted(constraints)}.")
             validate_parameter_constraints(constraints, dict(self.augment), caller_name="augment")
             return Augmentation(**self.augment)
-        if callable(self.augment):
-            return Augmentation(function=self.augment)
-        return None
+        return Augmentation(function=self.augment)
 
     def _auto_augmentation(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
         if self.image_shape_[0] == 1:

@@ -25,16 +25,8 @@ from torch import Tensor
 
 from skdl.data.cells import NumberCells, TableCells
 from skdl.data.completion import CellFeatures, CompletionTable, HiddenCopies, Hiding, hidden_copies
-from skdl.data.frames import (
-    Column,
-    check_flat_names,
-    column_names,
-    in_library,
-    is_frame,
-    with_cells,
-    with_columns,
-    with_names,
-)
+from skdl.data.filled_frames import in_library, with_cells, with_columns, with_names
+from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
 from skdl.data.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
@@ -93,7 +85,7 @@ class MissingValue(MissingValues):
     """What scikit-learn lets stand for a missing cell; but not True and False, which are numbers there."""
 
     def is_satisfied_by(self, val: Any) -> bool:
-        return not isinstance(val, bool) and super().is_satisfied_by(val)
+        return not isinstance(val, bool) and (is_missing_cell(val) or super().is_satisfied_by(val))
 
 
 class HeldOutCells(NamedTuple):

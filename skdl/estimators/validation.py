@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
-from torch import Tensor
 
 from skdl.data.frames import check_unique_names, is_frame, is_missing_cell
+from skdl.data.tensors import as_array
 
 
 def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
@@ -27,8 +27,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     """
     if not reset and _is_as_fitted(estimator, X):
         return X
-    if isinstance(X, Tensor):
-        X = X.detach().cpu().numpy()
+    X = as_array(X)
     if is_frame(X):
         check_unique_names(X)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -135,7 +134,7 @@ class FitData:
 
 def check_fit_data(X: Any, y: Any, sample_weight: Any, *, estimator: BaseEstimator) -> FitData:
     """Put X, which is checked already, together with its checked target and weights."""
-    y = check_target(y, numeric=not is_classifier(estimator))
+    y = check_target(as_array(y), numeric=not is_classifier(estimator))
     if len(y) != X.shape[0]:
         check_consistent_length(X, y)
     weight = check_weight(sample_weight, y)

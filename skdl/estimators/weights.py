@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -13,16 +14,20 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 Weights = NDArray[np.float64] | None
 
 
+@dataclass(frozen=True)
 class MeanWeight:
     """The mean weight of all samples so far, where they come in parts."""
 
-    def __init__(self) -> None:
-        self.n_samples, self.total = 0, 0.0
+    n_samples: int = 0
+    total: float = 0.0
+
+    def including(self, weight: Weights, n_samples: int) -> MeanWeight:
+        """That of one more part as well."""
+        total = n_samples if weight is None else float(weight.sum())
+        return MeanWeight(self.n_samples + n_samples, self.total + total)
 
     def scaled(self, weight: Weights, n_samples: int) -> Weights:
-        """Weights of one more part over that mean, this part included; None where all so far weigh the same."""
-        self.n_samples += n_samples
-        self.total += n_samples if weight is None else float(weight.sum())
+        """Weights of a part over the mean; None where all weigh the same."""
         mean = self.total / self.n_samples
         if weight is None:
             return None if mean == 1 else np.full(n_samples, 1 / mean)

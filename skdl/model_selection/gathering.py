@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from skdl.data.table import DenseTable, Table
+from skdl.data.table import ComparableTable, Table
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Result
 from skdl.engine.train import CancelledError, StackReport, train
@@ -123,7 +123,7 @@ class Gathering:
         self._last_arrival = 0.0
         self._bytes_per_task = 0
         #: The tables that fits have brought since the last training, by a sample of their numbers.
-        self._tables: defaultdict[Hashable, list[DenseTable]] = defaultdict(list)
+        self._tables: defaultdict[Hashable, list[ComparableTable]] = defaultdict(list)
         self._comparing = threading.Lock()
         self._slots = Slots(limits.n_workers)
 
@@ -289,7 +289,7 @@ class Gathering:
 
     def share(self, table: Table) -> Table:
         """The table, or one of equal content that another fit has brought already."""
-        if not isinstance(table, DenseTable):
+        if not isinstance(table, ComparableTable):
             return table
         # To compare large tables takes a while: that is no reason for others to wait.
         with self._comparing:

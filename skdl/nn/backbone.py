@@ -229,7 +229,9 @@ def _are_alike(old: tuple[Sequence[float], ...], new: tuple[Sequence[float], ...
     (old_mean, old_scale), (mean, scale) = np.array(old), np.array(new)
     spread = scale / old_scale
     is_near = np.abs(mean - old_mean) <= LARGEST_STEP * old_scale
-    return bool((is_near & (spread <= LARGEST_RATIO) & (spread >= 1 / LARGEST_RATIO)).all())
+    # Of a channel without any spread, whose scale is 1, nothing can be told.
+    is_constant = (old_scale == 1) | (scale == 1)
+    return bool((is_constant | (is_near & (spread <= LARGEST_RATIO) & (spread >= 1 / LARGEST_RATIO))).all())
 
 
 def _feature_maps(output: Any, n_images: int) -> Tensor:

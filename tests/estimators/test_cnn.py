@@ -709,8 +709,11 @@ def test_partial_fit_goes_on_with_the_augmentation_that_is_set(gray):
     before = model.augmentation_
     assert model.partial_fit(*gray).augmentation_ == before
     assert model.set_params(augment={"cutout": 0.5}).partial_fit(*gray).augmentation_.cutout == 0.5
+    assert model.set_params(augment="auto").partial_fit(*gray).augmentation_ == before
     with pytest.raises(ValueError, match="nonsense"):
         model.set_params(augment={"nonsense": 0.5, 1: 2}).partial_fit(*gray)
+    model = CNNClassifier(**SMALL, augment=None).partial_fit(*gray, classes=[0, 1, 2])
+    assert model.set_params(augment="auto").partial_fit(*gray).augmentation_ == before
 
 
 def test_scorers_cannot_hand_in_other_images_unchecked(gray):
@@ -859,6 +862,16 @@ def test_a_backbone_sees_images_of_another_unit_as_those_of_its_own(gray, fitted
     models = [CNNClassifier(**SMALL, backbone=fitted.network_, freeze="all").fit(X * u, y) for u in (1, unit)]
     # Its own images are standardised by its own mean, those of another unit by theirs, which is the same one here.
     assert_allclose(models[1].predict_proba(X * unit), models[0].predict_proba(X), rtol=1e-3, atol=1e-4)
+
+
+def test_a_constant_channel_does_not_make_another_unit(colour):
+    X, y = colour
+    flat = X.copy()
+    flat[..., 2] = 100
+    for first, second in ((X, flat), (flat, X)):
+        backbone = CNNClassifier(**SMALL).fit(first, y).network_
+        tuned = CNNClassifier(**SMALL, backbone=backbone, freeze="all").fit(second, y)
+        assert tuned.network_.mean == backbone.mean
 
 
 def test_gradual_release_is_the_frozen_fit_at_first_and_the_whole_one_when_it_goes_on(gray):

@@ -485,6 +485,8 @@ def test_tensors_with_gradients_are_numbers(labelled):
     tensor = torch.tensor(X, requires_grad=True)
     model = MLPClassifier(**SMALL).fit(tensor, y)
     assert_array_equal(model.predict_proba(tensor), MLPClassifier(**SMALL).fit(X, y).predict_proba(X))
+    half = MLPRegressor(**SMALL).fit(tensor.bfloat16(), tensor[:, 0])
+    assert np.isfinite(half.predict(tensor.bfloat16())).all()
 
 
 @pytest.mark.parametrize("cells", [[True, False], [0, 1]])
@@ -637,6 +639,25 @@ def test_partial_fit_weighs_parts_against_each_other(of_samples):
     ]
     assert shares[0] < shares[1] - 0.05 and shares[1] + 0.05 < shares[2]
     assert share_of_ones() == shares[1] == share_of_ones(weight=[4, 4])
+
+
+def test_partial_fit_that_fails_leaves_no_weight_behind(valued):
+    X, y = valued
+    model, same = (MLPRegressor(**SMALL).partial_fit(X, y) for _ in range(2))
+    with pytest.raises(ZeroDivisionError):
+        model.set_params(loss=lambda output, target: 1 / 0).partial_fit(X, y, sample_weight=np.full(100, 1e9))
+    model.set_params(loss="squared_error").partial_fit(X, y)
+    assert_array_equal(model.predict(X), same.partial_fit(X, y).predict(X))
+
+
+def test_partial_fit_weighs_its_rows_against_those_of_a_fit(valued):
+    X, y = valued
+    changes = []
+    for weight in (100, 1e-6):
+        model = MLPRegressor(**PLAIN | {"optimizer": "sgd", "momentum": 0.0, "nesterov": False})
+        before = model.fit(X, y, sample_weight=np.full(100, 100.0)).predict(X)
+        changes.append(np.abs(model.partial_fit(X, y, sample_weight=np.full(100, weight)).predict(X) - before).max())
+    assert changes[1] < 1e-3 * changes[0]
 
 
 def test_partial_fit_learns_labels_that_come_later(labelled):

@@ -238,6 +238,18 @@ def test_limits__when_searches_are_nested__then_inner_tasks_go_first(net, data):
     assert CountsTasks.most <= 4 * joblib.cpu_count()
 
 
+def test_tables__when_images_have_their_channels_first__then_each_fold_is_kept_once(rounds):
+    seen, _ = rounds
+    X = np.random.default_rng(0).integers(256, size=(40, 3, 8, 8)).astype(np.uint8)
+
+    with skdl.train_together():
+        model = skdl.CNNClassifier(max_epochs=1, conv_channels=(2,), augment=None)
+        GridSearchCV(model, {"learning_rate": [0.01, 0.02, 0.05]}, cv=2, refit=False).fit(X, np.arange(40) % 2)
+
+    tables = [{id(job.train.table) for job in jobs} for jobs, _ in seen]
+    assert sum(map(len, tables)) < 6
+
+
 def test_limits__when_all_columns_are_embedded__then_they_count_too(net):
     rng = np.random.default_rng(0)
     X = pd.DataFrame({f"t{j}": [f"level {i}" for i in rng.integers(100, size=200)] for j in range(4)})
