@@ -180,9 +180,8 @@ class TableCells:
     def __init__(self, clip: bool, round_integers: bool, missing_value: Any = np.nan) -> None:
         self.clip, self.round_integers, self.missing_value = clip, round_integers, missing_value
 
-    def fit(self, X: Any) -> TableCells:
-        """Learn from a numeric array or a frame."""
-        columns = self.columns(X)
+    def fit(self, columns: list[Column]) -> TableCells:
+        """Learn from the columns of a table."""
         self.mixtures = {c for c, column in enumerate(columns) if column.is_mixture}
         #: Columns that have a value.
         self.filled = np.array([not column.is_empty for column in columns])
@@ -217,7 +216,7 @@ class TableCells:
         return replace(column.type.without_categories() if has_rare else column.type, levels=encoder.cells)
 
     def columns(self, X: Any) -> list[Column]:
-        """The columns of X, with what stands for a missing cell taken out."""
+        """The columns of a numeric array or a frame, with what stands for a missing cell taken out."""
         if is_frame(X):
             columns = frame_columns(X, getattr(self, "mixtures", ()))
         else:
@@ -225,6 +224,8 @@ class TableCells:
         return [self._without_missing_value(column) for column in columns]
 
     def _without_missing_value(self, column: Column) -> Column:
+        if is_missing_cell(self.missing_value):
+            return column
         is_missing = _is_value(column, self.missing_value)
         if not is_missing.any():
             return column
@@ -232,20 +233,16 @@ class TableCells:
         values = np.where(is_missing, nothing, column.values)
         return replace(column, values=values, is_empty=bool(_is_missing(values).all()))
 
-    def encode(self, X: Any, dtype: np.dtype | type = np.float32) -> tuple[NDArray, NDArray[np.bool_]]:
+    def encode(self, columns: list[Column], dtype: np.dtype | type = np.float32) -> tuple[NDArray, NDArray[np.bool_]]:
         """Standardised cells ``(N, D)``, NaN where missing, and which cells of the table are missing ``(N, C)``.
+
+        Of all rows of the columns, or of some.
 
         Raises
         ------
         ValueError
             If a column is of another kind than in training.
         """
-        return self.encode_columns(self.columns(X), dtype)
-
-    def encode_columns(
-        self, columns: list[Column], dtype: np.dtype | type = np.float32
-    ) -> tuple[NDArray, NDArray[np.bool_]]:
-        """The same of columns, or of some of their rows."""
         missing_NC = np.stack([_is_missing(column.values) for column in columns], axis=1)
         encoded_ND = np.empty((len(missing_NC), len(self.column_of_D)), dtype=dtype)
         start = 0
@@ -271,13 +268,12 @@ class TableCells:
 
 def _is_value(column: Column, value: Any) -> NDArray[np.bool_]:
     """Which cells are a number or a text that stands for a missing cell."""
-    nothing = np.zeros(len(column.values), dtype=bool)
-    if is_missing_cell(value):
-        return nothing
     if column.kind == "categorical":
         value = cell_text(value) if column.is_mixture else value
         return np.array([_is_same(cell, value) for cell in column.values], dtype=bool)
-    return column.values == value if column.kind == "numeric" and not isinstance(value, str) else nothing
+    if column.kind == "datetime" or isinstance(value, str):
+        return np.zeros(len(column.values), dtype=bool)
+    return column.values == value
 
 
 def _is_same(cell: Any, value: Any) -> bool:

@@ -356,13 +356,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """Learn all but the networks; standardised cells ``(N, D)``, zeros where missing, and which are present."""
         generator = _generator(random_state)
         goes_on = self._goes_on()
-        if not goes_on:
-            self._cells = TableCells(self.clip, self.round_integers, self.missing_values).fit(X)
-            if not self._cells.encoders:
-                raise ValueError(
-                    "X has no values to learn from: all of its cells are missing. Drop such tables before imputation."
-                )
-        x_ND, present_ND, missing_NC = self._encoded(self._cells.columns(X))
+        x_ND, present_ND, missing_NC = self._prepared_cells(X, goes_on)
         self._n_rows = len(x_ND)
         if not goes_on:
             self._is_small = self._n_rows * len(self._cells.encoders) < MANY_CELLS
@@ -382,6 +376,17 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             self._quantiles: list[ResidualQuantiles | None] = [None] * x_ND.shape[1]
             self.t_ = 0
         return x_ND, present_ND
+
+    def _prepared_cells(self, X: Any, goes_on: bool) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
+        """The encoded cells of X, by an encoding that is learned of them or goes on."""
+        if not goes_on:
+            self._cells = TableCells(self.clip, self.round_integers, self.missing_values)
+        columns = self._cells.columns(X)
+        if not goes_on and not self._cells.fit(columns).encoders:
+            raise ValueError(
+                "X has no values to learn from: all of its cells are missing. Drop such tables before imputation."
+            )
+        return self._encoded(columns)
 
     def _trains(self) -> bool:
         """Whether there are networks to train."""
@@ -404,7 +409,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _encoded(self, columns: list[Column]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """Standardised cells, zeros where missing; which are present; which cells of the table are missing."""
         dtype = np.float64 if self.dtype == "float64" else np.float32
-        encoded, missing_NC = self._cells.encode_columns(columns, dtype)
+        encoded, missing_NC = self._cells.encode(columns, dtype)
         x_ND = torch.from_numpy(encoded)
         present_ND = ~torch.isnan(x_ND)
         return x_ND.nan_to_num_(nan=0.0), present_ND, missing_NC

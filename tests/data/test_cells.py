@@ -15,7 +15,12 @@ STAMP = np.datetime64("2024-02-29T12:30:15.123456", "us")
 
 
 def fitted(X, clip=True, round_integers=False, missing_value=np.nan):
-    return TableCells(clip, round_integers, missing_value).fit(X)
+    cells = TableCells(clip, round_integers, missing_value)
+    return cells.fit(cells.columns(X))
+
+
+def encode(cells, X, dtype=np.float32):
+    return cells.encode(cells.columns(X), dtype)
 
 
 def objects(cells):
@@ -33,7 +38,7 @@ def series(library, cells, **dtypes):
 def there_and_back(X, new=None, **settings):
     """Decoded cells of the only column, and which of them were missing."""
     cells = fitted(X, **settings)
-    encoded, missing = cells.encode(X if new is None else new, np.float64)
+    encoded, missing = encode(cells, X if new is None else new, np.float64)
     return cells.encoders[0].decode(np.nan_to_num(encoded)), missing[:, 0], cells
 
 
@@ -42,10 +47,10 @@ def there_and_back(X, new=None, **settings):
 
 def test_encode_when_numbers_then_standardised_with_nan_for_holes():
     X = np.array([[1.0, 5.0], [np.nan, 7.0], [4.0, np.nan], [4.0, 0.0]])
-    encoded, missing = fitted(X).encode(X, np.float64)
+    encoded, missing = encode(fitted(X), X, np.float64)
     assert_array_equal(missing, np.isnan(X))
     assert_allclose(encoded, (X - np.nanmean(X, axis=0)) / np.nanstd(X, axis=0), rtol=1e-12)
-    assert fitted(X).encode(X)[0].dtype == np.float32
+    assert encode(fitted(X), X)[0].dtype == np.float32
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12, 1e150])
@@ -77,12 +82,12 @@ def test_decode_when_all_numbers_are_whole_then_rounded_on_request(values, is_wh
 def test_encode_when_column_is_constant_then_zero_and_back():
     decoded, _, cells = there_and_back(np.full((5, 1), 0.1))
     assert_array_equal(decoded, 0.1)
-    assert_array_equal(cells.encode(np.full((2, 1), 0.1))[0], 0)
+    assert_array_equal(encode(cells, np.full((2, 1), 0.1))[0], 0)
 
 
 def test_encode_when_number_is_huge_then_bounded():
     cells = fitted(np.array([[0.0], [1.0]]))
-    encoded = cells.encode(np.array([[1e300], [-1e300]]), np.float32)[0]
+    encoded = encode(cells, np.array([[1e300], [-1e300]]), np.float32)[0]
     assert np.isfinite(encoded.astype(np.float32) ** 2).all()
 
 
@@ -113,7 +118,7 @@ def test_decode_when_levels_then_what_was_encoded(library, kind):
 
 def test_encode_when_levels_then_mean_zero_and_one_variance_together():
     X = pd.DataFrame({"c": list("aabbbcdddd") * 3})
-    encoded = fitted(X).encode(X, np.float64)[0]
+    encoded = encode(fitted(X), X, np.float64)[0]
     assert encoded.shape == (30, 4)
     assert_allclose(encoded.mean(axis=0), 0, atol=1e-12)
     assert encoded.var(axis=0).sum() == pytest.approx(1)
@@ -122,12 +127,12 @@ def test_encode_when_levels_then_mean_zero_and_one_variance_together():
 def test_encode_when_only_one_level_then_zero_and_back():
     decoded, _, cells = there_and_back(pd.DataFrame({"c": ["a", "a", None]}))
     assert set(decoded) == {"a"}
-    assert_array_equal(cells.encode(pd.DataFrame({"c": ["a"]}))[0], 0)
+    assert_array_equal(encode(cells, pd.DataFrame({"c": ["a"]}))[0], 0)
 
 
 def test_encode_when_level_is_new_then_missing_to_the_network_only():
     cells = fitted(pd.DataFrame({"c": ["a", "b", "a"]}))
-    encoded, missing = cells.encode(pd.DataFrame({"c": ["z", "b", None]}))
+    encoded, missing = encode(cells, pd.DataFrame({"c": ["z", "b", None]}))
     assert missing[:, 0].tolist() == [False, False, True]
     assert np.isnan(encoded).all(axis=1).tolist() == [True, False, True]
 
@@ -140,7 +145,7 @@ def test_levels_when_more_than_most_then_the_most_frequent():
     assert encoder.width == MOST_LEVELS
     assert set(encoder.levels) == set(names[-MOST_LEVELS:])
     is_rare = ~np.isin(cells, encoder.levels)
-    encoded, missing = fitted(X).encode(X)
+    encoded, missing = encode(fitted(X), X)
     assert not missing.any()
     assert_array_equal(np.isnan(encoded).all(axis=1), is_rare)
 
@@ -149,7 +154,7 @@ def test_probabilities_when_encoded_then_one_hot_and_shares_between():
     X = pd.DataFrame({"c": list("aaab")})
     (encoder,) = fitted(X).encoders.values()
     assert isinstance(encoder, LevelCells)
-    assert_allclose(encoder.probabilities(fitted(X).encode(X, np.float64)[0])[[0, 3]], np.eye(2), atol=1e-5)
+    assert_allclose(encoder.probabilities(encode(fitted(X), X, np.float64)[0])[[0, 3]], np.eye(2), atol=1e-5)
     assert_allclose(encoder.probabilities(np.zeros((1, 2))), [[0.75, 0.25]])
     wild = encoder.probabilities(np.array([[9.0, 9.0], [-9.0, -9.0], [9.0, -9.0]]))
     assert (wild > 0).all()
@@ -207,7 +212,7 @@ def test_encode_when_text_and_numbers_are_mixed_then_levels_by_their_text():
     assert cells.encoders[0].levels == ("1", "1.5", "a")
     assert cells.encoders[0].cells == (1, 1.5, "a")
     # In other rows the column may look like one of numbers.
-    encoded, missing = cells.encode(pd.DataFrame({"c": objects([1, 1.5, None])}))
+    encoded, missing = encode(cells, pd.DataFrame({"c": objects([1, 1.5, None])}))
     assert missing[:, 0].tolist() == [False, False, True]
     assert encoded[:2].argmax(axis=1).tolist() == [0, 1]
 
@@ -226,12 +231,12 @@ def test_encode_when_text_and_numbers_are_mixed_then_levels_by_their_text():
 )
 def test_missing_value_when_given_then_missing_beside_none(X, value):
     cells = fitted(X, missing_value=value)
-    encoded, missing = cells.encode(X)
+    encoded, missing = encode(cells, X)
     assert missing[:, 0].tolist() == [True, False, False, True]
     assert np.isnan(encoded).all(axis=1).tolist() == [True, False, False, True]
     # It is neither a level nor does it move the mean.
     whole = fitted(X[1:3], missing_value=value)
-    assert_array_equal(whole.encode(X)[0], encoded)
+    assert_array_equal(encode(whole, X)[0], encoded)
 
 
 @pytest.mark.parametrize("cells", [[-1, 2, 3, None], [-1, "a", 3, None]], ids=["numbers", "mixture"])
@@ -243,13 +248,13 @@ def test_missing_value_when_a_number_among_levels_then_missing(cells, dtype):
 
 def test_missing_value_when_one_then_true_is_a_cell():
     X = pd.DataFrame({"c": pd.Series([True, False, None], dtype="boolean"), "t": ["1", "a", "1"]})
-    assert not fitted(X, missing_value=1).encode(X)[1][:2].any()
+    assert not encode(fitted(X, missing_value=1), X)[1][:2].any()
 
 
 @pytest.mark.parametrize("value", [None, np.nan, pd.NA, "?", -1])
 def test_missing_value_when_not_there_then_changes_nothing(value):
     X = pd.DataFrame({"n": [1.0, None, 3.0], "t": ["a", None, "b"]})
-    assert_array_equal(fitted(X, missing_value=value).encode(X)[0], fitted(X).encode(X)[0])
+    assert_array_equal(encode(fitted(X, missing_value=value), X)[0], encode(fitted(X), X)[0])
 
 
 def test_missing_value_when_all_cells_are_it_then_column_is_empty():
@@ -260,7 +265,7 @@ def test_missing_value_when_all_cells_are_it_then_column_is_empty():
 def test_encode_when_column_is_empty_then_missing_whatever_its_type():
     cells = fitted(pd.DataFrame({"n": [1.0, 2.0], "t": ["a", "b"]}))
     new = pd.DataFrame({"n": objects([None, None]), "t": [np.nan, np.nan]})
-    encoded, missing = cells.encode(new)
+    encoded, missing = encode(cells, new)
     assert np.isnan(encoded).all() and missing.all()
 
 
@@ -275,7 +280,7 @@ def test_encode_when_column_is_empty_then_missing_whatever_its_type():
 )
 def test_encode_when_column_is_of_another_kind_then_error_names_it(train, new, words):
     with pytest.raises(ValueError, match=words):
-        fitted(pd.DataFrame({"c": train})).encode(pd.DataFrame({"c": new}))
+        encode(fitted(pd.DataFrame({"c": train})), pd.DataFrame({"c": new}))
 
 
 def test_slices_when_columns_differ_then_places_of_their_encoded_columns():
@@ -283,4 +288,4 @@ def test_slices_when_columns_differ_then_places_of_their_encoded_columns():
     cells = fitted(X)
     assert cells.slices() == {0: slice(0, 1), 2: slice(1, 4), 3: slice(4, 5)}
     assert cells.column_of_D.tolist() == [0, 1, 1, 1, 2]
-    assert cells.encode(X)[0].shape == (3, 5)
+    assert encode(cells, X)[0].shape == (3, 5)
