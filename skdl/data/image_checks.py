@@ -182,8 +182,7 @@ def _is_image(cell: Any) -> bool:
 
 def _array(X: Any) -> NDArray | None:
     """X as an array of any number of axes; None where it is not one, or not for numpy to say."""
-    if isinstance(X, Tensor):
-        return as_array(X)
+    X = as_array(X)
     if isinstance(X, np.ndarray):
         return np.asarray(X)
     if is_frame(X) or sp.issparse(X):

@@ -227,5 +227,5 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 def _best_score(results: list[Result]) -> float:
     """The best validation score of a network, the mean of those of several: each has held out other rows."""
     scores = [[record.validation_score for record in result.history] for result in results]
-    best = [max(score for score in of_one if not math.isnan(score)) for of_one in scores if not np.isnan(of_one).all()]
+    best = [np.nanmax(of_one) for of_one in scores if not np.isnan(of_one).all()]
     return float(np.mean(best)) if best else math.nan
