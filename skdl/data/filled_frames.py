@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -82,8 +83,9 @@ def _as_trained(like: Any, values: NDArray, trained: ColumnType) -> Any:
 def _with_objects(series: Any, rows: NDArray[np.intp], values: Any) -> Any:
     """A column of Python objects, which may be numbers beside text."""
     cells = series.to_list()
+    are_days = all(type(cell) is date for cell in series.drop_nulls().to_list())
     for row, value in zip(rows.tolist(), values, strict=True):
-        cells[row] = value
+        cells[row] = value.date() if are_days and isinstance(value, datetime) else value
     return _new_series(series, cells, nw.Object())
 
 

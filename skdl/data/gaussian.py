@@ -19,6 +19,7 @@ from torch import Tensor
 
 from skdl.data.factors import fit_factors
 from skdl.data.patterns import Block, blocks_of
+from skdl.data.sampling import sample_rows
 
 #: Tables of more columns have a Gaussian of few factors.
 MOST_COLUMNS = 64
@@ -181,7 +182,7 @@ def fit_gaussian(
     """
     n_columns = x_ND.shape[1]
     # Of some rows: a sum over all of a long table would take several times its memory.
-    n_missing = (~present_ND[:: -(-len(present_ND) // MOST_COUNTED)]).sum(1).double()
+    n_missing = (~present_ND[torch.from_numpy(sample_rows(len(present_ND), MOST_COUNTED))]).sum(1).double()
     affordable = int(ITERATION_NUMBERS / max(float((n_missing**2).mean()), 1.0))
     n_rows = min(max(affordable, FEWEST_ROWS, 2 * n_columns), MOST_ROWS)
     if len(x_ND) > n_rows:

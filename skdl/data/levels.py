@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from skdl.data.sampling import sample_rows
 from skdl.data.scaling import Weights
 
 Floats = NDArray[np.float64]
@@ -41,7 +42,7 @@ def level_counts(
     weight : ndarray of shape (n,), optional
     """
     rows = np.flatnonzero(~np.isnan(level_n))
-    rows = rows[:: max(-(-len(rows) // MOST_ROWS), 1)]
+    rows = rows[sample_rows(len(rows), MOST_ROWS)]
     level_n1, weight_n = level_n[rows, None], np.ones(len(rows)) if weight is None else weight[rows]
     center = np.average(level_n1[:, 0], weights=weight_n)
     spread = np.sqrt(np.average((level_n1[:, 0] - center) ** 2, weights=weight_n))

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from skdl.data.sampling import sample_rows
+
 Weights = NDArray[np.float64] | None
 
 #: Encoded columns that the bins of all numeric columns together aim at, and the bounds on the bins of one.
@@ -73,7 +75,7 @@ class PiecewiseLinearEncoder:
         classification: bool,
     ) -> PiecewiseLinearEncoder:
         """Learn from ``columns(j)``, the training values of column j, NaN where missing, and the target."""
-        n_rows, sample = len(y), slice(None, None, max(len(y) // EDGE_ROWS, 1))
+        n_rows, sample = len(y), sample_rows(len(y), EDGE_ROWS)
         # Columns of two values, such as zeros and ones, need no bins.
         is_cut = [_has_three_values(np.asarray(columns(j)[sample], dtype=np.float64)) for j in range(n_columns)]
         if sum(is_cut) > MOST_COLUMNS:

@@ -15,9 +15,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, validate_data
-from torch import Tensor
 
 from skdl.data.frames import check_unique_names, column_names, is_frame
+from skdl.data.tensors import as_array
 
 
 class SeriesWithTable(NamedTuple):
@@ -132,8 +132,7 @@ def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
         # Of another fit, on rows; those of this one are set where rows are checked.
         for name in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(name, None)
-    if isinstance(X, Tensor):
-        X = X.detach().cpu().numpy()
+    X = as_array(X)
     if isinstance(X, list) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1):
         if len(X) == 0:
             raise ValueError("Found X with 0 sample(s) while a minimum of 1 is required. Pass at least one series.")
@@ -207,7 +206,7 @@ def _padded(cells: Sequence[Any], layout: str) -> NDArray:
 
 def _one_series(cell: Any, layout: str, row: int) -> NDArray:
     try:
-        one = np.asarray(cell.detach().cpu() if isinstance(cell, Tensor) else cell)
+        one = np.asarray(as_array(cell))
     except ValueError as error:
         raise ValueError(
             f"The channels of series {row} of X are of unequal lengths. Fill up the shorter ones with NaN."
@@ -290,7 +289,7 @@ def _check_rows(n_rows: int, n_series: int) -> None:
 
 
 def _static_array(static: Any) -> NDArray[np.float64]:
-    values = np.asarray(static)
+    values = np.asarray(as_array(static))
     if values.ndim != 2:
         raise ValueError(
             "The table beside the series must have two axes, a row a series. Use table[:, np.newaxis], or "

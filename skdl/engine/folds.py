@@ -60,3 +60,11 @@ def random_folds(
         held_out = np.isin(place, random_state.randint(bounds[:-1], bounds[1:]))
         folds.append(Fold(rows[~held_out], rows[held_out]))
     return folds
+
+
+def trained_rows(folds: list[Fold]) -> Rows:
+    """The rows that any member trains on, in rising order."""
+    is_trained = np.zeros(max(int(fold.train.max()) for fold in folds) + 1, dtype=bool)
+    for fold in folds:
+        is_trained[fold.train] = True
+    return np.flatnonzero(is_trained)

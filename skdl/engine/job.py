@@ -185,7 +185,7 @@ def history_table(results: Sequence[Result]) -> NDArray[np.void]:
     """The history of a fit: one row an epoch, the mean of the jobs that were training, one named column a quantity."""
     names = EpochRecord._fields
     columns = [(name, np.int64 if name == "epoch" else np.float64) for name in names]
-    table = np.zeros(max(len(result.history) for result in results), dtype=columns)
+    table = np.zeros(max((len(result.history) for result in results), default=0), dtype=columns)
     n_jobs = np.zeros(len(table))
     for result in results:
         n_jobs[: len(result.history)] += 1

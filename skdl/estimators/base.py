@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import shared
-from skdl.engine.folds import Fold, cross_folds, held_out_rows, random_folds
+from skdl.engine.folds import Fold, cross_folds, held_out_rows, random_folds, trained_rows
 from skdl.engine.job import Job, Result, Samples
 from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
@@ -143,23 +143,26 @@ class NetworkEstimator(TrainedEstimator):
         if self.scoring is not None:
             self._check_scoring()
         data = self._check_data(X, y, sample_weight, reset=not self._goes_on())
-        held_out = self._check_validation(X_val, y_val, sample_weight_val)
+        validation = self._check_validation(X_val, y_val, sample_weight_val)
         random_state = check_random_state(self.random_state)
-        stops = self._stops_early(len(data.rows), held_out is not None)
-        n_members = self._n_members(stops and held_out is None)
+        stops = self._stops_early(len(data.rows), validation is not None)
+        holds_out = stops and validation is None
+        n_members = self._n_members(holds_out)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)
-        folds = self._folds(data, n_members, self._fold_draws(random_state)) if stops and held_out is None else None
-        self._prepare(data, data.rows if folds is None or n_members > 1 else folds[0].train)
+        if holds_out:
+            folds = self._folds(data, n_members, self._fold_draws(random_state))
+        else:
+            folds = [Fold(data.rows, data.rows[:0])] * n_members
+        self._prepare(data, trained_rows(folds))
         monitor = FitMonitor(self, self._module)
-        folds = folds or [Fold(data.rows, data.rows[:0])] * n_members
-        jobs = self._scaled(self._jobs(data, folds, held_out, seeds, stops, monitor))
+        jobs = self._scaled(self._jobs(data, folds, validation, seeds, stops, monitor))
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, **shown)
         if hasattr(self, "_skl_callbacks"):
             monitor.call_back(context, shown)
         results = self._run(jobs)
-        self._note_held_out(data, [fold.held_out for fold in folds] if held_out is None else [], results)
+        self._note_held_out(data, [fold.held_out for fold in folds] if holds_out else [], results)
         self._mean_weight = self._mean_weight_with(data, MeanWeight())
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
@@ -168,7 +171,7 @@ class NetworkEstimator(TrainedEstimator):
         self,
         data: FitData,
         folds: list[Fold],
-        held_out: FitData | None,
+        validation: FitData | None,
         seeds: NDArray[np.int_],
         stops: bool,
         monitor: FitMonitor,
@@ -176,20 +179,20 @@ class NetworkEstimator(TrainedEstimator):
         """A job for each member: its rows to train on and to be validated on, and where it starts."""
         table = shared(self._encoder.transform(data.X))
         training = [self._samples(table, data, fold.train) for fold in folds]
-        validation: list[Samples | None] = [None] * len(folds)
-        if held_out is not None:
-            validation_table = shared(self._encoder.transform(held_out.X))
-            validation = [self._samples(validation_table, held_out, held_out.rows)] * len(folds)
+        held_out: list[Samples | None] = [None] * len(folds)
+        if validation is not None:
+            validation_table = shared(self._encoder.transform(validation.X))
+            held_out = [self._samples(validation_table, validation, validation.rows)] * len(folds)
         elif stops:
-            validation = [self._samples(table, data, fold.held_out) for fold in folds]
-        if validation[0] is not None and self.scoring is not None:
+            held_out = [self._samples(table, data, fold.held_out) for fold in folds]
+        if held_out[0] is not None and self.scoring is not None:
             monitor.listen(
-                [self._scorer(held_out or data, held_out.rows if held_out else fold.held_out) for fold in folds]
+                [self._scorer(validation or data, validation.rows if validation else fold.held_out) for fold in folds]
             )
         settings = self._settings(training[0], stops=stops)
         plan = self._plan(training[0])
         starts = self._states(len(folds)) if self._goes_on() else [None] * len(folds)
-        members = zip(training, seeds, validation, starts, strict=True)
+        members = zip(training, seeds, held_out, starts, strict=True)
         return [
             Job(plan, settings, samples, int(seed), validated, start, monitor, m)
             for m, (samples, seed, validated, start) in enumerate(members)
@@ -205,15 +208,8 @@ class NetworkEstimator(TrainedEstimator):
         is_first = not hasattr(self, "network_")
         data = self._check_data(X, y, sample_weight, reset=is_first)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        if classes is not None and not is_classifier(self):
-            raise ValueError("classes are for classification, and this estimator does regression.")
-        if classes is not None and len(np.unique(classes)) == 0:
-            raise ValueError("classes must name all labels that y can have. Got none.")
-        if not is_first and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(
-                f"`classes={np.asarray(classes).tolist()}` is not the same as on the last call to partial_fit, "
-                f"which was {self.classes_.tolist()}."
-            )
+        if classes is not None:
+            self._check_classes(np.asarray(classes), is_first)
         if is_first:
             self._prepare(data, data.rows, classes)
         else:
@@ -234,6 +230,22 @@ class NetworkEstimator(TrainedEstimator):
         self._mean_weight = mean_weight
         return self
 
+    def _check_classes(self, classes: NDArray, is_first: bool) -> None:
+        """Refuse classes of ``partial_fit`` that are none, or others than before."""
+        if not is_classifier(self):
+            raise ValueError("classes are for classification, and this estimator does regression.")
+        if len(classes) == 0:
+            raise ValueError("classes must name all labels that y can have. Got none.")
+        if is_first:
+            return
+        # Those of several labels a sample stand in the order of the columns of y.
+        keeps_order = isinstance(self._task, ClassificationTask) and self._task.is_multilabel
+        if not np.array_equal(classes if keeps_order else np.unique(classes), self.classes_):
+            raise ValueError(
+                f"`classes={classes.tolist()}` is not the same as on the last call to partial_fit, which was "
+                f"{self.classes_.tolist()}."
+            )
+
     def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
@@ -253,12 +265,8 @@ class NetworkEstimator(TrainedEstimator):
             return has_validation or n_rows >= EARLY_STOPPING_ROWS
         return bool(self.early_stopping)
 
-    def _n_members(self, stops: bool) -> int:
-        if isinstance(self.n_members, str):
-            if self._goes_on():
-                return len(self._optimizer_states)
-            return AUTO_MEMBERS if stops else 1
-        return self.n_members
+    def _auto_members(self, stops: bool) -> int:
+        return AUTO_MEMBERS if stops else 1
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""

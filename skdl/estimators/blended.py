@@ -12,6 +12,7 @@ from sklearn.base import is_classifier
 from torch import Tensor
 from torch.nn import functional as F
 
+from skdl.data.sampling import sample_rows
 from skdl.data.sequences import Reversal, SequenceEncoder
 from skdl.data.table import DenseTable, Table
 from skdl.engine.job import Result
@@ -80,7 +81,7 @@ class SkipBlendMixin:
         super()._note_held_out(data, held_out, results)  # type: ignore[misc]
         if self.out_of_fold_ is None or not self._skip_kinds():
             return
-        rows = data.rows[:: -(-len(data.rows) // SKIP_ROWS)]
+        rows = data.rows[sample_rows(len(data.rows), SKIP_ROWS)]
         folds = [fold for fold in (np.flatnonzero(np.isin(rows, fold)) for fold in held_out) if len(fold)]
         if folds:
             self._blend(data, rows, folds, self._held_out_outputs(data, held_out, results))

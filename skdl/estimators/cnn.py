@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from skdl.data.image_checks import check_images
 from skdl.data.image_encoder import CHUNK_NUMBERS, ImageEncoder
+from skdl.data.sampling import sample_rows
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.predict import network_outputs
@@ -284,7 +285,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
 
         if not isinstance(self._task, ClassificationTask) or self._task.is_multilabel:
             return False
-        some = rows[:: max(len(rows) // TRIED_IMAGES, 1)]
+        some = rows[sample_rows(len(rows), TRIED_IMAGES)]
         classes, label = np.unique(data.y[some], return_inverse=True)
         # Every other image of each class, in whatever order they come.
         order = np.argsort(label, kind="stable")
@@ -323,8 +324,8 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
     def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
         return has_validation if self.early_stopping == "auto" else bool(self.early_stopping)
 
-    def _n_members(self, stops: bool) -> int:
-        return 1 if isinstance(self.n_members, str) else self.n_members
+    def _auto_members(self, stops: bool) -> int:
+        return 1
 
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:
         epochs, power = EPOCHS.get(self.optimizer, OTHER_EPOCHS)

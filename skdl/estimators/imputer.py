@@ -30,6 +30,7 @@ from skdl.data.frames import Column, check_flat_names, column_names, is_frame, i
 from skdl.data.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
+from skdl.engine.folds import held_out_rows
 from skdl.engine.job import Job, Samples
 from skdl.engine.predict import network_outputs
 from skdl.estimators.monitor import FitMonitor
@@ -215,7 +216,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where all are strings.
     history_ : structured ndarray
-        One row an epoch: loss, validation loss and score, learning rate, seconds.
+        One row an epoch: loss, validation loss and score, learning rate, seconds. No row without networks.
     loss_curve_ : list of float
         Training loss of each epoch: half the squared error of standardised cells, averaged over all cells.
     n_iter_ : int
@@ -297,7 +298,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         steps = float(np.clip(2 * n_columns * math.sqrt(self._n_rows), FEWEST_STEPS, most))
         steps *= STOPPED_STEPS if stops else 1
         batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
-        return math.ceil(steps * batch_size / n_rows)
+        # An epoch of fewer rows than a batch is one step.
+        return math.ceil(steps * min(batch_size, n_rows) / n_rows)
 
     def _likely_epochs(self, n_rows: int, stops: bool) -> int:
         """Epochs to prepare for: early stopping seldom takes as many as it may."""
@@ -372,6 +374,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
                 self._prior_rows = best_prior(x_ND, present_ND, self._column_of_D, generator)
             self._gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
             self.network_ = None
+            self._set_history([], is_validated=False)
             self.network_shares_ = np.zeros(x_ND.shape[1])
             self._quantiles: list[ResidualQuantiles | None] = [None] * x_ND.shape[1]
             self.t_ = 0
@@ -420,11 +423,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         if not self._goes_on():
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
             self._features = CellFeatures.of(self._gaussian, x_ND, present_ND, numbers, generator, self._prior_rows)
-        held_out = self._held_out(self._fold_draws(random_state))
+        stops = not isinstance(self.early_stopping, str) and bool(self.early_stopping)
+        held_out = self._held_out(stops, self._fold_draws(random_state))
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
         trained = [self._training_rows(rows, random_state) for rows in held_out]
-        stops = self.early_stopping is True
         n_taken = sum(len(rows) * self._likely_epochs(len(rows), stops) for rows in trained)
         tables = self._training_tables(x_ND, present_ND, seeds.tolist(), n_taken)
         starts = self._states(len(held_out)) if self._goes_on() else [None] * len(held_out)
@@ -443,13 +446,18 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         self._run(jobs)
         self._judge([self._held_out_cells(x_ND, present_ND, *cells, m) for m, cells in enumerate(hidden)])
 
-    def _held_out(self, random_state: np.random.RandomState) -> list[Tensor]:
+    def _auto_members(self, stops: bool) -> int:
+        return SMALL_MEMBERS if self._is_small else LARGE_MEMBERS
+
+    def _held_out(self, stops: bool, random_state: np.random.RandomState) -> list[Tensor]:
         """The rows that each network holds out."""
-        n_members = self.n_members
-        if isinstance(n_members, str):
-            n_members = SMALL_MEMBERS if self._is_small else LARGE_MEMBERS
+        n_members = self._n_members(stops)
         fraction = HELD_OUT if isinstance(self.validation_fraction, str) else self.validation_fraction
-        n_held_out = min(math.ceil(fraction * self._n_rows), MOST_HELD_OUT)
+        n_held_out = min(held_out_rows(fraction, self._n_rows), MOST_HELD_OUT)
+        if n_held_out >= self._n_rows:
+            raise ValueError(
+                f"validation_fraction={fraction} leaves no rows to train on; n_samples={self._n_rows}. Lower it."
+            )
         order = random_state.permutation(self._n_rows)
         return [torch.from_numpy(np.sort(np.roll(order, -m * n_held_out)[:n_held_out])) for m in range(n_members)]
 

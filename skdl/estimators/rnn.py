@@ -224,10 +224,8 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
             return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
         return bool(self.early_stopping)
 
-    def _n_members(self, stops: bool) -> int:
-        if isinstance(self.n_members, str):
-            return len(self._optimizer_states) if self._goes_on() else (AUTO_MEMBERS if stops else 1)
-        return self.n_members
+    def _auto_members(self, stops: bool) -> int:
+        return AUTO_MEMBERS if stops else 1
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         kind = self.validation
@@ -244,10 +242,10 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
             return False
         return continued_channel(data.X[data.rows], data.y[data.rows], data.weight_of(data.rows)) is not None
 
-    def _jobs(self, data: FitData, folds: list[Fold], held_out: FitData | None, *rest: Any) -> list[Job]:
-        self._check_skip(held_out is None and len(folds[0].held_out) > 0)
-        jobs = super()._jobs(data, folds, held_out, *rest)
-        if self.early_stopping == "auto" and held_out is None:
+    def _jobs(self, data: FitData, folds: list[Fold], validation: FitData | None, *rest: Any) -> list[Job]:
+        self._check_skip(validation is None and len(folds[0].held_out) > 0)
+        jobs = super()._jobs(data, folds, validation, *rest)
+        if self.early_stopping == "auto" and validation is None:
             # The schedule ends at its best, and networks that stop where their held-out rows like it best make those
             # rows look easier than others are.
             for job in jobs:

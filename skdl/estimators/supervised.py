@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skdl.data.sampling import sample_rows
 from skdl.engine.job import Result
 from skdl.estimators.validation import FitData
 from skdl.tasks.classification import ClassificationTask
@@ -139,7 +140,7 @@ class SpreadMixin:
         explained: Any = 0.0
         n_networks = sum(bool(result.history) for result in results)
         if n_networks > 1:
-            sample = data.rows[:: max(len(data.rows) // SPREAD_ROWS, 1)]
+            sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
             spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
             # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows
             # that most networks have seen show less of it than new ones do, so that errors are rather over-estimated.

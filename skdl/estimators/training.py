@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
@@ -50,6 +51,10 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         """Passes over so many rows, with or without early stopping."""
 
     @abstractmethod
+    def _auto_members(self, stops: bool, /) -> int:
+        """Networks of an ensemble, with or without early stopping on rows of their own."""
+
+    @abstractmethod
     def _auto_batch_size(self, n_rows: int, /) -> int:
         """Rows of a step by the number of training rows."""
 
@@ -90,6 +95,11 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _most_epochs(self, n_rows: int, stops: bool) -> int:
         return self._auto_epochs(n_rows, stops) if isinstance(self.max_epochs, str) else self.max_epochs
+
+    def _n_members(self, stops: bool) -> int:
+        if not isinstance(self.n_members, str):
+            return self.n_members
+        return len(self._optimizer_states) if self._goes_on() else self._auto_members(stops)
 
     def _label_smoothing(self) -> float:
         return getattr(self, "label_smoothing", 0.0)
@@ -161,13 +171,13 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         return states
 
     def _run(self, jobs: list[Job], keeps_moments: bool = False) -> list[Result]:
-        """Train and take the results on; gives those of all jobs."""
+        """Train, and set what a fit leaves behind; gives the results of all jobs."""
         all_results = results = run(jobs)
         for result in results:
             if result.error is not None:
                 raise result.error
         self._report(results)
-        # A network that Ctrl-C came before has learned nothing; the others do without it.
+        # Networks that were interrupted before the end of their first epoch have learned nothing.
         if any(result.history for result in results):
             jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
             results = [result for result in results if result.history]
@@ -177,19 +187,21 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results
         ]
         self._optimizer_name = self.optimizer
+        self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
+        self.n_layers_ = self._members()[0].n_layers
+        self._set_history(results, is_validated=jobs[0].validation is not None)
+        return all_results
+
+    def _set_history(self, results: list[Result], *, is_validated: bool) -> None:
         self.history_ = history_table(results)
         self.n_iter_ = len(self.history_)
         self.loss_curve_ = self.history_["loss"].tolist()
         kept = [result.history[max(result.best_epoch - 1, 0)].loss for result in results if result.history]
         self.loss_ = float(np.mean(kept)) if kept else math.nan
-        self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
-        self.n_layers_ = self._members()[0].n_layers
-        is_validated = jobs[0].validation is not None
         self.validation_scores_ = self.history_["validation_score"].tolist() if is_validated else None
         self.best_validation_score_ = _best_score(results) if is_validated else None
         self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
         self.out_of_fold_: Any = None
-        return all_results
 
     def _report(self, results: list[Result]) -> None:
         """Say what went otherwise than planned."""
@@ -203,7 +215,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             warnings.warn(
                 f"{what} The parameters of epoch {worst.best_epoch} are kept. {remedy}",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=_caller_level(),
             )
         for result in results:
             scores = [record.validation_score for record in result.history]
@@ -212,7 +224,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
                     f"The validation score is NaN in every epoch. Parameters of epoch {result.best_epoch} are kept. "
                     "Hold out more rows, or choose another scoring.",
                     UserWarning,
-                    stacklevel=5,
+                    stacklevel=_caller_level(),
                 )
                 break
         if any(result.reason == "interrupted" for result in results):
@@ -220,7 +232,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             warnings.warn(
                 f"Training was interrupted after {n_epochs} epochs. The best parameters so far are kept.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=_caller_level(),
             )
 
 
@@ -229,3 +241,11 @@ def _best_score(results: list[Result]) -> float:
     scores = [[record.validation_score for record in result.history] for result in results]
     best = [np.nanmax(of_one) for of_one in scores if not np.isnan(of_one).all()]
     return float(np.mean(best)) if best else math.nan
+
+
+def _caller_level() -> int:
+    """The ``stacklevel`` at which a warning points at whoever called skdl, scikit-learn in between or not."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("skdl", "sklearn"):
+        frame, level = frame.f_back, level + 1
+    return level

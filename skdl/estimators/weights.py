@@ -71,6 +71,11 @@ def check_class_weight(class_weight: dict[Any, Any], classes: NDArray) -> None:
 
 def _by_class(weight: Weights, class_weight: Any, y: NDArray) -> NDArray[np.float64]:
     if y.ndim > 1:
+        if isinstance(class_weight, dict):
+            raise ValueError(
+                "A class_weight that is a dict is for one label a sample, and y has several. Use 'balanced', or "
+                "sample_weight."
+            )
         return compute_sample_weight(class_weight, y)
     classes, place = np.unique(y, return_inverse=True)
     if isinstance(class_weight, dict):

@@ -23,11 +23,11 @@ from skdl.engine.dispatch import routed_through
 from skdl.engine.train import CancelledError, StackReport, is_training
 from skdl.model_selection.gathering import Gathering, Limits, join_ending
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_PREFIXES = ["", "k", "m", "g", "t"]
 
 
 def parse_bytes(memory: int | float | str) -> int:
-    """A number of bytes from a number, or a text such as "2GB" or "500 MB".
+    """A number of bytes from a number, or a text such as "2GB", "500 MB" or "1.5 GiB".
 
     Raises
     ------
@@ -36,8 +36,8 @@ def parse_bytes(memory: int | float | str) -> int:
     """
     if isinstance(memory, numbers.Real) and not isinstance(memory, bool) and 1 <= memory < float("inf"):
         return int(memory)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?\s*", str(memory).lower())
-    n_bytes = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", str(memory).lower())
+    n_bytes = int(float(match[1]) * (1024 if match[3] else 1000) ** _PREFIXES.index(match[2])) if match else 0
     if n_bytes < 1:
         raise ValueError(f"max_memory must be a number of bytes or a text such as '2GB'. Got {memory!r} instead.")
     return n_bytes
@@ -233,7 +233,7 @@ def train_together(
     >>> sum(stack.n_models for stack in run.report_)  # 2 candidates x 5 folds, and the refit
     11
     """
-    if not isinstance(max_models, numbers.Integral) or max_models < 1:
+    if not isinstance(max_models, numbers.Integral) or isinstance(max_models, bool) or max_models < 1:
         raise ValueError(f"max_models must be an integer of at least 1. Got {max_models!r} instead.")
     limits = Limits(int(max_models), parse_bytes(max_memory), joblib.cpu_count(), device)
     return _together(limits)

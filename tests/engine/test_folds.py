@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from skdl.engine.folds import cross_folds, random_folds
+from skdl.engine.folds import Fold, cross_folds, random_folds, trained_rows
 
 TARGETS = {
     "classes": np.repeat([0, 1, 2], [60, 30, 10]),
@@ -67,3 +67,8 @@ def test_folds__when_same_seed__then_the_same():
         for fold, again in zip(make(1), make(1), strict=True):
             np.testing.assert_array_equal(fold.held_out, again.held_out)
         assert not np.array_equal(make(1)[0].held_out, make(2)[0].held_out)
+
+
+def test_trained_rows__then_those_that_any_member_trains_on():
+    folds = [Fold(np.array([3, 9]), np.array([5])), Fold(np.array([5, 3]), np.array([9, 12]))]
+    np.testing.assert_array_equal(trained_rows(folds), [3, 5, 9])

@@ -344,6 +344,11 @@ def test_class_weights_of_labels_that_are_not_there_are_left_alone():
     assert outcome(MLPClassifier(**SMALL, class_weight={0: 1, 1: 2, 9: 3}), X, Y) == "fitted"
 
 
+def test_class_weights_of_several_labels_a_sample_are_refused():
+    with pytest.raises(ValueError, match=r"dict is for one label a sample.*'balanced'"):
+        MLPClassifier(**SMALL, class_weight={0: 1, 1: 2}).fit(np.zeros((N, 2)), np.stack([Y, 1 - Y], axis=1))
+
+
 @pytest.mark.parametrize(("weights", "named"), [({0: 1, 7: 2}, "[7]"), ({"a": 5}, "['a']")])
 def test_class_weights_of_labels_that_stand_for_others_are_refused(weights, named):
     with pytest.raises(ValueError, match=re.escape(f"labels that y does not have: {named}. Those of y are [0, 1]")):

@@ -138,8 +138,9 @@ def test_ctrl_c_keeps_the_parameters_so_far(data, early_stopping, n_members):
     X, y = data
     recorder = Recorder(3, interrupt)
     model = MLPClassifier(**SMALL | {"early_stopping": early_stopping, "n_members": n_members})
-    with pytest.warns(UserWarning, match="interrupted after 3 epochs"):
+    with pytest.warns(UserWarning, match="interrupted after 3 epochs") as told:
         model.set_callbacks(recorder).fit(X, y)
+    assert told[0].filename == __file__
     assert model.n_iter_ == 3
     if not early_stopping:
         assert_array_equal(model.predict_proba(X), recorder.fitted[2].predict_proba(X))

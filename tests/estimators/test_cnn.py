@@ -531,6 +531,11 @@ def test_members_are_averaged(gray):
     assert_allclose(model.predict(gray[0]), outputs.mean(axis=0) * gray[1].std() + gray[1].mean(), rtol=1e-5)
 
 
+def test_warm_start_goes_on_with_as_many_networks_under_auto(gray):
+    model = CNNClassifier(**SMALL | {"n_members": 2}, warm_start=True).fit(*gray)
+    assert len(model.set_params(n_members="auto").fit(*gray).network_.members) == 2
+
+
 def test_warm_start_goes_on(gray):
     X, y = gray
     settings = SMALL | EXACT | {"lr_schedule": "constant"}
@@ -685,6 +690,11 @@ def test_auto_augment_does_not_mirror_what_is_told_apart_by_its_side(order):
     X, y = sides(200, 2)
     rows = {"in turns": np.arange(200), "shuffled": np.random.RandomState(1).permutation(200), "sorted": y.argsort()}
     assert not CNNClassifier(**SMALL).fit(X[rows[order]], y[rows[order]]).augmentation_.flip
+
+
+def test_auto_augment_looks_at_images_of_all_classes_where_labels_come_in_turns(monkeypatch):
+    monkeypatch.setattr("skdl.estimators.cnn.TRIED_IMAGES", 40)
+    assert CNNClassifier(**SMALL | {"max_epochs": 1}).fit(*stripes(120)).augmentation_.flip
 
 
 def test_auto_augment_listens_to_small_classes_too():

@@ -672,6 +672,17 @@ def test_partial_fit_learns_labels_that_come_later(labelled):
     assert model.score(X, y) > 0.8
 
 
+def test_partial_fit_takes_the_names_of_several_labels_again(labelled):
+    X, y = labelled
+    Y = np.stack([y == 0, y == 1, y == 2], axis=1).astype(int)
+    model = MLPClassifier(**SMALL)
+    for _ in range(2):
+        model.partial_fit(X, Y, classes=["c", "a", "b"])
+    assert model.classes_.tolist() == ["c", "a", "b"]
+    with pytest.raises(ValueError, match="not the same as on the last call"):
+        model.partial_fit(X, Y, classes=["a", "b", "c"])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -214,9 +214,39 @@ def test_deep_when_network_has_learned_nothing_then_gaussian(numbers, monkeypatc
     np.testing.assert_allclose(imputer.transform(numbers), gaussian.transform(numbers), rtol=1e-5)
 
 
+def test_warm_start_when_members_become_auto_then_as_many_go_on(numbers):
+    imputer = DeepImputer(**QUICK, n_members=2, warm_start=True).fit(numbers)
+    assert len(imputer.set_params(n_members="auto").fit(numbers).network_.members) == 2
+
+
+def test_fit_when_strategy_becomes_gaussian_then_no_history_is_left(numbers):
+    imputer = DeepImputer(**QUICK).fit(numbers)
+    assert imputer.n_iter_ == 1 and len(imputer.history_) == 1
+    imputer.set_params(strategy="gaussian").fit(numbers)
+    assert imputer.n_iter_ == 0 and len(imputer.history_) == 0 and imputer.loss_curve_ == []
+
+
+def test_fit_when_early_stopping_is_numpys_true_then_it_stops_early(numbers):
+    imputer = DeepImputer(**QUICK, early_stopping=np.True_).fit(numbers)
+    assert np.isfinite(imputer.history_["validation_loss"]).all()
+
+
+@pytest.mark.parametrize("batch_size", [2**11, 2**40])
+def test_fit_when_batches_are_larger_than_an_epoch_then_no_more_steps(numbers, batch_size):
+    settings = QUICK | {"max_epochs": "auto", "n_members": 1}
+    # An epoch has at least 2,048 rows: here it is one step.
+    imputer = DeepImputer(**settings, batch_size=batch_size, validation_fraction=0.5).fit(numbers)
+    assert 300 <= imputer.n_iter_ <= 310
+
+
+def test_fit_when_no_row_is_left_to_train_on_then_error(numbers):
+    with pytest.raises(ValueError, match=r"validation_fraction=0.999 leaves no rows.*n_samples=120"):
+        DeepImputer(**QUICK, validation_fraction=0.999).fit(numbers)
+
+
 def test_warm_start_when_seed_is_none_then_the_same_rows_are_held_out(numbers, monkeypatch):
     seen, held_out = [], DeepImputer._held_out
-    monkeypatch.setattr(DeepImputer, "_held_out", lambda self, draws: seen.append(held_out(self, draws)) or seen[-1])
+    monkeypatch.setattr(DeepImputer, "_held_out", lambda *given: seen.append(held_out(*given)) or seen[-1])
     imputer = DeepImputer(**QUICK | {"random_state": None}, warm_start=True).fit(numbers).fit(numbers)
     assert all(torch.equal(*rows) for rows in zip(*seen, strict=True))
     imputer.set_params(warm_start=False).fit(numbers)
@@ -274,6 +304,7 @@ PANDAS = {
     "float16": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="float16"),
     "Float32": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="Float32"),
     "object of numbers": pd.Series(holes(range(N_ROWS)), dtype=object),
+    "object of days": pd.Series(holes([moment.date() for moment in TIMES]), dtype=object),
     "object of durations": pd.Series(holes(SPANS), dtype=object),
     "double[pyarrow]": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="double[pyarrow]"),
     "boolean": pd.Series(holes([True, False] * 20), dtype="boolean"),
@@ -1283,6 +1314,17 @@ def test_callback_when_network_is_trained_then_every_epoch_is_a_task(numbers):
     np.testing.assert_array_equal(imputer.transform(numbers), plain.transform(numbers))
     for fitted in recorder.fitted:
         assert np.isfinite(fitted.transform(numbers)).all()
+
+
+def test_callback_when_it_interrupts_then_the_warning_points_at_the_call_of_fit(numbers):
+    class Interrupting(Recorder):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            if context.task_name == "epoch":
+                raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted after 1 epochs") as told:
+        DeepImputer(**QUICK | {"max_epochs": 4}).set_callbacks(Interrupting()).fit(numbers)
+    assert told[0].filename == __file__
 
 
 def test_callback_when_gaussian_then_only_the_fit_is_a_task(numbers):

@@ -97,6 +97,7 @@ KINDS = {
     "list, time first": lambda X: ([x.T for x in X], {"layout": "time_first"}),
     "object array": lambda X: (np.array([*X, None], dtype=object)[:-1], {}),
     "tensor": lambda X: (torch.from_numpy(X), {}),
+    "list of tensors": lambda X: ([torch.from_numpy(x) for x in X], {}),
     "padded with NaN": lambda X: (np.concatenate([X, np.full((*X.shape[:2], 5), np.nan)], axis=2), {}),
     "Fortran order": lambda X: (np.asfortranarray(X), {}),
 }
@@ -158,6 +159,13 @@ def test_a_table_beside_the_series_keeps_its_columns(data):
     model = RNNClassifier(**SMALL).fit((X, table), y)
     with pytest.raises(ValueError, match=r"columns \['b', 'a'\].*\['a', 'b'\] in fit. Pass the same columns"):
         model.predict((X, table[["b", "a"]]))
+
+
+def test_tensors_of_types_that_numpy_lacks_are_floats(data):
+    X = torch.from_numpy(data[0]).bfloat16()
+    static = torch.ones(len(X), 1, dtype=torch.bfloat16)
+    model = RNNClassifier(**SMALL).fit((X, static), data[1])
+    assert_array_equal(model.predict_proba((list(X), static)), model.predict_proba((X.float(), static.float())))
 
 
 def test_a_channel_without_any_value_says_nothing(data):
@@ -316,6 +324,16 @@ def test_rows_that_the_skip_path_is_not_fitted_to_are_out_of_its_folds(windows, 
     assert errors[0] < 1.5 * errors[1]
 
 
+def test_a_skip_path_is_fitted_to_rows_in_no_rhythm(monkeypatch):
+    monkeypatch.setattr("skdl.estimators.blended.SKIP_ROWS", 100)
+    rng = np.random.RandomState(0)
+    y = np.arange(200) % 2
+    X = rng.normal(size=(200, 1, 6)) + y[:, None, None]
+    model = RNNClassifier(**SMALL | {"max_epochs": 1}, skip="linear").fit(X, y)
+    # Every other row would be of one class.
+    assert model.score(X, y) > 0.9
+
+
 def test_pure_networks_where_no_rows_are_held_out(data):
     X, y = data
     assert RNNClassifier(**SMALL).fit(X[:20], y[:20]).blend_weights_ == {"network": 1.0}
@@ -357,6 +375,15 @@ def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation
         assert [fold.held_out[0] for fold in seen] == [0, 93] and all(len(fold.held_out) == 31 for fold in seen)
     else:
         assert_array_equal(np.concatenate([fold.held_out for fold in seen]), np.arange(len(X)))
+
+
+def test_rows_that_no_network_trains_on_change_nothing_but_the_score(windows):
+    X, y = windows
+    huge = y.copy()
+    huge[-4:] *= 1e6
+    settings = SMALL | {"skip": None, "validation": "time", "early_stopping": True, "n_iter_no_change": 9}
+    one, other = (RNNRegressor(**settings).fit(X, target)._task.scale for target in (y, huge))
+    assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ def test_limits__when_searches_are_nested__then_as_without(check, net, data, lim
         (" 500 MB ", 5 * 10**8),
         ("0.5 GB", 5 * 10**8),
         ("1T", 10**12),
+        ("2GiB", 2 * 2**30),
+        ("1.5 KiB", 1536),
         ("10B", 10),
     ],
 )
@@ -99,7 +101,7 @@ def test_parse_bytes__when_no_amount__then_error_names_it(memory):
         parse_bytes(memory)
 
 
-@pytest.mark.parametrize("max_models", [0, -1, 2.5, float("nan"), "8", None])
+@pytest.mark.parametrize("max_models", [0, -1, 2.5, float("nan"), "8", None, True])
 def test_max_models__when_no_positive_integer__then_error_before_the_context(max_models):
     with pytest.raises(ValueError, match=f"max_models must be an integer of at least 1. Got {max_models!r}"):
         skdl.train_together(max_models=max_models)
