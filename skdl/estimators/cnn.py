@@ -64,7 +64,7 @@ FEWEST_OF_CLASS, MOST_LOST = 5, 0.5
 #: "auto" label smoothing: networks of this size come to know few images by heart.
 AUTO_LABEL_SMOOTHING = 0.1
 #: "auto" epochs at so many images, and the power of their number with which they fall, by optimiser; and bounds.
-EPOCHS_ROWS, EPOCHS = 2000, {"muon": (32, 2 / 3)}
+EPOCHS_ROWS, EPOCHS = 2000, {"muon": (38, 2 / 3)}
 OTHER_EPOCHS = (40, 1 / 2)
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 100
 
@@ -107,7 +107,7 @@ activation : str or callable, default="relu"
 normalization : {"batch", "layer", None}, default="batch"
     Normalisation in front of each activation of a block. "layer" is over all pixels and channels of an image.
 residual : bool, default=True
-    Whether each block ends with two more convolutions around which its input is carried (He et al. 2016).
+    Whether each block ends with one more convolution around which its input is carried (He et al. 2016).
 dropout : float in [0, 1), default=0
     Share of the inputs of dense layers that a training step leaves out.
 backbone : torch.nn.Module or None, default=None
@@ -167,7 +167,7 @@ batch_size : int or "auto", default="auto"
     max_epochs="""
 max_epochs : int or "auto", default="auto"
     Passes over the training images, or the most of them under early stopping. "auto" takes
-    ``32 * (2000 / n) ** (2 / 3)`` for n images under "muon", ``40 * (2000 / n) ** (1 / 2)`` under other optimisers,
+    ``38 * (2000 / n) ** (2 / 3)`` for n images under "muon", ``40 * (2000 / n) ** (1 / 2)`` under other optimisers,
     and between 10 and 100 of them.
 """,
     early_stopping="""

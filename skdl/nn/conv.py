@@ -65,7 +65,7 @@ class ConvNetwork(AutogradNetwork):
     activation : Activation
     normalization : {None, "batch", "layer"}
     residual : bool
-        Whether each block ends with two more convolutions around which its input is carried (He et al. 2016).
+        Whether each block ends with one more convolution around which its input is carried (He et al. 2016).
     mean, scale : tuple of float
         Of each channel's pixels: images are standardised by them.
     augmentation : Augmentation
@@ -120,8 +120,8 @@ def draw_layer(part: nn.Module, generator: torch.Generator, *, is_last: bool) ->
             part.running_var.fill_(1)  # type: ignore[union-attr]
 
 
-class ResidualPair(nn.Module):
-    """Two convolutions whose input is added to their output."""
+class Residual(nn.Module):
+    """Layers whose input is added to their output."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -246,18 +246,14 @@ class ConvModule(ImageModule):
                 height, width = (height if self.is_signal else height // 2), width // 2
             layers += self._norm_activation(network, n_out)
             if network.residual:
-                layers.append(ResidualPair([*self._pair(network, n_out, height, width)]))
+                inner = self._convolution(network, n_out, n_out, height, width)
+                layers.append(Residual([*inner, *self._norm_activation(network, n_out)]))
             blocks.append(nn.Sequential(*layers))
             n_in = n_out
         self.extractor = nn.Sequential(*blocks)
         self.add_head((n_in, height, width), network.hidden, network.activation, network.n_outputs)
         self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
-        self.n_layers = len(network.channels) * (3 if network.residual else 1) + len(network.hidden) + 2
-
-    def _pair(self, network: ConvNetwork, n_channels: int, height: int, width: int) -> Iterator[nn.Module]:
-        for _ in range(2):
-            yield from self._convolution(network, n_channels, n_channels, height, width)
-            yield from self._norm_activation(network, n_channels)
+        self.n_layers = len(network.channels) * (2 if network.residual else 1) + len(network.hidden) + 2
 
     def _convolution(self, network: ConvNetwork, n_in: int, n_out: int, height: int, width: int) -> Iterator[nn.Module]:
         k = network.kernel_size

@@ -83,8 +83,7 @@ def handmade(network):
             sides = [side // 2 for side in sides]
         layers += rest(n_out)
         if network.residual:
-            pair = [convolution(n_out, n_out), *rest(n_out), convolution(n_out, n_out), *rest(n_out)]
-            layers.append(Residual(pair))
+            layers.append(Residual([convolution(n_out, n_out), *rest(n_out)]))
         n_in = n_out
     pooled = (1, 2) if is_signal else (2, 2)
     layers += [nn.AdaptiveAvgPool2d(pooled), nn.Flatten()]
@@ -229,7 +228,7 @@ def test_places_follow_each_other_weights_first_and_statistics_last():
     assert all(is_weight[:n_weights])
     assert network.n_weights == network.places[names[n_weights]].start
     is_running = ["running" in name for name in names]
-    assert is_running == sorted(is_running) and sum(is_running) == 2 * 6
+    assert is_running == sorted(is_running) and sum(is_running) == 2 * 4
 
 
 def test_views_of_convolutions_have_their_channels_last():
