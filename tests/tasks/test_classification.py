@@ -74,6 +74,15 @@ def test_combine__then_probabilities_are_the_mean_of_the_members(y):
     np.testing.assert_allclose(task.probabilities(task.combine(outputs)), expected, rtol=1e-9)
 
 
+def test_combine__when_some_rows_at_a_time__then_the_same(monkeypatch):
+    task = ClassificationTask("cross_entropy").fit(np.array(["a", "b", "c"]))
+    outputs = np.random.default_rng(0).normal(size=(3, 20, 3))
+    whole = task.combine(outputs)
+    monkeypatch.setattr("skdl.tasks.classification.CHUNK_NUMBERS", 30)
+    np.testing.assert_array_equal(task.combine(outputs), whole)
+    assert task.combine(outputs[:, :0]).shape == (0, 3)
+
+
 def test_encode__when_binary__then_one_column_of_zeros_and_ones():
     task = ClassificationTask("cross_entropy").fit(np.array(["no", "yes"]))
     encoded = task.encode(np.array(["yes", "no", "yes"]), torch.float64)
