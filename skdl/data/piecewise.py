@@ -11,6 +11,7 @@ column, which puts them where the target changes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ TOTAL_BINS, FEWEST_BINS, MOST_BINS = 256, 8, 64
 ROWS_PER_BIN = 64
 #: With more columns of three values or more than this the encoding would be all of the network, so it is left out.
 MOST_COLUMNS = 256
+#: How many times the variance of a node a split of it must explain at least, in squared deviations of rows.
+LEAST_EXPLAINED = 12.0
 #: Rows from which edges are found.
 EDGE_ROWS = 10_000
 
@@ -35,21 +38,37 @@ def bins_per_column(n_columns: int, n_rows: int) -> int:
 
 
 def tree_thresholds(x: NDArray, y: NDArray, weight: Weights, n_leaves: int, classification: bool) -> NDArray:
-    """Where a decision tree of one column splits it."""
+    """Where a decision tree of one column splits it, as far as chance would not split it as well."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     tree_class = DecisionTreeClassifier if classification else DecisionTreeRegressor
     tree = tree_class(max_leaf_nodes=n_leaves, min_samples_leaf=max(5, len(x) // 100), random_state=0)
-    # Trees work in float32; huge values are of no use as thresholds.
-    largest = np.finfo(np.float32).max / 4
-    tree.fit(np.clip(x, -largest, largest)[:, None], y, weight)
-    return tree.tree_.threshold[tree.tree_.feature >= 0]
+    # Trees work in float32: without their centre, values keep more digits; huge ones are of no use as thresholds.
+    center, largest = np.median(x), np.finfo(np.float32).max / 4
+    with np.errstate(over="ignore"):
+        centered = np.clip(x - center, -largest, largest)
+    tree.fit(centered[:, None], y, weight)
+    return tree.tree_.threshold[_is_significant(tree.tree_)] + center
 
 
-def column_edges(x: NDArray, y: NDArray, weight: Weights, n_bins: int, classification: bool) -> NDArray:
-    """Edges of the bins of one column without missing values."""
+def _is_significant(tree: Any) -> NDArray[np.bool_]:
+    """The splits of a tree that explain, or lead to some that do, more than the best split of noise would.
+
+    Of noise of variance s^2 a split of n rows explains about s^2 / n; the best of all cuts several times as much.
+    """
+    is_split = tree.feature >= 0
+    impurity = tree.n_node_samples * tree.impurity
+    explained = impurity - impurity[tree.children_left] - impurity[tree.children_right]
+    is_significant = is_split & (explained > LEAST_EXPLAINED * tree.impurity)
+    # Children stand behind their parents.
+    for node in np.flatnonzero(is_split)[::-1]:
+        is_significant[node] |= is_significant[tree.children_left[node]] | is_significant[tree.children_right[node]]
+    return is_significant
+
+
+def column_edges(x: NDArray, thresholds: NDArray, weight: Weights, n_bins: int) -> NDArray:
+    """Edges of the bins of one column without missing values: quantiles, beside the thresholds of a tree."""
     quantiles = np.quantile(x, np.linspace(0, 1, max(n_bins // 2, 2) + 1), method="inverted_cdf", weights=weight)
-    thresholds = tree_thresholds(x, y, weight, max(n_bins // 2, 4), classification)
     edges = np.unique(np.concatenate([quantiles, thresholds, [x.min(), x.max()]]))
     with np.errstate(over="ignore"):
         # Bins must have a width that the range of the column can be divided by.
@@ -64,7 +83,15 @@ def _has_three_values(x: NDArray) -> bool:
 
 
 class PiecewiseLinearEncoder:
-    """Bins of every numeric column, and the encoding by them."""
+    """Bins of every numeric column, and the encoding by them.
+
+    Attributes
+    ----------
+    edges, means : list of ndarray
+        Of each column's bins; empty for columns without bins.
+    n_cut, n_informative : int
+        Columns with bins, and those of them that tell something of the target by themselves.
+    """
 
     def fit(
         self,
@@ -83,6 +110,7 @@ class PiecewiseLinearEncoder:
         n_bins = bins_per_column(max(n_columns, 1), n_rows)
         y = y[sample]
         weight = None if weight is None else weight[sample]
+        self.n_cut, self.n_informative = sum(is_cut), 0
         self.edges: list[NDArray] = []
         self.means: list[NDArray] = []
         for j in range(n_columns):
@@ -91,7 +119,11 @@ class PiecewiseLinearEncoder:
             present_weight = None if weight is None else weight[present]
             edges = means = np.empty(0)
             if is_cut[j]:
-                edges = column_edges(x[present], y[present], present_weight, n_bins, classification)
+                thresholds = tree_thresholds(
+                    x[present], y[present], present_weight, max(n_bins // 2, 4), classification
+                )
+                self.n_informative += len(thresholds) > 0
+                edges = column_edges(x[present], thresholds, present_weight, n_bins)
             if len(edges):
                 means = np.average(self._encode(x[present], edges), axis=0, weights=present_weight)
             self.edges.append(edges)

@@ -69,16 +69,18 @@ numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="bot
     256 numeric columns, and no bins with more than 256 of three values or more.
 relevance_scaling : bool or "auto", default="auto"
     Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
-    the target on the network's own training rows: in wide tables, where most columns say little, those that say more
-    are learned first. "auto" does so in classification of tables of more than 50 columns under a ``numeric_embedding``
-    with bins. There is none for sparse matrices, nor for the columns of a periodic embedding and embedded categories,
-    nor in ``partial_fit``. Penalties and weight decay act on the weights of scaled columns.
+    the target on the network's own training rows: where many columns say little, those that say more are learned
+    first. Under a ``numeric_embedding`` with bins, "auto" does so where of at least 10 numeric columns fewer than 60 %
+    split the target better than chance would, each by itself, and in classification of tables of more than 50 columns.
+    There is none for sparse matrices, nor for the columns of a periodic embedding and embedded categories, nor in
+    ``partial_fit``. Penalties and weight decay act on the weights of scaled columns.
 """
 
 #: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
 FREQUENCIES_BESIDE_BINS = 8
-#: Tables of more columns than this are scaled by relevance under "auto".
-RELEVANCE_COLUMNS = 50
+#: "auto" scales by relevance in classification of more columns than this, and wherever of so many numeric columns at
+#: least fewer than this share tell something of the target by themselves.
+WIDE_COLUMNS, FEWEST_COLUMNS, INFORMATIVE_SHARE = 50, 10, 0.6
 
 TABLE_FITTED_DOC = """
 coefs_, intercepts_ : list of ndarray
@@ -149,10 +151,13 @@ class TableNetworkEstimator(NetworkEstimator):
     def _scales_by_relevance(self) -> bool:
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:
             return False
-        if isinstance(self.relevance_scaling, str):
-            is_wide = self.n_features_in_ > RELEVANCE_COLUMNS and self._encoder.piecewise is not None
-            return is_wide and isinstance(self._task, ClassificationTask)
-        return bool(self.relevance_scaling)
+        bins = self._encoder.piecewise
+        if not isinstance(self.relevance_scaling, str):
+            return bool(self.relevance_scaling)
+        if bins is None:
+            return False
+        is_wide = isinstance(self._task, ClassificationTask) and self.n_features_in_ > WIDE_COLUMNS
+        return is_wide or (bins.n_cut >= FEWEST_COLUMNS and bins.n_informative < INFORMATIVE_SHARE * bins.n_cut)
 
     @property
     def coefs_(self) -> list[NDArray]:
