@@ -31,8 +31,8 @@ class Run:
         #: Their outputs for the validation rows.
         self.kept_output_On: Tensor | None = None
         self.best_epoch = 0
-        self.best_score = -math.inf
-        self.score_to_beat = -math.inf
+        #: Score and loss on the validation rows of the best epoch, and of the last one that was better by ``tol``.
+        self.best = self.to_beat = (-math.inf, math.inf)
         self.epochs_since_best = 0
         #: The learning rate of the epoch's first step.
         self.first_rate = settings.learning_rate
@@ -75,7 +75,7 @@ class Run:
         if validation is None:
             self.best_epoch = self.epoch
             return True
-        return self._compare(score)
+        return self._compare(score, validation_loss)
 
     def keep_output(self, output_On: Tensor) -> None:
         """Copy the outputs that go with the kept parameters."""
@@ -84,17 +84,19 @@ class Run:
         else:
             self.kept_output_On.copy_(output_On)
 
-    def _compare(self, score: float) -> bool:
+    def _compare(self, score: float, loss: float) -> bool:
         settings = self.job.settings
-        if score > self.score_to_beat + settings.tol:
-            self.score_to_beat, self.epochs_since_best = score, 0
+        # A score that is not defined, as by one class alone, is worse than any other; then the loss decides.
+        score = -math.inf if math.isnan(score) else score
+        if _is_better(score, loss, self.to_beat, settings.tol):
+            self.to_beat, self.epochs_since_best = (score, loss), 0
         else:
             self.epochs_since_best += 1
         if settings.n_iter_no_change is not None and self.epochs_since_best >= settings.n_iter_no_change:
             self.reason = self.reason or "early_stopping"
-        if settings.keep_best and not score > self.best_score and self.best_epoch > 0:
+        if settings.keep_best and not _is_better(score, loss, self.best) and self.best_epoch > 0:
             return False
-        self.best_score = -math.inf if math.isnan(score) else score
+        self.best = (score, loss)
         self.best_epoch = self.epoch
         return True
 
@@ -113,3 +115,9 @@ class Run:
     def n_steps(self) -> int:
         """Optimiser steps taken, those before this training included."""
         return self.first_step + self.epoch * -(-len(self.job.train) // self.job.plan.batch_size)
+
+
+def _is_better(score: float, loss: float, before: tuple[float, float], tol: float = 0.0) -> bool:
+    """Whether the score is larger, or equal with a smaller loss: few rows have few values of accuracy, say."""
+    best_score, its_loss = before
+    return score > best_score + tol or (score == best_score and loss < its_loss - tol)

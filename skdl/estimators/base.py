@@ -35,7 +35,7 @@ from skdl.tasks.losses import Loss
 from skdl.tasks.regression import RegressionTask
 
 #: Training rows from which "auto" early stopping holds rows out.
-EARLY_STOPPING_ROWS = 100
+EARLY_STOPPING_ROWS = 16
 #: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
 #: end by itself, and without.
 EPOCHS_ROWS = 4000
@@ -163,6 +163,8 @@ class NetworkEstimator(TrainedEstimator):
             monitor.call_back(context, shown)
         results = self._run(jobs)
         self._note_held_out(data, [fold.held_out for fold in folds] if holds_out else [], results)
+        if validation is not None:
+            self._note_validation(validation, results)
         self._mean_weight = self._mean_weight_with(data, MeanWeight())
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
@@ -205,6 +207,11 @@ class NetworkEstimator(TrainedEstimator):
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
         self._validate_params()
+        if getattr(self, "class_weight", None) == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit, which sees a part of the labels at a time. Pass "
+                "sample_weight, or a dict made by sklearn.utils.class_weight.compute_class_weight of all labels."
+            )
         is_first = not hasattr(self, "network_")
         data = self._check_data(X, y, sample_weight, reset=is_first)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -322,6 +329,8 @@ class NetworkEstimator(TrainedEstimator):
                 "Call fit with warm_start=False."
             )
         self._task.change_loss(task.loss_parameter)
+        if isinstance(self._task, RegressionTask):
+            self._task.note_values(data.y[rows])
         self._encoder.dtype = self._torch_dtype()
 
     def _samples(
@@ -369,6 +378,9 @@ class NetworkEstimator(TrainedEstimator):
                 counts[rows] += 1
             with np.errstate(invalid="ignore"):
                 self.out_of_fold_ = sums / counts.reshape(-1, *[1] * (sums.ndim - 1))
+
+    def _note_validation(self, validation: FitData, results: list[Result]) -> None:
+        """Keep what is to be known of the networks' errors on validation rows of the caller's own."""
 
     # --- predict -------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,9 @@ class SkipBlendMixin:
         self._skip: SkipPath | None = None
         self.blend_weights_ = {"network": 1.0}
         super()._prepare(data, train_rows, classes)  # type: ignore[misc]
+        if isinstance(self._task, RegressionTask) and self._encoder.target_channel is not None:
+            # Series that are constant may be so at any level.
+            self._task.is_constant[:] = False
 
     def _has_log_link(self) -> bool:
         return bool(getattr(self._task, "has_log_link", False))

@@ -26,7 +26,13 @@ class ValidationScorer:
 
     def __call__(self, estimator: Any) -> float:
         weighted = self.sample_weight is not None and _accepts_weight(self.scorer)
-        score = self.scorer(estimator, self.X, self.y, **({"sample_weight": self.sample_weight} if weighted else {}))
+        try:
+            score = self.scorer(estimator, self.X, self.y, **({"sample_weight": self.sample_weight} if weighted else {}))
+        except ValueError as error:
+            raise ValueError(
+                f"scoring failed on the {len(self.y)} rows that a network is validated by: {error} Hold out more rows "
+                "by fewer n_members or a larger validation_fraction, choose another scoring, or set scoring=None."
+            ) from error
         try:
             return float(score)
         except (TypeError, ValueError) as error:

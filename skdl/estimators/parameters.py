@@ -152,7 +152,7 @@ max_epochs : int or "auto", default="auto"
     early stopping, and otherwise as many as go with one over the root of the rows, between 12 and 80, or 640.
 early_stopping : bool or "auto", default="auto"
     Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their
-    score no longer improves, and keep the parameters of the best epoch. "auto" does so from 100 rows on, and
+    score no longer improves, and keep the parameters of the best epoch. "auto" does so from 16 rows on, and
     whenever ``fit`` is given ``X_val``.
 validation_fraction : float in (0, 1) or "auto", default="auto"
     Share of the rows that each network holds out, stratified by class or by rank of the target. "auto" lets
@@ -165,7 +165,8 @@ tol : float, default=0
     By how much a score must rise to count as better for ``n_iter_no_change``.
 scoring : str, callable or None, default=None
     Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable
-    ``scorer(estimator, X, y)``, or None for the negative loss.
+    ``scorer(estimator, X, y)``, or None for the negative loss. Of epochs with equal scores that of the smaller
+    validation loss is better. Without rows to validate on, scores are not computed.
 warm_start : bool, default=False
     Whether ``fit`` goes on from the parameters and the optimiser's state of the last ``fit``, with its encoding of
     the columns and of y. On the same rows each network holds out those that it has held out before; on other rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -73,13 +74,13 @@ SPREAD_ROWS = 1000
 
 
 class SpreadMixin:
-    """How sure regressors are, from what their networks say of rows they did not train on and where they disagree."""
+    """How sure regressors are: their networks' errors on rows they did not train on, and where they disagree."""
 
     _task: Any
     _outputs: Callable[[Any], NDArray[np.float64]]
     _network_outputs: Callable[[Any], NDArray[np.float64]]
     out_of_fold_: Any
-    #: Part of the variance of held-out errors that disagreement does not explain; None where no rows were held out.
+    #: Part of the variance of errors that disagreement does not explain, of the last fit that was validated.
     _unexplained: NDArray[np.float64] | None = None
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -97,14 +98,14 @@ class SpreadMixin:
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Values in the units of y as float64.
         std : ndarray like y
-            If ``return_std``: the root of the variance among the networks at that sample plus the part of the
-            variance of held-out errors that such disagreement does not explain, less what the mean of the networks
-            has less of it than the single ones that rows were held out from. In the units of y.
+            If ``return_std``: the square root of the sum of two variances, that among the networks at the sample, and
+            that part of the squared errors on held-out or validation rows which the first one does not explain. In
+            the units of y. Without such rows in the last ``fit``, the first one alone, and a warning.
 
         Raises
         ------
         ValueError
-            If ``return_std`` and there were neither held-out rows nor several networks.
+            If ``return_std`` and there were neither held-out or validation rows nor several networks.
         """
         if not return_std:
             return super().predict(X)  # type: ignore[misc]
@@ -112,12 +113,18 @@ class SpreadMixin:
         if not isinstance(self._task, RegressionTask):
             raise ValueError("return_std=True is for regression. predict_proba says how sure a classifier is.")
         is_lone = outputs.ndim == 2
-        # After partial_fit the networks are others than those whose held-out errors are known.
-        unexplained = None if self.out_of_fold_ is None else self._unexplained
+        unexplained = self._unexplained
         if unexplained is None and is_lone:
             raise ValueError(
-                "return_std=True needs several networks or rows that were held out: "
-                "fit with n_members of at least 2, or with early_stopping=True."
+                "return_std=True needs errors on rows that the network did not train on: fit with early_stopping=True, "
+                "or with X_val and y_val."
+            )
+        if unexplained is None:
+            warnings.warn(
+                "No rows were held out in fit, so the standard deviation is that among the networks alone, which "
+                "knows nothing of the noise in y. Fit with early_stopping=True, or with X_val and y_val.",
+                UserWarning,
+                stacklevel=2,
             )
         mean = self._task.decode(outputs if is_lone else self._task.combine(outputs))
         variance = np.zeros_like(mean) if is_lone else self._spread(outputs)
@@ -146,6 +153,22 @@ class SpreadMixin:
             # that most networks have seen show less of it than new ones do, so that errors are rather over-estimated.
             explained = (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
         self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
+
+    def _note_validation(self, validation: FitData, results: list[Result]) -> None:
+        super()._note_validation(validation, results)  # type: ignore[misc]
+        known = [result.validation_outputs.numpy() for result in results if result.validation_outputs is not None]
+        if not isinstance(self._task, RegressionTask) or not known:
+            return
+        outputs = np.stack(known).astype(np.float64)
+        values = self._task.decode(self._task.combine(outputs))
+        y, weight = validation.y[validation.rows], validation.weight_of(validation.rows)
+        # A band of quantiles is no single value that has an error.
+        if values.shape != y.shape:
+            return
+        squared_error = (values - y) ** 2
+        # These are errors of the mean of the networks already.
+        explained = self._spread(outputs) if len(outputs) > 1 else 0.0
+        self._unexplained = np.maximum(np.average(squared_error - explained, axis=0, weights=weight), 0)
 
 
 class ProbabilityMixin:

@@ -46,7 +46,10 @@ def with_class_weight(weight: Weights, class_weight: Any, y: NDArray) -> Weights
         return weight
     by_class = _by_class(weight, class_weight, y)
     if not np.any(by_class > 0):
-        raise ValueError(f"class_weight={class_weight!r} gives every sample the weight 0.")
+        raise ValueError(
+            f"class_weight={class_weight!r} gives every sample that a network trains on, or that it is validated by, "
+            "the weight 0."
+        )
     return by_class if weight is None else by_class * weight
 
 

@@ -43,13 +43,25 @@ class RegressionTask:
         if self.has_log_link:
             self.location = np.zeros(self.n_targets)
             self.scale = np.where(mean > 0, mean, 1) * largest
+            self.is_constant = np.zeros(self.n_targets, dtype=bool)
         else:
             deviation = np.sqrt(np.average((unit - mean) ** 2, axis=0, weights=sample_weight))
             constant = deviation < 10 * np.finfo(float).eps
             self.location = mean * largest
-            self.scale = np.where(constant, 1, deviation * largest)
-            self.scale[self.scale < np.finfo(float).tiny] = 1
+            #: Targets that are predicted by their location alone.
+            self.is_constant = constant | (deviation * largest < np.finfo(float).tiny)
+            self.scale = np.where(self.is_constant, 1, deviation * largest)
         return self
+
+    def note_values(self, y: NDArray) -> None:
+        """Take targets that were constant so far for what can be learned, where they no longer are."""
+        self.is_constant &= (self._columns(y) == self.location).all(axis=0)
+
+    def _columns(self, y: NDArray) -> NDArray:
+        values = y.reshape(len(y), -1)
+        if values.shape[1] != self.n_targets:
+            raise ValueError(f"y has {values.shape[1]} targets, but the model was fitted on {self.n_targets}.")
+        return values
 
     def _check_link(self, y: NDArray) -> None:
         if self.has_log_link and np.any(y < 0):
@@ -82,10 +94,7 @@ class RegressionTask:
     def encode(self, y: NDArray, dtype: torch.dtype) -> Tensor:
         """Standardised targets ``(n, O)``."""
         self._check_link(y)
-        values = y.reshape(len(y), -1)
-        if values.shape[1] != self.n_targets:
-            raise ValueError(f"y has {values.shape[1]} targets, but the model was fitted on {self.n_targets}.")
-        return torch.as_tensor((values - self.location) / self.scale, dtype=dtype)
+        return torch.as_tensor((self._columns(y) - self.location) / self.scale, dtype=dtype)
 
     def combine(self, outputs: NDArray) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` that stand for the mean prediction of an ensemble's ``(M, n, O)``."""
@@ -97,7 +106,10 @@ class RegressionTask:
         """Values in y's own units, in y's own number of axes, from outputs ``(n, O)``."""
         output = output.astype(np.float64)
         with np.errstate(over="ignore"):
-            values = np.exp(output) * self.scale if self.has_log_link else output * self.scale + self.location
+            if self.has_log_link:
+                values = np.exp(output) * self.scale
+            else:
+                values = output * np.where(self.is_constant, 0, self.scale) + self.location
         values = np.clip(values, -np.finfo(float).max, np.finfo(float).max)
         return values[:, 0] if self.is_single else values
 
@@ -133,7 +145,7 @@ class QuantilesTask(RegressionTask):
     def decode(self, output: NDArray) -> NDArray[np.float64]:
         """Values ``(n, T, Q)`` in y's own units, ``(n, Q)`` of a y of one axis, from outputs ``(n, T * Q)``."""
         output = np.sort(output.astype(np.float64).reshape(len(output), self.n_targets, -1), axis=2)
-        values = output * self.scale[:, None] + self.location[:, None]
+        values = output * np.where(self.is_constant, 0, self.scale)[:, None] + self.location[:, None]
         return values[:, 0] if self.is_single else values
 
     #: What a row's outputs stand for.

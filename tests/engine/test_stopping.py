@@ -102,7 +102,6 @@ def test_validation__when_only_some_jobs_have_rows__then_the_others_have_no_scor
         # Too small an improvement does not count for patience, yet is kept.
         ([1, 1.5, 1.9, 9, 9], {"n_iter_no_change": 2, "tol": 1.0}, (3, 3, "early_stopping")),
         ([1, 1.5, 2.5, 2.6, 9], {"n_iter_no_change": 2, "tol": 1.0}, (5, 5, "max_epochs")),
-        ([2, 2, 2, 2, 2], {"n_iter_no_change": 3}, (4, 1, "early_stopping")),
         ([-5, -3, -4, -2, -1], {"n_iter_no_change": 9}, (5, 5, "max_epochs")),
         ([1, 3, math.nan, 2, 2], {"n_iter_no_change": None}, (5, 2, "max_epochs")),
         ([math.nan, 3, 2, 2, 2], {"n_iter_no_change": None}, (5, 2, "max_epochs")),
@@ -115,6 +114,16 @@ def test_early_stopping__when_scores_are_given__then_epochs_best_and_reason(make
     (result,) = train([validated_job(make, monitor=monitor, max_epochs=5, **settings)])
     assert (len(result.history), result.best_epoch, result.reason) == expected
     assert torch.equal(result.state.theta_P, monitor.snapshots[result.best_epoch - 1][0])
+
+
+@pytest.mark.parametrize("learning_rate", [1e-3, 3.0])
+def test_early_stopping__when_scores_are_equal__then_the_smaller_loss_is_better(make, listener, learning_rate):
+    monitor = listener(scripted=[1, 2, 2, 2, 2, 2, 2, 2])
+    settings = {"learning_rate": learning_rate, "max_epochs": 8, "n_iter_no_change": 3}
+    (result,) = train([validated_job(make, monitor=monitor, **settings)])
+    losses = [record.validation_loss for record in result.history]
+    assert result.best_epoch == 2 + np.argmin(losses[1:])
+    assert result.reason == ("max_epochs" if learning_rate == 1e-3 else "early_stopping")
 
 
 def test_early_stopping__when_one_of_a_stack_stops__then_the_others_go_on(make, listener):

@@ -5,6 +5,7 @@ import copy
 import gc
 import random
 import weakref
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -258,9 +259,10 @@ def test_a_column_of_targets_warns_and_is_flattened(valued):
 
 @pytest.mark.parametrize("n_members", [1, 4])
 def test_patience_is_counted_in_epochs(labelled, n_members):
-    # A score that never changes is best in the first epoch.
+    # A score that only falls is best in the first epoch.
     settings = SMALL | {"early_stopping": True, "max_epochs": 50, "n_members": n_members}
-    model = MLPClassifier(**settings, n_iter_no_change=7, scoring=lambda estimator, X, y: 0.5)
+    calls = count()
+    model = MLPClassifier(**settings, n_iter_no_change=7, scoring=lambda estimator, X, y: -next(calls))
     assert model.fit(*labelled).n_iter_ == 8
 
 
@@ -296,10 +298,17 @@ def test_a_score_that_is_not_a_number_is_never_the_best(labelled):
     assert model.best_validation_score_ == 0.5
 
 
+def test_scores_that_a_fold_has_no_answer_to_are_named_with_the_remedy(labelled):
+    X, y = labelled[0], np.where(np.arange(100) < 3, 9, labelled[1])
+    model = MLPClassifier(**SMALL | {"early_stopping": True, "n_members": 4}, scoring="neg_log_loss")
+    with pytest.raises(ValueError, match=r"scoring failed on the \d+ rows .* fewer n_members"):
+        model.fit(X, y)
+
+
 def test_scores_that_are_never_a_number_are_not_silent(labelled):
     X, y = labelled
     model = MLPClassifier(**PLAIN | {"early_stopping": True}, scoring=lambda e, X, y: np.nan)
-    with pytest.warns(UserWarning, match="NaN in every epoch. Parameters of epoch 1 are kept. Hold out more rows"):
+    with pytest.warns(UserWarning, match="NaN in every epoch.* smallest validation loss is kept: epoch 6. Hold out more rows"):
         model.fit(X, y)
     assert np.isnan(model.best_validation_score_) and model.n_iter_ == 6
 
@@ -658,6 +667,28 @@ def test_partial_fit_weighs_its_rows_against_those_of_a_fit(valued):
         before = model.fit(X, y, sample_weight=np.full(100, 100.0)).predict(X)
         changes.append(np.abs(model.partial_fit(X, y, sample_weight=np.full(100, weight)).predict(X) - before).max())
     assert changes[1] < 1e-3 * changes[0]
+
+
+def test_partial_fit_refuses_balanced_weights_of_labels_it_has_not_seen(labelled):
+    with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
+        MLPClassifier(**SMALL, class_weight="balanced").partial_fit(*labelled)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1e-6, -3.3, 1e300, 5e-324])
+@pytest.mark.parametrize("n_rows", [12, 50])
+def test_targets_that_are_constant_are_predicted_exactly(constant, n_rows):
+    X = np.random.RandomState(0).normal(size=(n_rows, 3))
+    y = np.column_stack([np.full(n_rows, constant), X[:, 0]])
+    model = MLPRegressor(**SMALL).fit(X, y)
+    assert (model.predict(X)[:, 0] == constant).all()
+    assert np.ptp(model.predict(X)[:, 1]) > 0
+
+
+def test_targets_that_were_constant_are_learned_when_they_are_no_longer(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL).partial_fit(X[:20], np.full(20, 7.5))
+    assert (model.predict(X) == 7.5).all()
+    assert np.ptp(model.partial_fit(X, y).predict(X)) > 0
 
 
 def test_partial_fit_learns_labels_that_come_later(labelled):

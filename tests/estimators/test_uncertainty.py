@@ -98,7 +98,8 @@ def test_standard_deviation_is_larger_where_nothing_is_known(valued):
 def test_members_alone_give_their_disagreement(valued):
     X, y = valued
     model = MLPRegressor(**SMALL, early_stopping=False, n_members=3).fit(X, y)
-    mean, std = model.predict(X, return_std=True)
+    with pytest.warns(UserWarning, match="among the networks alone"):
+        mean, std = model.predict(X, return_std=True)
     members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
     assert_allclose(mean, members.mean(axis=0))
     assert_allclose(std, members.std(axis=0, ddof=1))
@@ -112,23 +113,42 @@ def test_held_out_rows_alone_give_their_error(valued):
     assert_allclose(std, np.sqrt(np.mean((y - model.out_of_fold_)[known] ** 2)))
 
 
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_validation_rows_of_ones_own_give_their_error(valued, n_members):
+    X, y = valued
+    model = MLPRegressor(**SMALL, n_members=n_members).fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    mean, std = model.predict(X[200:], return_std=True)
+    # What is promised is the variance of errors, over the rows.
+    assert np.mean(std**2) == pytest.approx(np.mean((mean - y[200:]) ** 2), rel=1e-5)
+
+
 def test_standard_deviation_of_nothing_is_refused_with_the_remedy(valued):
     model = MLPRegressor(**SMALL, early_stopping=False, n_members=1).fit(*valued)
-    with pytest.raises(ValueError, match="n_members of at least 2, or with early_stopping=True"):
+    with pytest.raises(ValueError, match="with early_stopping=True, or with X_val and y_val"):
         model.predict(valued[0], return_std=True)
 
 
-@pytest.mark.parametrize("is_fitted", [False, True])
-def test_standard_deviation_after_partial_fit_is_the_disagreement_alone(valued, is_fitted):
+def test_standard_deviation_after_partial_fit_keeps_the_errors_of_the_fit(valued):
     X, y = valued
-    model = MLPRegressor(**SMALL, n_members=3)
-    if is_fitted:
-        model.fit(X, y)
+    model = MLPRegressor(**SMALL, n_members=3, early_stopping=True).fit(X, y)
+    unexplained = model._unexplained
     model.partial_fit(X, y)
     _, std = model.predict(X, return_std=True)
     members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
+    assert_allclose(std, np.sqrt(members.var(axis=0, ddof=1) + unexplained))
+    # Another fit without such rows forgets them.
+    with pytest.warns(UserWarning, match="among the networks alone"):
+        model.set_params(early_stopping=False).fit(X, y).predict(X, return_std=True)
+
+
+def test_standard_deviation_of_partial_fits_alone_is_the_disagreement(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, n_members=3).partial_fit(X, y)
+    with pytest.warns(UserWarning, match="among the networks alone"):
+        _, std = model.predict(X, return_std=True)
+    members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
     assert_allclose(std, members.std(axis=0, ddof=1))
-    with pytest.raises(ValueError, match="n_members of at least 2"):
+    with pytest.raises(ValueError, match="errors on rows that the network did not train on"):
         MLPRegressor(**SMALL, n_members=1).partial_fit(X, y).predict(X, return_std=True)
 
 
