@@ -209,8 +209,8 @@ class NetworkEstimator(TrainedEstimator):
         self._validate_params()
         if getattr(self, "class_weight", None) == "balanced":
             raise ValueError(
-                "class_weight='balanced' is not supported for partial_fit, which sees a part of the labels at a time. Pass "
-                "sample_weight, or a dict made by sklearn.utils.class_weight.compute_class_weight of all labels."
+                "class_weight='balanced' is not supported for partial_fit, which sees a part of the labels at a time. "
+                "Pass sample_weight, or a dict made by sklearn.utils.class_weight.compute_class_weight of all labels."
             )
         is_first = not hasattr(self, "network_")
         data = self._check_data(X, y, sample_weight, reset=is_first)

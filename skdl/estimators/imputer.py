@@ -45,7 +45,6 @@ from skdl.estimators.parameters import (
 from skdl.estimators.training import TrainedEstimator
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
-from skdl.nn.dense import DenseNetwork
 from skdl.nn.reconstruction import ReconstructionNetwork
 from skdl.tasks.losses import Loss, ReconstructionError
 from skdl.tasks.residuals import ResidualQuantiles
@@ -279,9 +278,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             sizes = SMALL_LAYERS if self._is_small else LARGE_LAYERS
         hidden = layer_sizes("hidden_layer_sizes", sizes)
         n_columns = len(self._cells.column_of_D)
-        return ReconstructionNetwork(
-            DenseNetwork(self._features.n_features, n_columns, hidden, get_activation(self.activation))
-        )
+        return ReconstructionNetwork(self._features.n_features, n_columns, hidden, get_activation(self.activation))
 
     def _loss(self) -> Loss:
         return ReconstructionError()

@@ -25,9 +25,10 @@ class ValidationScorer:
     sample_weight: NDArray | None
 
     def __call__(self, estimator: Any) -> float:
-        weighted = self.sample_weight is not None and _accepts_weight(self.scorer)
+        is_weighted = self.sample_weight is not None and _accepts_weight(self.scorer)
+        weights = {"sample_weight": self.sample_weight} if is_weighted else {}
         try:
-            score = self.scorer(estimator, self.X, self.y, **({"sample_weight": self.sample_weight} if weighted else {}))
+            score = self.scorer(estimator, self.X, self.y, **weights)
         except ValueError as error:
             raise ValueError(
                 f"scoring failed on the {len(self.y)} rows that a network is validated by: {error} Hold out more rows "

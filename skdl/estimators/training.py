@@ -221,8 +221,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             scores = [record.validation_score for record in result.history]
             if result.validation_outputs is not None and all(math.isnan(score) for score in scores):
                 warnings.warn(
-                    "The validation score of a network is NaN in every epoch, and the epoch with the smallest validation "
-                    f"loss is kept: epoch {result.best_epoch}. Hold out more rows, or choose another scoring.",
+                    "The validation score of a network is NaN in every epoch, and the epoch with the smallest "
+                    f"validation loss is kept: epoch {result.best_epoch}. Hold out more rows, or choose another "
+                    "scoring.",
                     UserWarning,
                     stacklevel=_caller_level(),
                 )

@@ -40,7 +40,7 @@ from skdl.nn.layers import (
     Products,
     WithEmbedding,
 )
-from skdl.nn.network import NetworkModule, Slot, row_length
+from skdl.nn.network import NetworkModule, NetworkStack, Slot, row_length
 from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicViews
 
 #: Numbers of the widest layer that a prediction computes at a time, so that they stay in the processor's cache.
@@ -204,7 +204,7 @@ class DenseNetwork:
 
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
-    ) -> DenseStack:
+    ) -> NetworkStack:
         """The networks with these numbers; ``grad_KP`` is where their gradients go."""
         return DenseStack(self, theta_KP, grad_KP, matmul_dtype)
 
@@ -221,7 +221,7 @@ class DenseNetwork:
             return None
         return DropoutMasks(generators, dropout, lengths, self.hidden, batch_size, dtype)
 
-    def module(self, theta_P: Tensor, dropout: float = 0.0) -> DenseModule:
+    def module(self, theta_P: Tensor, dropout: float = 0.0) -> NetworkModule:
         """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
         return DenseModule.from_row(self, theta_P, dropout)
 
@@ -288,24 +288,18 @@ class DenseStack:
 
     def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
         """Outputs ``(K, O, B)`` as after training: running statistics, no dropout."""
-        theta, added = self.theta, self.products.added
-        embedding = self._embedding()
+        chain = self._inference_chain
+        if chain.embedding is not None:
+            chain.embedding.codes = codes_KBE
         h = x_KBD
-        if embedding is not None:
-            embedding.codes = codes_KBE
-            h = torch.cat([h, embedding.forward(h)], -1)
-        for i in range(len(self.network.hidden)):
-            z = added(theta.biases[i].unsqueeze(1), h, theta.weights[i])
-            if self.network.normalization == "batch":
-                z = (z - theta.means[i]) / (theta.variances[i] + NORM_EPSILON).sqrt()
-            elif self.network.normalization == "layer":
-                z = F.layer_norm(z, z.shape[-1:], eps=NORM_EPSILON)
-            if self.network.normalization is not None:
-                z = torch.addcmul(theta.shifts[i], z, theta.gains[i])
-            h = self.network.activation.forward(z)
-            if h.requires_grad:
-                h = h.detach()
-        return added(theta.biases[-1].unsqueeze(2), theta.weights[-1], h.mT)
+        for layer in chain.layers:
+            h = layer.infer(h)
+        return h
+
+    @cached_property
+    def _inference_chain(self) -> Chain:
+        """Layers without memory of their own: nothing is kept between calls."""
+        return self._chain([None] * len(self.network.hidden), [None] * len(self.network.hidden), has_dropout=False)
 
     def forward(
         self,
@@ -328,7 +322,9 @@ class DenseStack:
         key = x_KBD.shape[1], masks is not None
         chain = self._chains.get(key)
         if chain is None:
-            chain = self._chains[key] = self._chain(x_KBD, masks is not None)
+            chain = self._chains[key] = self._chain(
+                self._space(x_KBD, "output"), self._space(x_KBD, "gradient"), masks is not None
+            )
         if chain.embedding is not None:
             chain.embedding.codes = codes_KBE
         for norm in chain.norms:
@@ -349,11 +345,10 @@ class DenseStack:
 
     # --- the layers ----------------------------------------------------------------------------------------------
 
-    def _chain(self, x_KBD: Tensor, has_dropout: bool) -> Chain:
+    def _chain(self, space: list[Tensor | None], grad_space: list[Tensor | None], has_dropout: bool) -> Chain:
         network = self.network
         embedding = self._embedding()
         chain = Chain([], embedding, [], [])
-        space, grad_space = self._space(x_KBD, "output"), self._space(x_KBD, "gradient")
         for i, output in enumerate(space):
             input_grad = grad_space[i - 1] if i > 0 else None
             chain.layers.append(self._layer(i, partial(Linear, output=output), input_grad, embedding))
@@ -379,8 +374,9 @@ class DenseStack:
             return make(parameters, self.products, input_grad=input_grad, is_back_wanted=i > 0)
         # Weights of the last layer have outputs in front.
         inputs, embedded = parameters.split(self.network.n_inputs, axis=1 if self.network.hidden else 2)
+        whole = make(parameters, self.products)
         return WithEmbedding(
-            make(inputs, self.products, is_back_wanted=False), make(embedded, self.products), embedding
+            whole, make(inputs, self.products, is_back_wanted=False), make(embedded, self.products), embedding
         )
 
     def _space(self, x_KBD: Tensor, name: str) -> list[Tensor | None]:
@@ -456,8 +452,9 @@ class DenseModule(NetworkModule):
         self.n_multiplications = network.n_multiplications
         widest = max(network.widths[1:] + ((network.periodic.n_cosines,) if network.periodic else ()))
         self.chunk_rows = max(CHUNK_NUMBERS // widest, 1)
-        #: How each layer computes in :meth:`outputs`.
-        self._frozen: list[Callable[[Tensor], Tensor]] | None = None
+        #: How each layer computes in :meth:`outputs`, and where its parameters lay when that was found.
+        self._frozen: list[Callable[[Tensor], Tensor]] = []
+        self._frozen_at: list[int] | None = None
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         return self.layers(self._embedded(x, codes))
@@ -467,20 +464,17 @@ class DenseModule(NetworkModule):
 
         Those, and the contexts that would switch graphs off, cost more than the arithmetic of a few rows.
         """
-        if self._frozen is None:
-            self._frozen = [_frozen(layer) for layer in self.layers]
+        # A caller may have given a layer other parameters; changes in place show by themselves.
+        places = [p.data_ptr() for layer in self.layers for p in layer._parameters.values() if p is not None]
+        if places != self._frozen_at:
+            self._frozen, self._frozen_at = [_frozen(layer) for layer in self.layers], places
         h = self._embedded(x, codes).detach()
         for forward in self._frozen:
             h = forward(h)
         return h
 
-    def _apply(self, *args: Any, **kwargs: Any) -> DenseModule:
-        # Another device or precision: the parameters lie elsewhere from now on.
-        self._frozen = None
-        return super()._apply(*args, **kwargs)
-
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_frozen": None}
+        return self.__dict__ | {"_frozen": [], "_frozen_at": None}
 
     def _embedded(self, x: Tensor, codes: Tensor | None) -> Tensor:
         if codes is None and self.periodic is None:

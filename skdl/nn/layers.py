@@ -31,6 +31,9 @@ class Layer(Protocol):
     def forward(self, h: Tensor, /) -> Tensor:
         """What the layer makes of its input, while training."""
 
+    def infer(self, h: Tensor, /) -> Tensor:
+        """What the layer makes of its input after training; in new memory, nothing is kept."""
+
     def backward(self, g: Tensor, /) -> Tensor:
         """The gradient of the layer's input by that of its output."""
 
@@ -115,6 +118,9 @@ class Linear:
         self.inputs = h
         return self.added(self.bias, h, self.weight, out=self.output)
 
+    def infer(self, h: Tensor) -> Tensor:
+        return self.added(self.bias, h, self.weight)
+
     def backward(self, g: Tensor) -> Tensor:
         self.write(self.inputs.mT, g, out=self.weight_grad)
         if self.bias_grad is not None:
@@ -141,6 +147,9 @@ class Output(Linear):
 
     def forward(self, h: Tensor) -> Tensor:
         self.inputs = h
+        return self.infer(h)
+
+    def infer(self, h: Tensor) -> Tensor:
         return self.added(self.bias, self.weight, h.mT)
 
     def backward(self, g: Tensor) -> Tensor:
@@ -164,6 +173,9 @@ class Nonlinearity:
         # A user's own activation brings a graph along, which ends here.
         return self.after.detach() if self.after.requires_grad else self.after
 
+    def infer(self, h: Tensor) -> Tensor:
+        return self.function(h).detach()
+
     def backward(self, g: Tensor) -> Tensor:
         return self.derivative(g, self.before, self.after)
 
@@ -175,6 +187,9 @@ class Dropout:
 
     def forward(self, h: Tensor) -> Tensor:
         return h * self.mask
+
+    def infer(self, h: Tensor) -> Tensor:
+        return h
 
     def backward(self, g: Tensor) -> Tensor:
         return g.mul_(self.mask)
@@ -189,6 +204,9 @@ class LayerNorm:
     def forward(self, h: Tensor) -> Tensor:
         self.normalized, self.scale = self._normalize(h)
         return torch.addcmul(self.shift, self.normalized, self.gain)
+
+    def infer(self, h: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, self._normalize(h)[0], self.gain)
 
     def backward(self, g: Tensor) -> Tensor:
         torch.sum(g * self.normalized, 1, keepdim=True, out=self.gain_grad)
@@ -224,6 +242,10 @@ class BatchNorm(LayerNorm):
     ) -> None:
         super().__init__(gain, shift, gain_grad, shift_grad)
         self.mean, self.variance = mean, variance
+
+    def infer(self, h: Tensor) -> Tensor:
+        h = (h - self.mean) / (self.variance + NORM_EPSILON).sqrt()
+        return torch.addcmul(self.shift, h, self.gain)
 
     def _normalize(self, h: Tensor) -> tuple[Tensor, Tensor]:
         count: Any
@@ -310,13 +332,16 @@ class WithEmbedding:
     embedding : Embedding
     """
 
-    def __init__(self, inputs: Linear, embedded: Linear, embedding: Embedding) -> None:
-        self.inputs, self.embedded, self.embedding = inputs, embedded, embedding
+    def __init__(self, whole: Linear, inputs: Linear, embedded: Linear, embedding: Embedding) -> None:
+        self.whole, self.inputs, self.embedded, self.embedding = whole, inputs, embedded, embedding
 
     def forward(self, h: Tensor) -> Tensor:
         # The second product is added to the first, in its place where there is memory that stays.
         self.embedded.bias = self.inputs.forward(h)
         return self.embedded.forward(self.embedding.forward(h))
+
+    def infer(self, h: Tensor) -> Tensor:
+        return self.whole.infer(torch.cat([h, self.embedding.forward(h)], -1))
 
     def backward(self, g: Tensor) -> Tensor:
         # Two products in place of one of both side by side, which would have to be put there first; and the gradient

@@ -16,94 +16,37 @@ import torch
 from torch import Tensor
 
 from skdl.nn.dense import Chain, DenseModule, DenseNetwork, DenseStack
-from skdl.nn.dropout import DropoutMasks
-from skdl.nn.network import NetworkModule, Slot
+from skdl.nn.network import NetworkModule
 
 
 @dataclass(frozen=True)
-class ReconstructionNetwork:
+class ReconstructionNetwork(DenseNetwork):
     """A dense network that corrects a completion of rows.
 
     Of its inputs ``(B, F)`` the first D are a row's first completion, the next D are 1 where a cell is missing.
     """
 
-    dense: DenseNetwork
-
-    @property
-    def n_outputs(self) -> int:
-        """Number of columns D."""
-        return self.dense.n_outputs
-
     @property
     def label(self) -> str:
         """Width of every layer."""
-        return f"reconstruction-{self.dense.label}"
-
-    @property
-    def n_weights(self) -> int:
-        """How many of the leading numbers of a row are weights."""
-        return self.dense.n_weights
-
-    @property
-    def matrices(self) -> tuple[Slot, ...]:
-        """Where the weights of all layers but the last lie."""
-        return self.dense.matrices
-
-    @property
-    def n_numbers(self) -> int:
-        """Length P of a row."""
-        return self.dense.n_numbers
-
-    @property
-    def n_activations(self) -> int:
-        """Numbers that the forward pass of one row keeps."""
-        return self.dense.n_activations
-
-    @property
-    def n_multiplications(self) -> int:
-        """Multiplications of one row's forward pass."""
-        return self.dense.n_multiplications
-
-    @property
-    def rate_factors_P(self) -> Tensor | None:
-        """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1."""
-        return self.dense.rate_factors_P
-
-    def stacks_on(self, device: str) -> bool:
-        """Whether several such networks are trained side by side on a device."""
-        return self.dense.stacks_on(device)
-
-    def at(self, epoch: int, n_epochs: int) -> ReconstructionNetwork:
-        """Itself: every epoch trains all of it."""
-        return self
+        return f"reconstruction-{super().label}"
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh numbers ``(P,)`` of a network that changes nothing."""
-        theta_P = self.dense.initial(generator, dtype)
-        last = self.dense.slots[f"weight{len(self.dense.hidden)}"]
+        theta_P = super().initial(generator, dtype)
+        last = self.slots[f"weight{len(self.hidden)}"]
         theta_P[last.start : last.stop] = 0
         return theta_P
-
-    def noise(
-        self,
-        generators: Sequence[torch.Generator],
-        dropout: Sequence[float],
-        lengths: Sequence[int],
-        batch_size: int,
-        dtype: torch.dtype,
-    ) -> DropoutMasks | None:
-        """Dropout masks of the hidden layers."""
-        return self.dense.noise(generators, dropout, lengths, batch_size, dtype)
 
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
     ) -> ReconstructionStack:
         """The networks with these numbers; ``grad_KP`` is where their gradients go."""
-        return ReconstructionStack(self.dense.stack(theta_KP, grad_KP, matmul_dtype), self.n_outputs)
+        return ReconstructionStack(DenseStack(self, theta_KP, grad_KP, matmul_dtype), self.n_outputs)
 
     def module(self, theta_P: Tensor, dropout: float = 0.0) -> ReconstructionModule:
         """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
-        return ReconstructionModule(self.dense.module(theta_P, dropout), self.n_outputs).eval()
+        return ReconstructionModule(DenseModule.from_row(self, theta_P, dropout), self.n_outputs).eval()
 
 
 class ReconstructionTape(NamedTuple):
@@ -177,4 +120,4 @@ class ReconstructionModule(NetworkModule):
         LookupError
             If the module's parameters are not those of the network.
         """
-        return self.dense.to_row(network.dense)
+        return self.dense.to_row(network)

@@ -447,3 +447,26 @@ def test_module__when_training_with_dropout__then_units_drop_at_the_rate():
         torch.manual_seed(0)
         kept = module.train()(torch.zeros(1, 1)).item() * 0.75 / 4000
     assert kept == pytest.approx(0.75, abs=0.03)
+
+
+@pytest.mark.parametrize("way", ["in place", "data", "parameter", "assigned state"])
+def test_outputs_follow_parameters_that_a_caller_changes(way):
+    torch.manual_seed(0)
+    network = DenseNetwork(3, 2, (4,), get_activation("relu"))
+    theta = torch.randn(2, network.n_numbers)
+    module, other = (DenseModule.from_row(network, row) for row in theta)
+    x = torch.randn(5, 3)
+    module.outputs(x)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            layer = module.get_submodule(name.rpartition(".")[0])
+            attribute = name.rpartition(".")[2]
+            if way == "in place":
+                getattr(layer, attribute).copy_(parameter)
+            elif way == "data":
+                getattr(layer, attribute).data = parameter.data.clone()
+            elif way == "parameter":
+                setattr(layer, attribute, torch.nn.Parameter(parameter.clone()))
+        if way == "assigned state":
+            module.load_state_dict(other.state_dict(), assign=True)
+    torch.testing.assert_close(module.outputs(x), other(x).detach())

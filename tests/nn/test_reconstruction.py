@@ -15,7 +15,7 @@ D, F, K, B = 3, 8, 3, 7
 
 
 def make_network(hidden=(5, 4), activation="tanh"):
-    return ReconstructionNetwork(DenseNetwork(F, D, hidden, get_activation(activation)))
+    return ReconstructionNetwork(F, D, hidden, get_activation(activation))
 
 
 def random_theta(network, n_models=K, dtype=torch.float64):
@@ -32,22 +32,20 @@ def make_inputs(n_models=K, n_rows=B, dtype=torch.float64, seed=1):
 
 
 def reference(network, theta_P, x_BF, masks=None):
-    p = {name: slot.view(theta_P[None])[0] for name, slot in network.dense.slots.items()}
+    p = {name: slot.view(theta_P[None])[0] for name, slot in network.slots.items()}
     h = x_BF
-    for i in range(len(network.dense.hidden)):
-        h = network.dense.activation.module()(h @ p[f"weight{i}"] + p[f"bias{i}"])
+    for i in range(len(network.hidden)):
+        h = network.activation.module()(h @ p[f"weight{i}"] + p[f"bias{i}"])
         if masks is not None:
             h = h * masks[i]
-    last = len(network.dense.hidden)
+    last = len(network.hidden)
     correction = h @ p[f"weight{last}"].T + p[f"bias{last}"]
     return torch.where(x_BF[:, D : 2 * D] == 1, x_BF[:, :D] + correction, x_BF[:, :D])
 
 
 def make_masks(network, n_models=K):
     generator = torch.Generator().manual_seed(2)
-    return [
-        (torch.rand(n_models, B, h, generator=generator) > 0.3).to(torch.float64) / 0.7 for h in network.dense.hidden
-    ]
+    return [(torch.rand(n_models, B, h, generator=generator) > 0.3).to(torch.float64) / 0.7 for h in network.hidden]
 
 
 @pytest.mark.parametrize("has_masks", [False, True], ids=["plain", "dropout"])
@@ -102,7 +100,7 @@ def test_stack_when_nothing_is_missing_then_no_gradient():
     stack = network.stack(theta, grad)
     output, tape = stack.forward(x)
     stack.backward(torch.ones_like(output), tape)
-    for slot in network.dense.slots.values():
+    for slot in network.slots.values():
         assert not slot.view(grad).any()
 
 
@@ -138,7 +136,7 @@ def test_module_when_of_a_row_then_equals_the_stack(dtype, tolerance):
 def test_module_when_made_a_row_then_the_row_it_came_from():
     network = make_network()
     theta = random_theta(network, 1)[0]
-    for slot in network.dense.slots.values():
+    for slot in network.slots.values():
         assert torch.equal(slot.view(network.module(theta).to_row(network)[None]), slot.view(theta[None]))
 
 
@@ -156,10 +154,10 @@ def test_module_when_pickled_then_computes_the_same():
 
 
 def test_network_when_described_then_as_its_dense_network():
-    network = make_network((5,))
-    assert network.n_outputs == D and network.n_numbers == network.dense.n_numbers
-    assert network == make_network((5,)) and network != make_network((6,))
-    assert network.label == f"reconstruction-{network.dense.label}"
+    network, dense = make_network((5,)), DenseNetwork(F, D, (5,), get_activation("tanh"))
+    assert network.n_outputs == D and network.n_numbers == dense.n_numbers
+    assert network == make_network((5,)) and network != make_network((6,)) and network != dense
+    assert network.label == f"reconstruction-{dense.label}"
 
 
 # --- the loss ----------------------------------------------------------------------------------------------------
