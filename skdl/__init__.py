@@ -1,7 +1,7 @@
 """Deep learning that behaves like scikit-learn."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skdl.data.series import SeriesWithTable
@@ -28,8 +28,11 @@ __all__ = [
     "window",
 ]
 
-#: Where each name comes from. It is imported when it is first asked for: who wants tables need not wait for images.
+#: Where each name comes from; a package is itself. It is imported when it is first asked for: who wants tables need not
+#: wait for images.
 _MODULES = {
+    "datasets": "skdl.datasets",
+    "display": "skdl.display",
     "CNNClassifier": "skdl.estimators.cnn",
     "CNNRegressor": "skdl.estimators.cnn",
     "DeepImputer": "skdl.estimators.imputer",
@@ -44,12 +47,13 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    module = _import_module(_MODULES[name])
+    value = globals()[name] = getattr(module, name, module)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES} - {"TYPE_CHECKING"})

@@ -7,6 +7,8 @@ import pytest
 
 import skdl
 
+#: Of the source; those that others import are attributes of the package as well.
+PACKAGES = ["data", "engine", "estimators", "model_selection", "nn", "tasks"]
 LATER = ["sklearn.metrics", "sklearn.linear_model", "sklearn.neighbors", "sklearn.tree", "sklearn.model_selection"]
 LATER += ["pandas", "polars", "pyarrow", "matplotlib", "PIL"]
 
@@ -31,8 +33,15 @@ def test_estimators_are_imported_when_they_are_asked_for():
 
 
 def test_all_names_are_there():
-    assert set(skdl.__all__) == set(skdl._MODULES) <= set(dir(skdl))
+    assert {*skdl.__all__, "datasets", "display"} == set(skdl._MODULES) <= set(dir(skdl))
+    assert not [name for name in dir(skdl) if name[0] != "_" and name not in skdl._MODULES and name not in PACKAGES]
     for name in skdl.__all__:
         assert getattr(skdl, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'MLP'"):
         skdl.MLP  # noqa: B018
+
+
+def test_packages_are_imported_when_they_are_asked_for():
+    code = "import skdl; print(skdl.datasets.load_penguins.__name__, skdl.display.SaliencyDisplay.__name__)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["load_penguins", "SaliencyDisplay"]

@@ -21,6 +21,8 @@ from skdl.data.scaling import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
 MOST_LEVELS = 32
+#: A day in the unit of dates here, microseconds.
+DAY = 86_400e6
 #: Bound on standardised values, so that their squares stay finite.
 LARGEST = 1e6
 
@@ -49,14 +51,14 @@ class CellEncoder(Protocol):
 class NumberCells:
     """Numbers, standardised.
 
-    ``low`` and ``high`` bound what is decoded; ``is_whole`` rounds it.
+    ``low`` and ``high`` bound what is decoded, which is rounded to multiples of ``unit``; 0 leaves it.
     """
 
     center: float
     scale: float
     low: float
     high: float
-    is_whole: bool
+    unit: float
     is_date: bool = False
     width: int = 1
 
@@ -69,8 +71,10 @@ class NumberCells:
         center, scale = SCALINGS["standard"](values, None)
         usable = scale > 0 and np.isfinite(scale)
         bounds = (float(values.min()), float(values.max())) if clip else (-np.inf, np.inf)
-        is_whole = round_integers and bool((values == np.round(values)).all())
-        return cls(center, scale if usable else 1.0, *bounds, is_whole, is_date)
+        # Dates without a time of day keep having none.
+        unit = DAY if is_date else float(round_integers)
+        unit = unit if unit and (values % unit == 0).all() else 0.0
+        return cls(center, scale if usable else 1.0, *bounds, unit, is_date)
 
     def encode(self, values: NDArray) -> NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -78,8 +82,8 @@ class NumberCells:
 
     def decode(self, encoded: NDArray[np.float64]) -> NDArray:
         values = np.clip(encoded[:, 0] * self.scale + self.center, self.low, self.high)
-        if self.is_whole:
-            values = np.round(values)
+        if self.unit:
+            values = np.round(values / self.unit) * self.unit
         return values.astype("datetime64[us]") if self.is_date else values
 
     def draw(self, encoded: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray:

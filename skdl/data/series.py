@@ -46,6 +46,9 @@ class SeriesWithTable(NamedTuple):
     series: Any
     table: Any
 
+    def __repr__(self) -> str:
+        return f"SeriesWithTable({self.shape[0]} series, table of shape {np.shape(self.table)})"
+
     @property
     def shape(self) -> tuple[int]:
         """Rows, which scikit-learn asks for before it asks for the length."""

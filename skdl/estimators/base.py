@@ -233,7 +233,7 @@ class NetworkEstimator(TrainedEstimator):
             Job(self._plan(samples), settings, samples, int(member_seed), None, start, monitor, m)
             for m, (member_seed, start) in enumerate(zip(seeds, starts, strict=True))
         ]
-        self._run(jobs, keeps_moments=True)
+        self._run(jobs, is_part=True)
         self._mean_weight = mean_weight
         return self
 
@@ -304,7 +304,7 @@ class NetworkEstimator(TrainedEstimator):
         if self._goes_on():
             self._keep_encoding(data, train_rows)
             return
-        for name in ("network_", "classes_"):
+        for name in ("network_", "classes_", "history_"):
             self.__dict__.pop(name, None)
         self._task = self._make_task()
         if isinstance(self._task, ClassificationTask):

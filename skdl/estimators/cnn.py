@@ -271,6 +271,9 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             if unknown:
                 raise ValueError(f"augment has unknown keys {unknown}. Use some of {sorted(constraints)}.")
             validate_parameter_constraints(constraints, dict(self.augment), caller_name="augment")
+            not_numbers = [name for name, value in self.augment.items() if value is True and name != "flip"]
+            if not_numbers:
+                raise ValueError(f"augment wants numbers for {not_numbers}, how much of each. Got True.")
             return Augmentation(**self.augment)
         return Augmentation(function=self.augment)
 

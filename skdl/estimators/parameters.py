@@ -191,13 +191,13 @@ n_features_in_ : int
 feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of the columns of X, where they are strings.
 n_iter_ : int
-    Epochs of the last fit.
+    Epochs of the last ``fit`` and of the calls of ``partial_fit`` after it.
 loss_ : float
     Mean training loss of the epoch whose parameters were kept, taken while it ran.
 best_loss_ : float or None
     Smallest training loss of an epoch; None where rows were held out.
 loss_curve_ : list of float
-    Training loss of each epoch.
+    Training loss of each of these epochs.
 validation_scores_ : list of float or None
     Validation score of each epoch: the negative loss, or ``scoring``. None without validation rows.
 best_validation_score_ : float or None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from skdl.engine.device import resolve_device
@@ -170,8 +171,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
         return states
 
-    def _run(self, jobs: list[Job], keeps_moments: bool = False) -> list[Result]:
-        """Train, and set what a fit leaves behind; gives the results of all jobs."""
+    def _run(self, jobs: list[Job], *, is_part: bool = False) -> list[Result]:
+        """Train, and set what a fit, or a part of one, leaves behind; gives the results of all jobs."""
         all_results = results = run(jobs)
         for result in results:
             if result.error is not None:
@@ -182,18 +183,23 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
             results = [result for result in results if result.history]
         self.network_ = self._module(jobs, [result.state.theta_P for result in results])
-        keeps_moments = keeps_moments or self.warm_start
         self._optimizer_states = [
-            (result.state.moments if keeps_moments else [], result.state.n_steps) for result in results
+            (result.state.moments if is_part or self.warm_start else [], result.state.n_steps) for result in results
         ]
         self._optimizer_name = self.optimizer
         self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
         self.n_layers_ = self._members()[0].n_layers
-        self._set_history(results, is_validated=jobs[0].validation is not None)
+        before = self.history_ if is_part and hasattr(self, "history_") else None
+        self._set_history(results, before, is_validated=jobs[0].validation is not None)
         return all_results
 
-    def _set_history(self, results: list[Result], *, is_validated: bool) -> None:
+    def _set_history(
+        self, results: list[Result], before: NDArray[np.void] | None = None, *, is_validated: bool
+    ) -> None:
         self.history_ = history_table(results)
+        if before is not None:
+            self.history_["epoch"] += len(before)
+            self.history_ = np.concatenate([before, self.history_])
         self.n_iter_ = len(self.history_)
         self.loss_curve_ = self.history_["loss"].tolist()
         kept = [result.history[max(result.best_epoch - 1, 0)].loss for result in results if result.history]

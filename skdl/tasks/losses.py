@@ -315,10 +315,18 @@ class CustomLoss(Loss):
         output_BO, target_BT = output_BO.clone(), _rows_in_front(target)
         n_rows, n_outputs = output_BO.shape
         labels = not target.is_floating_point()
-        loss = self.function(
-            output_BO[:, 0] if n_outputs == 1 and not labels else output_BO,
-            target_BT[:, 0] if n_outputs == 1 or labels else target_BT,
-        )
+        try:
+            loss = self.function(
+                output_BO[:, 0] if n_outputs == 1 and not labels else output_BO,
+                target_BT[:, 0] if n_outputs == 1 or labels else target_BT,
+            )
+        except RuntimeError as error:
+            if "numpy()" not in str(error):
+                raise
+            raise TypeError(
+                "The callable loss works on torch tensors, of which torch takes the derivative. Use torch's functions "
+                "in it, such as torch.abs, in place of numpy's."
+            ) from error
         if not isinstance(loss, Tensor) or loss.ndim == 0 or len(loss) != n_rows:
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
             raise ValueError(

@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl.data.cells import MOST_LEVELS, LevelCells, NumberCells, TableCells
+from skdl.data.frames import Column
 
 STAMP = np.datetime64("2024-02-29T12:30:15.123456", "us")
 
@@ -67,6 +68,15 @@ def test_decode_when_beyond_the_range_then_clipped_on_request(clip):
     decoded = fitted(X, clip=clip).encoders[0].decode(np.array([[-9.0], [0.0], [9.0]]))
     far = 9 * X.std()
     assert_allclose(decoded, [1, 2, 3] if clip else [2 - far, 2, 2 + far])
+
+
+@pytest.mark.parametrize(("hour", "unit"), [(0, "D"), (12, "us")])
+def test_decode_when_dates_have_no_time_of_day_then_they_keep_having_none(hour, unit):
+    days = np.array(["2024-03-01", "2024-03-04", "1969-12-30"], dtype="datetime64[us]") + np.timedelta64(hour, "h")
+    encoder = NumberCells.of(Column("when", "datetime", days), clip=False, round_integers=False)
+    decoded = encoder.decode(np.array([[0.123], [-0.4]]))
+    assert (decoded == decoded.astype("datetime64[D]")).all() == (unit == "D")
+    assert_array_equal(encoder.decode(encoder.encode(days)), days)
 
 
 @pytest.mark.parametrize(("values", "is_whole"), [([1.0, 2.0, 4.0], True), ([1.0, 2.5, 4.0], False)])

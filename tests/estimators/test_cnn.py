@@ -697,6 +697,11 @@ def test_auto_augment_looks_at_images_of_all_classes_where_labels_come_in_turns(
     assert CNNClassifier(**SMALL | {"max_epochs": 1}).fit(*stripes(120)).augmentation_.flip
 
 
+def test_augment_wants_numbers_where_something_has_an_amount(gray):
+    with pytest.raises(ValueError, match=r"augment wants numbers for \['rotation'\]"):
+        CNNClassifier(**SMALL, augment={"rotation": True, "flip": True}).fit(*gray)
+
+
 def test_auto_augment_listens_to_small_classes_too():
     X, y = sides(600, 3)
     rows = np.flatnonzero((y == 2) | (np.arange(600) < 60))

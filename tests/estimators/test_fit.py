@@ -624,7 +624,7 @@ def test_partial_fit_is_an_epoch_of_a_constant_fit(valued, n_members, embedding)
     parts = clone(first).partial_fit(X, y)
     for _ in range(5):
         parts.partial_fit(X, y)
-    assert (parts.n_iter_, parts.t_) == (1, 600 * n_members)
+    assert (parts.n_iter_, parts.t_) == (6, 600 * n_members)
     # With the whole table in a step, six epochs from the same weights are six epochs.
     going_on = copy.deepcopy(first).set_params(warm_start=True, max_epochs=5).fit(X, y)
     assert_allclose(parts.predict(X), going_on.predict(X), rtol=1e-9)
@@ -689,6 +689,21 @@ def test_targets_that_were_constant_are_learned_when_they_are_no_longer(valued):
     model = MLPRegressor(**SMALL).partial_fit(X[:20], np.full(20, 7.5))
     assert (model.predict(X) == 7.5).all()
     assert np.ptp(model.partial_fit(X, y).predict(X)) > 0
+
+
+def test_partial_fit_goes_on_with_the_history(labelled):
+    model = MLPClassifier(**SMALL).fit(*labelled)
+    n_epochs, losses = model.n_iter_, model.loss_curve_
+    model.partial_fit(*labelled).partial_fit(*labelled)
+    assert model.n_iter_ == n_epochs + 2 == len(model.loss_curve_) and model.loss_curve_[:n_epochs] == losses
+    assert_array_equal(model.history_["epoch"], np.arange(1, n_epochs + 3))
+    assert model.fit(*labelled).n_iter_ == n_epochs
+    assert MLPClassifier(**SMALL).partial_fit(*labelled).n_iter_ == 1
+
+
+def test_a_loss_of_numpys_functions_is_refused_with_the_remedy(valued):
+    with pytest.raises(TypeError, match=r"Use torch's functions in it, such as torch\.abs"):
+        MLPRegressor(**SMALL, loss=lambda output, target: np.abs(output - target)).fit(*valued)
 
 
 def test_partial_fit_learns_labels_that_come_later(labelled):
