@@ -207,11 +207,6 @@ class NetworkEstimator(TrainedEstimator):
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
         self._validate_params()
-        if getattr(self, "class_weight", None) == "balanced":
-            raise ValueError(
-                "class_weight='balanced' is not supported for partial_fit, which sees a part of the labels at a time. "
-                "Pass sample_weight, or a dict made by sklearn.utils.class_weight.compute_class_weight of all labels."
-            )
         is_first = not hasattr(self, "network_")
         data = self._check_data(X, y, sample_weight, reset=is_first)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))

@@ -53,14 +53,14 @@ normalization : {None, "batch", "layer"}, default=None
     Normalisation in front of each activation.
 dropout : float in [0, 1) or "auto", default="auto"
     Share of the hidden units that a training step leaves out. "auto" is 0.05 for classification and 0 for regression,
-    where a mean over fewer units is another mean.
+    where dropout biases predicted means.
 numeric_scaling : {"robust", "standard", None}, default="robust"
     Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
     range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, over the standard
     deviation. None: as they are. Sparse matrices are divided by each column's largest value instead.
 numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="both"
     What a numeric column becomes beside its scaled self. "piecewise_linear" cuts its range into bins, at quantiles
-    and where a small decision tree of the column alone would split it, and gives one number a bin (Gorishniy et al.
+    and where a small decision tree of the column alone would split it, and gives one number per bin (Gorishniy et al.
     2022). It aims at 256 bins in all, but at 8 to 64 a column, and at 64 rows a bin above 8; columns of few values get
     fewer, those of two or one none. "periodic" takes cosines of 16 frequencies and mixes them to 3 numbers a column;
     frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022, Holzmueller et al. 2024).

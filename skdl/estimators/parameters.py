@@ -121,9 +121,9 @@ def _without_booleans(allowed: Any) -> Any:
 TRAINING_DOC = """
 optimizer : {"adamw", "adam", "sgd", "rmsprop", "muon"}, default="adamw"
     Rule of the parameter updates. Weight decay is decoupled under every rule, so "adam" and "adamw" are two names
-    of one rule. "muon" (Jordan et al. 2024) moves the weights of each layer but the last along all directions alike, at
-    7 times ``learning_rate``, and all other parameters by Adam with a shorter memory; ``l1`` is then only about as
-    strong as it says.
+    of one rule. "muon" (Jordan et al. 2024) orthogonalises the update of the weights of each layer but the last, at 7
+    times ``learning_rate``, and updates all other parameters by Adam with a shorter memory; ``l1`` is then only about
+    as strong as it says.
 momentum : float in [0, 1), default=0.9
     Momentum of "sgd".
 nesterov : bool, default=True
@@ -148,8 +148,8 @@ gradient_clip : float or None, default=None
 batch_size : int or "auto", default="auto"
     Rows of a training step. "auto" takes 256 for 2,000 training rows or more, 128 for 600 or more, else 32.
 max_epochs : int or "auto", default="auto"
-    Passes over the training rows, or the most of them under early stopping. "auto" takes 30 at 4,000 rows, 160 under
-    early stopping, and otherwise as many as go with one over the root of the rows, between 12 and 80, or 640.
+    Passes over the n training rows, or the most of them under early stopping. "auto" is ``30 * sqrt(4000 / n)``, but
+    from 12 to 80; under early stopping ``160 * sqrt(4000 / n)``, but from 12 to 640.
 early_stopping : bool or "auto", default="auto"
     Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their
     score no longer improves, and keep the parameters of the best epoch. "auto" does so from 16 rows on, and

@@ -25,7 +25,8 @@ CLASSIFICATION_DOC = """
 label_smoothing : float in [0, 1), default=0
     Share of each label's probability that is spread over all classes in training, under "cross_entropy".
 class_weight : dict, "balanced" or None, default=None
-    Weights of the classes in the loss.
+    Weights of the classes in the loss. "balanced" weighs them by one over their frequency, in ``partial_fit`` by that
+    among the rows of each call.
 """
 
 QUANTILE_DOC = """

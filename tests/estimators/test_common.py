@@ -84,7 +84,7 @@ ESTIMATORS = [
     ),
     MLPClassifier(**QUICK, normalization="batch", class_weight="balanced", lr_schedule="one_cycle", gradient_clip=1.0),
     MLPRegressor(**SMALL | {"n_members": 2}, loss="huber", early_stopping=True, validation_fraction=0.3),
-    MLPRegressor(**QUICK | {"learning_rate": 0.1}, optimizer="sgd", activation="selu", dropout=0.1),
+    MLPRegressor(**QUICK | {"learning_rate": 0.03}, optimizer="sgd", activation="selu", dropout=0.1),
     MLPClassifier(**SMALL | EXACT | {"numeric_embedding": "periodic"}),
     MLPEstimator(task="regression", **QUICK, loss="absolute_error", normalization="layer"),
     CNNClassifier(**CNN_SMALL),

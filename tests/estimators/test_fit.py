@@ -669,11 +669,6 @@ def test_partial_fit_weighs_its_rows_against_those_of_a_fit(valued):
     assert changes[1] < 1e-3 * changes[0]
 
 
-def test_partial_fit_refuses_balanced_weights_of_labels_it_has_not_seen(labelled):
-    with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
-        MLPClassifier(**SMALL, class_weight="balanced").partial_fit(*labelled)
-
-
 @pytest.mark.parametrize("constant", [0.0, 1e-6, -3.3, 1e300, 5e-324])
 @pytest.mark.parametrize("n_rows", [12, 50])
 def test_targets_that_are_constant_are_predicted_exactly(constant, n_rows):

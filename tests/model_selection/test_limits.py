@@ -4,6 +4,7 @@ import gc
 import pickle
 import re
 import threading
+from itertools import count
 
 import joblib
 import numpy as np
@@ -310,10 +311,12 @@ def test_report__when_nothing_was_trained__then_empty_and_printable(data):
 
 
 def test_report__when_model_stops_early__then_its_own_epochs_count(net, data):
-    def stop(estimator, X, y):
-        return 0.0
+    calls = count()
 
-    estimator = net(early_stopping=True, scoring=stop, n_iter_no_change=2, max_epochs=9)
+    def worse_each_time(estimator, X, y):
+        return -next(calls)
+
+    estimator = net(early_stopping=True, scoring=worse_each_time, n_iter_no_change=2, max_epochs=9)
     with skdl.train_together() as run:
         cross_val_score(estimator, *data, cv=3)
 
