@@ -358,7 +358,7 @@ def main() -> None:
     installed = [name for name, (library, _) in METHODS.items() if importlib.util.find_spec(library)]
     parser.add_argument("folders", nargs="*", type=Path, help="folders of parquet files")
     parser.add_argument("--bundled", action="store_true", help="data sets that come with scikit-learn and skdl")
-    parser.add_argument("--out", type=Path, required=True, help="file for one line a fit (.csv)")
+    parser.add_argument("--out", type=Path, required=True, help="file for one line per fit (.csv)")
     parser.add_argument("--methods", default=",".join(installed), help=f"of {', '.join(METHODS)}, with commas")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--rows", type=int, default=4000, help="most training rows")

@@ -11,7 +11,7 @@ sample weights, when it depends on the sample.
 # ------------------
 #
 # A shop orders stock ahead of a demand that it can only guess. Every item short loses a sale and costs four times as
-# much as an item left over. Any function of torch tensors can be the loss, as long as it returns one number a sample;
+# much as an item left over. Any function of torch tensors can be the loss, as long as it returns one number per sample;
 # torch works out its derivative.
 #
 # Targets are standardised for training, so the loss sees errors in units of the standard deviation of ``y``. A cost

@@ -159,7 +159,7 @@ class Hiding:
     def kept(self, n_rows: int) -> Tensor:
         """Cells to keep ``(n_rows, D)``."""
         n_patterns, n_columns = self.patterns_PC.shape
-        # Always as many numbers a row, so that what a row loses does not depend on how many are drawn at once.
+        # Always as many numbers per row, so that what a row loses does not depend on how many are drawn at once.
         draws = torch.rand(n_rows, n_columns + 2, generator=self.generator)
         kept = draws[:, 2:] >= LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * draws[:, :1]
         if n_patterns:
@@ -182,7 +182,7 @@ class CompletionTable:
     """
 
     taken_numbers = TAKEN_NUMBERS
-    reads_ahead = False
+    prefetches = False
     sizes: Tensor | None = None
 
     def __init__(
@@ -260,7 +260,7 @@ class HiddenCopies:
     """
 
     taken_numbers = TAKEN_NUMBERS
-    reads_ahead = False
+    prefetches = False
     sizes: Tensor | None = None
 
     def __init__(

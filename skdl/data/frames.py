@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 Kind = Literal["numeric", "categorical", "datetime"]
@@ -208,6 +209,18 @@ def _seconds(series: Any) -> NDArray[np.float64]:
 
 def _span_seconds(values: NDArray) -> NDArray[np.float64]:
     return np.where(np.isnat(values), np.nan, values.astype(np.float64) / 1e6)
+
+
+def refuse_lazy(X: Any, name: str = "X") -> None:
+    """Refuse a frame whose rows are not there yet, with the remedy."""
+    if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
+        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass {name}.collect(), a DataFrame.")
+
+
+def forget_columns(estimator: Any) -> None:
+    """Take back what an earlier fit, on rows of columns, has left."""
+    for name in ("n_features_in_", "feature_names_in_"):
+        estimator.__dict__.pop(name, None)
 
 
 def is_missing_cell(cell: Any) -> bool:

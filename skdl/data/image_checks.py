@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skdl.data.frames import check_unique_names, is_frame
+from skdl.data.frames import check_unique_names, forget_columns, is_frame, refuse_lazy
 from skdl.data.image_files import DEEP_MODES, ImageShape, checked_paths, files_shape, no_path, plain_mode, resized
 from skdl.data.tensors import as_array
 
@@ -102,7 +102,7 @@ def _checked(estimator: Any, X: Any, reset: bool) -> NDArray:
     if cells is not None and any(isinstance(cell, str | os.PathLike) for cell in cells):
         paths = checked_paths(cells)
         if reset:
-            _forget_columns(estimator)
+            forget_columns(estimator)
             _check_shape(estimator, files_shape(paths, estimator.resize), reset)
         elif estimator.image_shape_[2] not in FILE_CHANNELS:
             raise ValueError(
@@ -119,15 +119,9 @@ def _checked(estimator: Any, X: Any, reset: bool) -> NDArray:
         images = _channels_last(array, estimator.channels)
     images = resized(_pixels(_not_empty(estimator, images), estimator), estimator.resize)
     if reset:
-        _forget_columns(estimator)
+        forget_columns(estimator)
     _check_shape(estimator, images.shape[1:], reset)
     return images
-
-
-def _forget_columns(estimator: Any) -> None:
-    """Images have no columns: an earlier fit may have been on rows."""
-    for name in ("n_features_in_", "feature_names_in_"):
-        estimator.__dict__.pop(name, None)
 
 
 def _refuse_lone(X: Any) -> None:
@@ -138,8 +132,7 @@ def _refuse_lone(X: Any) -> None:
         raise TypeError(f"X is a {type(X).__name__}, which can be read only once. Pass list(X).")
     if _is_pillow_image(X):
         raise ValueError("X is one image. Pass a list of images: [image].")
-    if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
-        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
+    refuse_lazy(X)
 
 
 def _cells(X: Any, path_column: str | None) -> list[Any] | None:
@@ -171,7 +164,7 @@ def _frame_cells(X: Any, path_column: str) -> list[Any]:
 
 
 def _is_pillow_image(cell: Any) -> bool:
-    # Where Pillow was never imported, nothing can be an image of its.
+    # Without Pillow imported, no cell can be one of its images.
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(cell, pillow.Image)
 

@@ -116,7 +116,7 @@ class ImageArray:
     """
 
     taken_numbers = TAKEN_NUMBERS
-    reads_ahead = False
+    prefetches = False
     sizes: Tensor | None = None
 
     def __init__(self, images: Tensor) -> None:

@@ -177,7 +177,7 @@ class ImageFiles:
     """
 
     taken_numbers = TAKEN_NUMBERS
-    reads_ahead = True
+    prefetches = True
     sizes: Tensor | None = None
 
     def __init__(

@@ -1,6 +1,6 @@
 """Piecewise-linear encoding of numeric columns (Gorishniy, Rubachev and Babenko, NeurIPS 2022).
 
-The range of a column is cut into bins; a value becomes one number a bin: 1 for each bin below it, the share of the
+The range of a column is cut into bins; a value becomes one number per bin: 1 for each bin below it, the share of the
 way through its own bin, 0 for each bin above. A linear layer on top is any function with kinks at the bin edges, so
 that thresholds and steps in a column, which a plain network learns slowly, are cheap.
 

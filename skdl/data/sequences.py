@@ -264,7 +264,7 @@ class SequenceEncoder:
         return Reversal(tuple(gain.tolist()), tuple(offset.tolist()))
 
     def transform(self, X: Series) -> DenseTable:
-        """A table with a row a series."""
+        """A table with a row per series."""
         values, level, spread = self._taken_out(X)
         n, n_channels, n_steps = values.shape
         dtype = NUMPY_DTYPES[self.dtype]

@@ -11,12 +11,11 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, validate_data
 
-from skdl.data.frames import check_unique_names, column_names, is_frame
+from skdl.data.frames import check_unique_names, column_names, forget_columns, is_frame, refuse_lazy
 from skdl.data.tensors import as_array
 
 
@@ -70,7 +69,7 @@ class Series:
     """Checked series: what :func:`check_series` gives. Handed in again, by a scorer say, they are what they are.
 
     ``values`` ``(n, C, T)`` hold NaN where there is no value, after the end of a series too; ``lengths`` ``(n,)`` are
-    the steps up to the last value; ``static`` is a table with a row a series, or None.
+    the steps up to the last value; ``static`` is a table with a row per series, or None.
     """
 
     values: NDArray
@@ -103,7 +102,7 @@ def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
         - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel. Tensors, lists,
           frames and columns of frames do as well.
         - Rows ``(n, time)``: series of one channel.
-        - A tuple of one of these and a table with a row a series, :class:`SeriesWithTable` for one.
+        - A tuple of one of these and a table with a row per series, :class:`SeriesWithTable` for one.
     reset : bool
         True in ``fit``: sets ``n_channels_``, and ``n_features_in_`` and ``feature_names_in_`` for rows.
 
@@ -132,9 +131,8 @@ def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
 def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
     """Values ``(n, C, T)``."""
     if reset:
-        # Of another fit, on rows; those of this one are set where rows are checked.
-        for name in ("n_features_in_", "feature_names_in_"):
-            estimator.__dict__.pop(name, None)
+        # Those of this fit are set where rows are checked.
+        forget_columns(estimator)
     X = as_array(X)
     if isinstance(X, list) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1):
         if len(X) == 0:
@@ -143,8 +141,7 @@ def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
             return _padded(list(X), estimator.layout)
     if isinstance(X, np.ndarray) and X.ndim >= 3:
         return _finite(_channels_first(X, estimator.layout))
-    if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
-        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
+    refuse_lazy(X)
     return _rows(estimator, X, reset)[:, np.newaxis]
 
 
@@ -295,7 +292,7 @@ def _static_array(static: Any) -> NDArray[np.float64]:
     values = np.asarray(as_array(static))
     if values.ndim != 2:
         raise ValueError(
-            "The table beside the series must have two axes, a row a series. Use table[:, np.newaxis], or "
+            "The table beside the series must have two axes, a row per series. Use table[:, np.newaxis], or "
             "column.to_frame() for a column of a frame."
         )
     try:

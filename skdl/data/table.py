@@ -26,7 +26,7 @@ class Table(Protocol):
     #: Encoded numbers that should be taken at once.
     taken_numbers: int
     #: Whether rows are slow to come and should be fetched while those before them are trained on.
-    reads_ahead: bool
+    prefetches: bool
     #: The size ``(n,)`` of each row, where a batch of rows of like sizes is cheaper; None where all cost the same.
     sizes: Tensor | None
 
@@ -54,7 +54,7 @@ class DenseTable:
     """A table in memory: numbers ``(n, D)``, levels ``(n, E)`` of embedded columns, and sizes ``(n,)`` of rows."""
 
     taken_numbers = TAKEN_NUMBERS
-    reads_ahead = False
+    prefetches = False
 
     def __init__(self, values: Tensor, codes: Tensor | None = None, sizes: Tensor | None = None) -> None:
         self.values = values
@@ -98,7 +98,7 @@ class SparseTable:
     """A scipy CSR matrix, made dense one minibatch at a time."""
 
     taken_numbers = TAKEN_NUMBERS
-    reads_ahead = False
+    prefetches = False
     sizes: Tensor | None = None
 
     def __init__(self, matrix: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:

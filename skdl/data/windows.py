@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from skdl.data.frames import Column, check_unique_names, frame_columns, is_frame
+from skdl.data.frames import Column, check_unique_names, frame_columns, is_frame, refuse_lazy
 from skdl.data.series import SeriesWithTable
 
 #: Share of the steps of time from which steps count as regular, and how much longer than usual a step may be: months
@@ -51,7 +51,7 @@ def window(
     Parameters
     ----------
     frame : DataFrame or array-like of shape (n_rows,) or (n_rows, n_columns)
-        A row a step, evenly spaced. Columns of an array are called 0, 1, ...
+        A row per step, evenly spaced. Columns of an array are called 0, 1, ...
     target : label, default=None
         Column to forecast, the first channel of the windows. None is the only column there is.
     lags : int
@@ -74,8 +74,8 @@ def window(
         Columns whose values over the horizon are known beforehand, such as calendars and plans. Their channels run
         ``horizon`` steps ahead of the others, so that they end with the last step of the horizon.
     static : sequence of labels, default=()
-        Columns of one value a series. X is then a :class:`SeriesWithTable`, a tuple (windows, table) as estimators take
-        it, that searches cut by rows.
+        Columns of one value per series. X is then a :class:`SeriesWithTable`, a tuple (windows, table) as estimators
+        take it, that searches cut by rows.
     last : bool, default=False
         Give the last window of each series alone, whose target is still to come, and no y. It ends with the last row
         whose target is known; rows behind that may hold what ``known_future`` needs.
@@ -260,8 +260,7 @@ def _columns(frame: Any) -> dict[Any, tuple[str, NDArray]]:
     if is_frame(frame):
         check_unique_names(frame)
         return {column.name: _with_flags_as_numbers(column) for column in frame_columns(frame)}
-    if hasattr(frame, "collect"):
-        raise TypeError(f"A {type(frame).__name__} has no rows yet. Pass frame.collect(), a DataFrame.")
+    refuse_lazy(frame, "frame")
     values = np.asarray(frame)
     if values.ndim == 1:
         values = values[:, np.newaxis]

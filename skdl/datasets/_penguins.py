@@ -64,7 +64,7 @@ def load_penguins(*, as_frame: bool = False, return_X_y: bool = False) -> Bunch 
     Parameters
     ----------
     as_frame : bool, default=False
-        If True, the data are a pandas DataFrame with one dtype a column, and the target is a pandas Series.
+        If True, the data are a pandas DataFrame with one dtype per column, and the target is a pandas Series.
         If False, they are numpy arrays: the data of dtype object, the target of strings.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` instead of a Bunch.

@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 Element = TypeVar("Element")
 
 
-def one_ahead(elements: Iterator[Element]) -> Iterator[Element]:
+def prefetch(elements: Iterator[Element]) -> Iterator[Element]:
     """The same elements, each made in another thread while the one before it is used."""
     end = object()
     with ThreadPoolExecutor(1) as pool:
@@ -53,7 +53,7 @@ def one_ahead(elements: Iterator[Element]) -> Iterator[Element]:
             yield cast(Element, element)
 
 
-def of_like_sizes(order: Tensor, sizes: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+def bucket_by_size(order: Tensor, sizes: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
     """The rows of a random order in batches of rows of like sizes, which come in random order again.
 
     A last batch of fewer rows stays as it is.
@@ -115,7 +115,7 @@ class Batches:
         self.device = device
         self.tables = tables_on(device, [s.table for s in samples])
         self.taken_rows = self.tables[0].taken_numbers // max(self.tables[0].n_columns, 1)
-        self.reads_ahead = any(table.reads_ahead for table in self.tables)
+        self.prefetches = any(table.prefetches for table in self.tables)
         self.runs = self._runs()
         self.rows_KN = self._rows(samples)
         self.sizes = [_sizes(s) for s in samples]
@@ -170,15 +170,15 @@ class Batches:
         return sizes.reciprocal_()
 
     def epoch(
-        self, generators: Sequence[torch.Generator], wanted: Callable[[Tensor], Tensor] | None = None
+        self, generators: Sequence[torch.Generator], prepare: Callable[[Tensor], Tensor] | None = None
     ) -> Iterator[Batch]:
         """The batches of one epoch, each job in an order drawn from its own generator.
 
-        ``wanted`` makes of the target of several batches of the first jobs what stands in its place.
+        ``prepare`` makes of the target of several batches of the first jobs what stands in its place.
         """
         orders = [torch.randperm(n, generator=g) for n, g in zip(self.lengths, generators, strict=True)]
         orders = [
-            order if sizes is None else of_like_sizes(order, sizes, self.batch_size, generator)
+            order if sizes is None else bucket_by_size(order, sizes, self.batch_size, generator)
             for order, sizes, generator in zip(orders, self.sizes, generators, strict=True)
         ]
         order_KN = padded(orders, self.n_rows).to(self.device)
@@ -190,7 +190,7 @@ class Batches:
             weights = self._steps(self.share_KN * weight_KN)
             self.weighted_mean_KN = self.mean_KN * weight_KN
         rows = order_KN if self.rows_KN is None else self.rows_KN.gather(1, order_KN)
-        return self._batches(rows, target, weights, wanted)
+        return self._batches(rows, target, weights, prepare)
 
     def _steps(self, weight_KN: Tensor) -> tuple[Tensor, ...]:
         """Weights ``(K, 1, B)`` of the rows of each step."""
@@ -215,11 +215,11 @@ class Batches:
         rows_KN: Tensor | None,
         target_KTN: Tensor,
         weights: Sequence[Tensor],
-        wanted: Callable[[Tensor], Tensor] | None = None,
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Batch]:
         gathered = self._gathered(rows_KN)
-        if self.reads_ahead:
-            gathered = one_ahead(gathered)
+        if self.prefetches:
+            gathered = prefetch(gathered)
         first = 0
         for x, codes in gathered:
             k, n_rows, _ = x.shape
@@ -233,7 +233,7 @@ class Batches:
                 self.widths[steps],
                 xs,
                 [None] * len(xs) if codes is None else codes.split(self.batch_size, 1),
-                (target_KTC if wanted is None else wanted(target_KTC)).split(self.batch_size, 2),
+                (target_KTC if prepare is None else prepare(target_KTC)).split(self.batch_size, 2),
                 weights[steps] if k == len(self.lengths) else [weight[:k] for weight in weights[steps]],
                 self.real_rows[steps],
             )

@@ -76,7 +76,7 @@ def one_thread_each(n_workers: int) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def without_subnormals() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Have this thread take numbers below the smallest normal one for zero.
 
     The moments of gradients that have become zero fade into such numbers and stay there, and a processor may be many

@@ -53,10 +53,10 @@ class EpochLosses:
             self._settings[k] = first_settings(self._settings[len(self.loss_KN)], k)
         return self._settings[k]
 
-    def wanted(self, target_KTB: Tensor) -> Tensor:
+    def prepared(self, target_KTB: Tensor) -> Tensor:
         """What the outputs of the first models are held against, for the target of many steps."""
         settings = self.settings(len(target_KTB))
-        return self.loss.wanted(target_KTB, self._n_outputs, self.loss_KN.dtype, settings)
+        return self.loss.prepared(target_KTB, self._n_outputs, self.loss_KN.dtype, settings)
 
     def gradient(self, batch: Batch, output: Tensor, mixing: Mixing | None = None) -> Tensor:
         """The gradient ``(K, O, B)`` of each row's loss; the losses themselves may come later."""
@@ -64,9 +64,9 @@ class EpochLosses:
         if mixing is None and self.loss.stackable:
             self._wait(batch, output)
             return self.loss.gradient(output, batch.target_KTB, settings)
-        values_KB, grad_KOB = self.loss.both(output, batch.target_KTB, settings)
+        values_KB, grad_KOB = self.loss.loss_gradient(output, batch.target_KTB, settings)
         if mixing is not None:
-            other_KB, other_grad_KOB = self.loss.both(output, batch.target_KTB[..., mixing.order_B], settings)
+            other_KB, other_grad_KOB = self.loss.loss_gradient(output, batch.target_KTB[..., mixing.order_B], settings)
             values_KB, grad_KOB = values_KB.lerp(other_KB, mixing.share), grad_KOB.lerp(other_grad_KOB, mixing.share)
         self.loss_KN[: batch.n_models, batch.start : batch.start + output.shape[2]] = values_KB
         return grad_KOB
@@ -75,7 +75,7 @@ class EpochLosses:
         """Put a step's outputs with those that wait."""
         k, _, n_rows = output.shape
         if k != self._n_models or len(self._targets) == len(self._spaces[k][1]):
-            self.settle()
+            self.flush()
             self._first_row, self._n_models = batch.start, k
             if k not in self._spaces:
                 self._spaces[k] = self._space(output)
@@ -90,7 +90,7 @@ class EpochLosses:
         space = output.new_empty(k, n_outputs, min(n_steps * n_rows, self.loss_KN.shape[1]))
         return space, space.split(n_rows, 2)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Work out the losses that wait."""
         if not self._targets:
             return

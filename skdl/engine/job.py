@@ -182,7 +182,7 @@ class Result:
 
 
 def history_table(results: Sequence[Result]) -> NDArray[np.void]:
-    """The history of a fit: one row an epoch, the mean of the jobs that were training, one named column a quantity."""
+    """The history of a fit: one row per epoch, the mean of the jobs that were training, one named column a quantity."""
     names = EpochRecord._fields
     columns = [(name, np.int64 if name == "epoch" else np.float64) for name in names]
     table = np.zeros(max((len(result.history) for result in results), default=0), dtype=columns)

@@ -212,7 +212,7 @@ class StackedOptimizer:
     n_weights : int
         How many of the leading numbers of a row are weights: penalties and decay act on those alone.
     momentum, l1, l2, weight_decay, gradient_clip : sequences of float
-        One number a model. Loss gets ``l1 * sum|w| + l2 / 2 * sum w^2``; the l1 part by a proximal step, so that
+        One number per model. Loss gets ``l1 * sum|w| + l2 / 2 * sum w^2``; the l1 part by a proximal step, so that
         weights become exactly zero.
     rate_factors_P : Tensor, optional
         What the learning rate of each number of a row is multiplied by, in weight decay and the proximal step too; by

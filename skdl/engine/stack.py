@@ -120,7 +120,7 @@ class Stack:
 
     def end_epoch(self, started: float) -> None:
         """Validate, record, and keep the parameters that are worth keeping."""
-        self.losses.settle()
+        self.losses.flush()
         losses = self.batches.mean_losses(self.losses.loss_KN)
         # Not by absolute values, which would be new memory as large as the stack.
         finite = ((self.theta_KP.amax(1) < LARGEST) & (self.theta_KP.amin(1) > -LARGEST)).tolist()

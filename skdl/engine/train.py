@@ -18,7 +18,7 @@ from functools import partial
 import torch
 
 from skdl.engine.batches import table_numbers
-from skdl.engine.device import one_thread_each, threads_for, without_subnormals
+from skdl.engine.device import flush_denormals, one_thread_each, threads_for
 from skdl.engine.evaluation import row_of
 from skdl.engine.job import Epoch, Job, Monitor, Plan, Result
 from skdl.engine.run import Run
@@ -205,8 +205,8 @@ def train_epoch(stack: Stack) -> None:
     started = time.perf_counter()
     stack.begin_epoch()
     losses, noise = stack.losses, stack.noise
-    batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs], losses.wanted)
-    with without_subnormals():
+    batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs], losses.prepared)
+    with flush_denormals():
         for batch, rates in zip(batches, stack.learning_rates(), strict=True):
             part = stack.first(batch.n_models)
             drawn = None if noise is None else noise.draw(batch.start, *batch.x_KBD.shape[:2])

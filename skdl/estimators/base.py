@@ -76,7 +76,10 @@ class NetworkEstimator(TrainedEstimator):
 
     @abstractmethod
     def _make_encoder(self, dtype: torch.dtype) -> Any:
-        """An unfitted encoder with ``fit(X, rows, weight)`` and ``transform(X) -> Table``."""
+        """An unfitted encoder, with ``fit(X, y, rows, weight, classification=...)`` and ``transform(X) -> Table``.
+
+        X are all rows; ``y`` and ``weight`` are of the ``rows`` that it may learn from.
+        """
 
     @abstractmethod
     def _make_network(self, encoder: Any, n_outputs: int) -> Network:
@@ -118,8 +121,8 @@ class NetworkEstimator(TrainedEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training data. Frames go in raw.
+        X : {array-like, sparse matrix, DataFrame, images, series} of n_samples
+            Training data, as the class takes it. Frames go in raw.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -142,7 +145,7 @@ class NetworkEstimator(TrainedEstimator):
         self._validate_params()
         if self.scoring is not None:
             self._check_scoring()
-        data = self._check_data(X, y, sample_weight, reset=not self._goes_on())
+        data = self._check_data(X, y, sample_weight, reset=not self._continues())
         validation = self._check_validation(X_val, y_val, sample_weight_val)
         random_state = check_random_state(self.random_state)
         stops = self._stops_early(len(data.rows), validation is not None)
@@ -160,11 +163,11 @@ class NetworkEstimator(TrainedEstimator):
         context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, **shown)
         if hasattr(self, "_skl_callbacks"):
-            monitor.call_back(context, shown)
+            monitor.set_callback_context(context, shown)
         results = self._run(jobs)
-        self._note_held_out(data, [fold.held_out for fold in folds] if holds_out else [], results)
+        self._set_out_of_fold(data, [fold.held_out for fold in folds] if holds_out else [], results)
         if validation is not None:
-            self._note_validation(validation, results)
+            self._set_validation_errors(validation, results)
         self._mean_weight = self._mean_weight_with(data, MeanWeight())
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
@@ -188,12 +191,12 @@ class NetworkEstimator(TrainedEstimator):
         elif stops:
             held_out = [self._samples(table, data, fold.held_out) for fold in folds]
         if held_out[0] is not None and self.scoring is not None:
-            monitor.listen(
+            monitor.set_scorers(
                 [self._scorer(validation or data, validation.rows if validation else fold.held_out) for fold in folds]
             )
         settings = self._settings(training[0], stops=stops)
         plan = self._plan(training[0])
-        starts = self._states(len(folds)) if self._goes_on() else [None] * len(folds)
+        starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
         members = zip(training, seeds, held_out, starts, strict=True)
         return [
             Job(plan, settings, samples, int(seed), validated, start, monitor, m)
@@ -240,7 +243,7 @@ class NetworkEstimator(TrainedEstimator):
             raise ValueError("classes must name all labels that y can have. Got none.")
         if is_first:
             return
-        # Those of several labels a sample stand in the order of the columns of y.
+        # Those of several labels per sample stand in the order of the columns of y.
         keeps_order = isinstance(self._task, ClassificationTask) and self._task.is_multilabel
         if not np.array_equal(classes if keeps_order else np.unique(classes), self.classes_):
             raise ValueError(
@@ -296,7 +299,7 @@ class NetworkEstimator(TrainedEstimator):
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         """Fit the task on all rows' labels or the training rows' values, and the encoder on training rows."""
-        if self._goes_on():
+        if self._continues():
             self._keep_encoding(data, train_rows)
             return
         for name in ("network_", "classes_", "history_"):
@@ -358,10 +361,10 @@ class NetworkEstimator(TrainedEstimator):
     def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
         return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows))
 
-    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+    def _set_out_of_fold(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
         """Keep what the networks say of rows that they did not train on, the mean where several held a row out."""
         parts = [
-            (rows, self._task.values(result.validation_outputs.numpy().astype(np.float64)))
+            (rows, self._task.expected(result.validation_outputs.numpy().astype(np.float64)))
             for rows, result in zip(held_out, results, strict=False)
             if result.validation_outputs is not None
         ]
@@ -374,7 +377,7 @@ class NetworkEstimator(TrainedEstimator):
             with np.errstate(invalid="ignore"):
                 self.out_of_fold_ = sums / counts.reshape(-1, *[1] * (sums.ndim - 1))
 
-    def _note_validation(self, validation: FitData, results: list[Result]) -> None:
+    def _set_validation_errors(self, validation: FitData, results: list[Result]) -> None:
         """Keep what is to be known of the networks' errors on validation rows of the caller's own."""
 
     # --- predict -------------------------------------------------------------------------------------------------

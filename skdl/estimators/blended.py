@@ -79,9 +79,9 @@ class SkipBlendMixin:
             return ("linear",)
         return ("convolution",) if is_classifier(self) else ("linear", "convolution")
 
-    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+    def _set_out_of_fold(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
         """Fit the skip path and blend it with the networks by what both say of rows that they did not see."""
-        super()._note_held_out(data, held_out, results)  # type: ignore[misc]
+        super()._set_out_of_fold(data, held_out, results)  # type: ignore[misc]
         if self.out_of_fold_ is None or not self._skip_kinds():
             return
         rows = data.rows[sample_rows(len(data.rows), SKIP_ROWS)]
@@ -132,7 +132,7 @@ class SkipBlendMixin:
             # The skip path was not fitted to these rows at all.
             assert self._skip is not None
             skip_outputs[~is_given] = self._skip.outputs(x_BD[torch.as_tensor(~is_given)])
-        self.out_of_fold_[held_out] = self._task.values(self._blended(x_BD, outputs[held_out], skip_outputs))
+        self.out_of_fold_[held_out] = self._task.expected(self._blended(x_BD, outputs[held_out], skip_outputs))
 
     def _blended(
         self, x_BD: Tensor, of_network: NDArray[np.float64], of_skip: NDArray[np.float64]

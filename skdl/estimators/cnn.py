@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
@@ -27,7 +26,8 @@ from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import NetworkEstimator
-from skdl.estimators.explaining import class_outputs, explained_outputs
+from skdl.estimators.embedding import EmbeddingMixin
+from skdl.estimators.explaining import check_method, class_outputs, explained_outputs
 from skdl.estimators.parameters import (
     FITTED_DOC,
     TRAINING_DOC,
@@ -184,7 +184,7 @@ n_members : int or "auto", default="auto"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEstimator):
+class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
     """A convolutional network on images."""
 
     image_shape: Any = None
@@ -245,7 +245,7 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         super()._prepare(data, train_rows, classes)
-        if not self._goes_on():
+        if not self._continues():
             self._found_augmentation: Augmentation | None = None
             self._choose_augmentation(data, train_rows)
 
@@ -389,26 +389,6 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         combined = np.stack([self._task.combine(of_views[:, m]) for m in range(of_views.shape[1])])
         return combined if outputs.ndim == 3 else combined[0]
 
-    def transform(self, X: Any) -> NDArray:
-        """Embed images: what the output layer sees of them.
-
-        Parameters
-        ----------
-        X : array-like of images, paths or flat rows
-            As in ``fit``.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_embedding)
-            Of each network, one after the other, if there are several; float32, or float64 under ``dtype="float64"``.
-        """
-        table, device = self._table(X), resolve_device(self.device)
-        return np.hstack([network_outputs(member, table, device, _embeddings) for member in self._members()])
-
-    @property
-    def _n_features_out(self) -> int:
-        return sum(cast(ImageModule, member).output.in_features for member in self._members())
-
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "gradcam") -> NDArray:
         """Say which pixels an output rests on.
 
@@ -421,8 +401,8 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             by default the first.
         method : {"gradcam", "integrated_gradients", "occlusion"}, default="gradcam"
             Feature maps weighted by how much they raise the output (Selvaraju et al. 2017), gradients along the way
-            from the mean image (Sundararajan et al. 2017), or the fall of the output under a gray patch (Zeiler and
-            Fergus 2014).
+            from the mean image (Sundararajan et al. 2017), or the fall of the output under a patch of the mean pixel
+            (Zeiler and Fergus 2014).
 
         Returns
         -------
@@ -430,13 +410,10 @@ class ImageNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             Larger where a pixel speaks for the output; in units of the logit, or of the standardised target.
         """
         check_is_fitted(self, "network_")
-        if method not in EXPLANATIONS:
-            raise ValueError(f"method={method!r} is not known. Use one of {sorted(EXPLANATIONS)}.")
+        check_method(method, EXPLANATIONS)
         checked = self._check_X(X, reset=False)
         table, device = self._encoder.transform(checked), resolve_device(self.device)
         target = torch.as_tensor(explained_outputs(self, checked, y))
-        if len(target) != len(table):
-            raise ValueError(f"y has {len(target)} entries for {len(table)} images. Give one for each.")
         maps = np.zeros((len(table), *self.image_shape_[:2]))
         for member in self._members():
             # The network itself stays where it is.
@@ -456,7 +433,7 @@ EXPLAINED_IMAGES = 256
 
 
 class _Explained:
-    """A network with one output a class, also where it has one logit for two."""
+    """A network with one output per class, also where it has one logit for two."""
 
     def __init__(self, network: ImageModule, estimator: ImageNetworkEstimator) -> None:
         self.network, self.estimator = network, estimator
@@ -473,10 +450,6 @@ class _Explained:
 
 def _view(module: ImageModule, x: Tensor, codes: Tensor | None, view: int) -> Tensor:
     return module.view_outputs(x, view)
-
-
-def _embeddings(module: ImageModule, x: Tensor, codes: Tensor | None) -> Tensor:
-    return module.embeddings(x)
 
 
 @documented(

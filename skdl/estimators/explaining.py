@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import column_or_1d
 from torch import Tensor
+
+
+def check_method(method: str, methods: Iterable[str]) -> None:
+    """Refuse a method of explanation that is none."""
+    if method not in methods:
+        raise ValueError(f"method={method!r} is not known. Use one of {sorted(methods)}.")
 
 
 def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDArray[np.int64]:
@@ -31,8 +38,10 @@ def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDAr
     Raises
     ------
     ValueError
-        If there are no such labels or outputs.
+        If there are no such labels or outputs, or not one for each sample.
     """
+    if y is not None and len(column_or_1d(y)) != len(checked):
+        raise ValueError(f"y has {len(column_or_1d(y))} entries for {len(checked)} samples. Give one for each.")
     classes = getattr(estimator, "classes_", None)
     if classes is None or getattr(estimator._task, "is_multilabel", False):
         numbers = np.zeros(len(checked), dtype=np.int64) if y is None else column_or_1d(y)
@@ -47,6 +56,6 @@ def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDAr
 
 
 def class_outputs(estimator: Any, outputs: Tensor) -> Tensor:
-    """Outputs ``(n, O)`` with one a class, also where there is one logit for two."""
+    """Outputs ``(n, O)`` with one per class, also where there is one logit for two."""
     is_binary = bool(getattr(estimator._task, "is_binary", False))
     return torch.cat([-outputs, outputs], dim=1) if is_binary else outputs

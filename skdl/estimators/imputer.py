@@ -215,7 +215,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where all are strings.
     history_ : structured ndarray
-        One row an epoch: loss, validation loss and score, learning rate, seconds. No row without networks.
+        One row per epoch: loss, validation loss and score, learning rate, seconds. No row without networks.
     loss_curve_ : list of float
         Training loss of each epoch: half the squared error of standardised cells, averaged over all cells.
     n_iter_ : int
@@ -329,14 +329,14 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """
         self._validate_params()
         random_state = check_random_state(self.random_state)
-        X = self._check_X(X, reset=not self._goes_on())
+        X = self._check_X(X, reset=not self._continues())
         x_ND, present_ND = self._prepare(X, random_state)
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         if self._trains():
             monitor = FitMonitor(self, self._module)
             if hasattr(self, "_skl_callbacks"):
-                monitor.call_back(context, {"X": X, "y": y})
+                monitor.set_callback_context(context, {"X": X, "y": y})
             self._train(x_ND, present_ND, random_state, monitor)
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, X=X, y=y)
         return self
@@ -354,7 +354,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _prepare(self, X: Any, random_state: np.random.RandomState) -> tuple[Tensor, Tensor]:
         """Learn all but the networks; standardised cells ``(N, D)``, zeros where missing, and which are present."""
         generator = _generator(random_state)
-        goes_on = self._goes_on()
+        goes_on = self._continues()
         x_ND, present_ND, missing_NC = self._prepared_cells(X, goes_on)
         self._n_rows = len(x_ND)
         if not goes_on:
@@ -392,8 +392,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """Whether there are networks to train."""
         return self.strategy == "deep" and self._n_rows >= FEWEST_ROWS
 
-    def _goes_on(self) -> bool:
-        return super()._goes_on() and self.strategy == "deep" and self.network_ is not None
+    def _continues(self) -> bool:
+        return super()._continues() and self.strategy == "deep" and self.network_ is not None
 
     def _check_indicators(self) -> None:
         """Refuse columns that have the names of indicators."""
@@ -417,7 +417,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _train(
         self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
     ) -> None:
-        if not self._goes_on():
+        if not self._continues():
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
             self._features = CellFeatures.of(self._gaussian, x_ND, present_ND, numbers, generator, self._prior_rows)
         stops = not isinstance(self.early_stopping, str) and bool(self.early_stopping)
@@ -427,7 +427,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         trained = [self._training_rows(rows, random_state) for rows in held_out]
         n_taken = sum(len(rows) * self._likely_epochs(len(rows), stops) for rows in trained)
         tables = self._training_tables(x_ND, present_ND, seeds.tolist(), n_taken)
-        starts = self._states(len(held_out)) if self._goes_on() else [None] * len(held_out)
+        starts = self._states(len(held_out)) if self._continues() else [None] * len(held_out)
         jobs = []
         for m, (rows, seed, start) in enumerate(zip(trained, seeds.tolist(), starts, strict=True)):
             samples = Samples(tables[m], _targets(x_ND[rows], present_ND[rows]), None, rows)
@@ -441,7 +441,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             jobs.append(Job(self._plan(samples), settings, samples, seed, validation, start, monitor, m))
         # Members of one fit have equal plans, but each its own samples.
         self._run(jobs)
-        self._judge([self._held_out_cells(x_ND, present_ND, *cells, m) for m, cells in enumerate(hidden)])
+        self._fit_shares([self._held_out_cells(x_ND, present_ND, *cells, m) for m, cells in enumerate(hidden)])
 
     def _auto_members(self, stops: bool) -> int:
         return SMALL_MEMBERS if self._is_small else LARGE_MEMBERS
@@ -502,7 +502,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         deviation = self._gaussian.deviation(table.present_ND)
         return HeldOutCells(table.x_ND.double(), is_hidden, gaussian, deviation, torch.from_numpy(network))
 
-    def _judge(self, parts: list[HeldOutCells]) -> None:
+    def _fit_shares(self, parts: list[HeldOutCells]) -> None:
         """How far to follow the networks in each column, and how residuals are spread."""
         truth, is_hidden, gaussian, deviation, network = (torch.cat(part) for part in zip(*parts, strict=True))
         correction, error = (network - gaussian) * is_hidden, (truth - gaussian) * is_hidden
@@ -645,12 +645,17 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         n_samples : int, default=10
             How many tables.
         random_state : int, RandomState instance or None, default=None
-            Of the draws.
+            Seed of the draws.
 
         Returns
         -------
         tables : list of {ndarray, DataFrame}
             Each as :meth:`transform` returns it.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is not an integer of at least 1, or X does not have the columns of ``fit``.
         """
         check_is_fitted(self, "network_shares_")
         if not isinstance(n_samples, Integral) or n_samples < 1:

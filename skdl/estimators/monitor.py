@@ -70,11 +70,11 @@ class FitMonitor(Monitor):
         # The last epoch of each network: some may stop before others.
         self.last_epochs: dict[int, Epoch] = {}
 
-    def call_back(self, context: Any, data: dict[str, Any]) -> None:
+    def set_callback_context(self, context: Any, data: dict[str, Any]) -> None:
         """Make each epoch a task of a callback context, and show callbacks X, y and metadata."""
         self.context, self.data = context, data
 
-    def listen(self, scorers: Sequence[ValidationScorer]) -> None:
+    def set_scorers(self, scorers: Sequence[ValidationScorer]) -> None:
         """Score each network of the fit by its own scorer."""
         self.scorers, self.scores = scorers, True
 

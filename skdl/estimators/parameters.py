@@ -206,7 +206,7 @@ out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_sampl
     Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
     that no network held out. None without early stopping or with ``X_val``.
 history_ : structured ndarray
-    One row an epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
+    One row per epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
     ``pandas.DataFrame(history_)`` makes a frame of it.
 n_layers_ : int
     Number of layers, input and output included.
@@ -220,7 +220,7 @@ t_ : int
 
 
 def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
-    """Sizes of layers, given as one integer or one a layer.
+    """Sizes of layers, given as one integer or one per layer.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
     """
     sizes = np.atleast_1d(np.asarray(value))
     if sizes.size and (sizes.ndim != 1 or sizes.dtype.kind not in "iu" or sizes.min() < 1):
-        raise ValueError(f"{name} must be integers of at least 1, one a layer. Got {value!r}.")
+        raise ValueError(f"{name} must be integers of at least 1, one per layer. Got {value!r}.")
     return tuple(sizes.astype(int).tolist())
 
 

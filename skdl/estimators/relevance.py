@@ -83,7 +83,7 @@ class ScaledTable:
     def __init__(self, table: Table, factors_D: Tensor, moved: dict[str, Table]) -> None:
         self.table, self.factors_D, self.moved = table, factors_D, moved
         self.n_columns, self.taken_numbers = table.n_columns, table.taken_numbers
-        self.reads_ahead, self.sizes = table.reads_ahead, table.sizes
+        self.prefetches, self.sizes = table.prefetches, table.sizes
 
     def __len__(self) -> int:
         return len(self.table)

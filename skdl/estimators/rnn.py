@@ -11,21 +11,19 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, is_classifier
+from sklearn.base import is_classifier
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series, check_series
-from skdl.engine.device import resolve_device
 from skdl.engine.folds import Fold, held_out_rows
 from skdl.engine.job import Job, Plan, Samples
-from skdl.engine.predict import network_outputs
 from skdl.estimators.base import LONE_VALIDATION_FRACTION, NetworkEstimator
 from skdl.estimators.blended import SkipBlendMixin
-from skdl.estimators.explaining import explained_outputs
+from skdl.estimators.embedding import EmbeddingMixin
+from skdl.estimators.explaining import check_method, explained_outputs
 from skdl.estimators.explaining_series import SERIES_EXPLANATIONS
 from skdl.estimators.parameters import (
     FITTED_DOC,
@@ -46,7 +44,7 @@ from skdl.estimators.supervised import (
     NetworkRegressorMixin,
 )
 from skdl.estimators.validation import FitData
-from skdl.nn.recurrent import CELLS, RecurrentModule, RecurrentNetwork
+from skdl.nn.recurrent import CELLS, RecurrentNetwork
 from skdl.tasks.regression import QuantilesTask, RegressionTask
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.
@@ -57,12 +55,13 @@ SERIES_DOC = """
 layout : {"channels_first", "time_first"}, default="channels_first"
     How series of several channels stand: (n, channels, time) or (n, time, channels).
 series_scaling : {"auto", "last", "mean", "standard"} or None, default="auto"
-    What is taken out of each series by itself before anything is learned: its last value, its mean, or its mean and
-    its deviation. Where a channel goes on into the target, it is taken out of that channel alone and given back to the
-    predictions (Kim et al. 2022), so that a series at another level gets the same forecast from that level. "auto" is
-    "last" where the last value of a channel is a better guess of all targets than their means are, else None; and where
-    that value says of the targets what the shape of the series does not, as in series that return to a mean, it stands
-    beside the series, held to the range of training: there, and under None, levels matter.
+    What is subtracted from each series before anything is learned: "last", its last value; "mean", its mean;
+    "standard", its mean, with the rest over its standard deviation. In forecasts, where the target continues a channel,
+    that is done to this channel alone and undone in the predictions (Kim et al. 2022), so that a series at another
+    level gets the same forecast from that level. "auto" is "last" where the last value of a channel is a better guess
+    of all targets than their means are, else None. Under "auto", where the last value tells of the targets what the
+    shape of the series does not, as in series that return to a mean, it is also an input of its own, clipped to the
+    range of training: there, and under None, levels matter.
 """
 
 RECURRENT_DOC = """
@@ -162,7 +161,7 @@ n_static_ : int
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkipBlendMixin, NetworkEstimator):
+class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator):
     """A recurrent network on series, with a closed-form path beside it."""
 
     layout: str = "channels_first"
@@ -275,26 +274,6 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
     # --- predict -------------------------------------------------------------------------------------------------
 
-    def transform(self, X: Any) -> NDArray:
-        """Embed series: what the output layer of the network sees of them.
-
-        Parameters
-        ----------
-        X : array-like of series
-            As in ``fit``.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_embedding)
-            Of each network, one after the other, if there are several; float32, or float64 under ``dtype="float64"``.
-        """
-        table, device = self._table(X), resolve_device(self.device)
-        return np.hstack([network_outputs(member, table, device, _embeddings) for member in self._members()])
-
-    @property
-    def _n_features_out(self) -> int:
-        return sum(cast(RecurrentModule, member).output.in_features for member in self._members())
-
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "occlusion") -> NDArray[np.float64]:
         """Say which steps and channels an output rests on.
 
@@ -317,13 +296,10 @@ class SequenceNetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin
             standardised target.
         """
         check_is_fitted(self, "network_")
-        if method not in SERIES_EXPLANATIONS:
-            raise ValueError(f"method={method!r} is not known. Use one of {sorted(SERIES_EXPLANATIONS)}.")
+        check_method(method, SERIES_EXPLANATIONS)
         checked = self._check_X(X, reset=False)
         x_BD = self._encoder.transform(checked).values
         target = torch.as_tensor(explained_outputs(self, checked, y))
-        if len(target) != len(x_BD):
-            raise ValueError(f"y has {len(target)} entries for {len(x_BD)} series. Give one for each.")
         maps = SERIES_EXPLANATIONS[method](self, x_BD, target)
         return np.swapaxes(maps, 1, 2) if self.layout == "time_first" else maps
 
@@ -341,10 +317,6 @@ def _neighbouring_folds(rows: NDArray[np.intp], n_members: int, fraction: float 
     return [Fold(np.setdiff1d(rows, block), block) for block in blocks]
 
 
-def _embeddings(module: RecurrentModule, x: Tensor, codes: Tensor | None) -> Tensor:
-    return module.embeddings(x)
-
-
 @documented(
     loss=CLASSIFICATION_LOSS_DOC,
     classification=CLASSIFICATION_DOC,
@@ -358,7 +330,7 @@ class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
     """Recurrent network for classification of series.
 
     X may be an array of series ``(n, channels, time)``, a list of arrays ``(channels, time)`` of unequal lengths, rows
-    ``(n, time)`` of one channel, or a tuple of one of these and a table with a row a series. NaN is a missing value,
+    ``(n, time)`` of one channel, or a tuple of one of these and a table with a row per series. NaN is a missing value,
     and at the end of a series it is padding, which changes nothing.
 
     Parameters
@@ -416,8 +388,8 @@ quantiles : tuple of float or None, default=None
 class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
     """Recurrent network for regression on series and for forecasts.
 
-    y holds one value a series, several targets, or the steps of a horizon; :func:`skdl.window` cuts such X and y out of
-    long tables. X is as in :class:`RNNClassifier`.
+    y holds one value per series, several targets, or the steps of a horizon; :func:`skdl.window` cuts such X and y out
+    of     long tables. X is as in :class:`RNNClassifier`.
 
     Parameters
     ----------

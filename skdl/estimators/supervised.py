@@ -38,7 +38,7 @@ CLASSIFICATION_LOSS_DOC = """
 loss : {"cross_entropy", "focal"} or callable, default="cross_entropy"
     "focal" weighs easy samples less (Lin et al. 2017, gamma 2). A callable takes the logits of shape (n, n_classes)
     and the class indices (n,) as torch tensors and returns the loss of each sample; for multilabel targets it takes
-    one logit a label and targets of 0 and 1.
+    one logit per label and targets of 0 and 1.
 """
 
 REGRESSION_LOSS_DOC = """
@@ -135,8 +135,8 @@ class SpreadMixin:
         """Variance among the predictions of several networks, from their outputs, in the units of y."""
         return np.var([self._task.decode(output) for output in outputs], axis=0, ddof=1)
 
-    def _note_held_out(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
-        super()._note_held_out(data, held_out, results)  # type: ignore[misc]
+    def _set_out_of_fold(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+        super()._set_out_of_fold(data, held_out, results)  # type: ignore[misc]
         self._unexplained = None
         # A band of quantiles is no single value that has an error.
         if self.out_of_fold_ is None or self.out_of_fold_.shape != data.y.shape:
@@ -155,8 +155,8 @@ class SpreadMixin:
             explained = (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
         self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
 
-    def _note_validation(self, validation: FitData, results: list[Result]) -> None:
-        super()._note_validation(validation, results)  # type: ignore[misc]
+    def _set_validation_errors(self, validation: FitData, results: list[Result]) -> None:
+        super()._set_validation_errors(validation, results)  # type: ignore[misc]
         known = [result.validation_outputs.numpy() for result in results if result.validation_outputs is not None]
         if not isinstance(self._task, RegressionTask) or not known:
             return

@@ -61,7 +61,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     # --- training ------------------------------------------------------------------------------------------------
 
-    def _goes_on(self) -> bool:
+    def _continues(self) -> bool:
         return bool(self.warm_start) and hasattr(self, "network_")
 
     def _torch_dtype(self) -> torch.dtype:
@@ -100,7 +100,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     def _n_members(self, stops: bool) -> int:
         if not isinstance(self.n_members, str):
             return self.n_members
-        return len(self._optimizer_states) if self._goes_on() else self._auto_members(stops)
+        return len(self._optimizer_states) if self._continues() else self._auto_members(stops)
 
     def _label_smoothing(self) -> float:
         return getattr(self, "label_smoothing", 0.0)
@@ -113,7 +113,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _fold_draws(self, random_state: np.random.RandomState) -> np.random.RandomState:
         """What draws the folds: those of the last fit where this one goes on, for its networks know all other rows."""
-        if self._goes_on() and hasattr(self, "_fold_state"):
+        if self._continues() and hasattr(self, "_fold_state"):
             random_state = np.random.RandomState()
             random_state.set_state(self._fold_state)
         self._fold_state = random_state.get_state()

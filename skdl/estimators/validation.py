@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
-from skdl.data.frames import check_unique_names, is_frame, is_missing_cell
+from skdl.data.frames import check_unique_names, is_frame, is_missing_cell, refuse_lazy
 from skdl.data.tensors import as_array
 
 
@@ -36,8 +36,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
                 f"Found a frame with {len(X)} sample(s) and {X.shape[1]} feature(s) while a minimum of 1 is required."
             )
         return X
-    if hasattr(X, "collect") and not sp.issparse(X):
-        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass X.collect(), a DataFrame.")
+    refuse_lazy(X)
     if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
         raise TypeError("X is an array of dates or durations, which are encoded in a DataFrame's columns: pass one.")
     try:
@@ -110,7 +109,7 @@ def _check_labels(y: Any) -> None:
 
 
 def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
-    """Weights of at least 0, one a sample; None where all samples weigh the same."""
+    """Weights of at least 0, one per sample; None where all samples weigh the same."""
     if sample_weight is None:
         return None
     weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)

@@ -76,7 +76,7 @@ def _by_class(weight: Weights, class_weight: Any, y: NDArray) -> NDArray[np.floa
     if y.ndim > 1:
         if isinstance(class_weight, dict):
             raise ValueError(
-                "A class_weight that is a dict is for one label a sample, and y has several. Use 'balanced', or "
+                "A class_weight that is a dict is for one label per sample, and y has several. Use 'balanced', or "
                 "sample_weight."
             )
         return compute_sample_weight(class_weight, y)

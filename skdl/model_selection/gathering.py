@@ -26,7 +26,7 @@ from skdl.data.table import ComparableTable, Table
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Result
 from skdl.engine.train import CancelledError, StackReport, train
-from skdl.model_selection.slots import LOOK_SECONDS, IdleClock, Slots
+from skdl.model_selection.permits import LOOK_SECONDS, IdleClock, Permits
 
 #: Seconds without a new job before a gathering that threads of somebody else take part in is closed, and seconds
 #: that it waits for such threads as came before.
@@ -125,7 +125,7 @@ class Gathering:
         #: The tables that fits have brought since the last training, by a sample of their numbers.
         self._tables: defaultdict[Hashable, list[ComparableTable]] = defaultdict(list)
         self._comparing = threading.Lock()
-        self._slots = Slots(limits.n_workers)
+        self._permits = Permits(limits.n_workers)
 
     # --- tasks -----------------------------------------------------------------------------------------------------
 
@@ -175,16 +175,16 @@ class Gathering:
         else:
             del self._tasks[thread]
         self._n_running += change
-        self._hold(task, change)
+        self._track(task, change)
 
-    def _hold(self, task: _Task, change: int) -> None:
+    def _track(self, task: _Task, change: int) -> None:
         self._n_begun[task.depth] += change
         self._n_live += change
 
     def _live(self, task: _Task) -> None:
         try:
             try:
-                with self._slots:
+                with self._permits:
                     report = task.run()
             finally:
                 self._make_room(task)
@@ -201,7 +201,7 @@ class Gathering:
         """A task holds no data any more: others may begin."""
         try:
             with self._lock:
-                self._hold(task, -1)
+                self._track(task, -1)
                 self._start_queued()
         except RuntimeError:
             # Not one thread can be started any more, and nobody else is left to run the rest.
@@ -224,12 +224,12 @@ class Gathering:
             yield
             return
         self._count_task(-1)
-        self._slots.release()
+        self._permits.release()
         try:
             yield
         finally:
             self._count_task(+1)
-            self._slots.acquire()
+            self._permits.acquire()
 
     def _count_task(self, change: int) -> None:
         with self._lock:
@@ -269,12 +269,12 @@ class Gathering:
         owner = self._tasks[thread].owner if is_task else None
         waiting = _Waiting(self._on_device(jobs), thread, threading.Condition(self._lock), owner)
         if is_task:
-            self._slots.release()
+            self._permits.release()
         try:
             self._wait(waiting)
         finally:
             if is_task:
-                self._slots.acquire()
+                self._permits.acquire()
         if waiting.error is not None:
             raise waiting.error
         assert waiting.results is not None

@@ -255,14 +255,14 @@ def _together(limits: Limits) -> Iterator[TogetherRun]:
         with joblib.parallel_config(backend=TogetherBackend(context.gathering)):
             yield context.run
     except BaseException:
-        if _left(context):
+        if _leave(context):
             context.gathering.cancel()
         raise
     # Threads that outlive the context go on with what they have begun.
-    _left(context)
+    _leave(context)
 
 
-def _left(context: _Context) -> bool:
+def _leave(context: _Context) -> bool:
     """Note that one is out of the context. Returns whether it was the last."""
     with _lock:
         context.n_inside -= 1

@@ -161,11 +161,6 @@ class DenseNetwork:
             slot.view(factors_1P).fill_(factors.get(kinds[name], 1.0))
         return factors_1P[0]
 
-    @property
-    def n_dropout_units(self) -> int:
-        """How many units of one sample a dropout mask covers."""
-        return sum(self.hidden)
-
     def at(self, epoch: int, n_epochs: int) -> DenseNetwork:
         """Itself: every epoch trains all of it."""
         return self

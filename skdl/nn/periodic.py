@@ -1,11 +1,11 @@
-"""Periodic embedding of numeric columns: cosines of learned frequencies, mixed to a few numbers a column.
+"""Periodic embedding of numeric columns: cosines of learned frequencies, mixed to a few numbers per column.
 
 A dense network learns smooth functions of a number first and wiggles late; cosines of several frequencies hand them to
 it at once (Gorishniy, Rubachev and Babenko, NeurIPS 2022). Column by column, ``cos(2 pi w x + b)`` with learned w and
 b goes through a small linear map of the column's own, as in RealMLP (Holzmueller et al., NeurIPS 2024).
 
 Axes: K models, B batch rows, C embedded columns, F frequencies of a column, W numbers that a column becomes. Rows stand
-last while there are few numbers a row.
+last while there are few numbers per row.
 """
 
 from __future__ import annotations

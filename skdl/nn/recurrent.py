@@ -37,10 +37,11 @@ class ConvLayer(NamedTuple):
 
 
 class CellKind(NamedTuple):
-    """A recurrent cell: how many gates of H units each it has, and torch's loop over the steps."""
+    """A recurrent cell: how many gates and states of H units each it has, and torch's loop over the steps."""
 
     n_gates: int
-    run: Callable[..., tuple[Tensor, ...]]
+    n_states: int
+    loop: Callable[..., tuple[Tensor, ...]]
     #: The gate that says how much of a unit's state is kept.
     keeping_gate: int | None
     #: A loop for training on a processor where that is faster than torch's; several networks can share it.
@@ -48,9 +49,9 @@ class CellKind(NamedTuple):
 
 
 CELLS: dict[str, CellKind] = {
-    "gru": CellKind(3, torch.gru, 1, GRUSteps),
-    "lstm": CellKind(4, torch.lstm, 1, None),
-    "rnn": CellKind(1, torch.rnn_tanh, None, TanhSteps),
+    "gru": CellKind(3, 1, torch.gru, 1, GRUSteps),
+    "lstm": CellKind(4, 2, torch.lstm, 1, None),
+    "rnn": CellKind(1, 1, torch.rnn_tanh, None, TanhSteps),
 }
 
 
@@ -262,9 +263,10 @@ class Recurrence(nn.Module):
         x_TBF = x_BFT.permute(2, 0, 1).contiguous()
         start = x_TBF.new_zeros(1, x_TBF.shape[1], self.hidden_size)
         weights = [self.weight_in, self.weight_hidden, self.bias_in, self.bias_hidden]
-        state = [start, start] if self.cell == "lstm" else start
+        kind = CELLS[self.cell]
+        state = start if kind.n_states == 1 else [start] * kind.n_states
         # Biases, layers, dropout, training, both directions, batch first.
-        states_TBH = CELLS[self.cell].run(x_TBF, state, weights, True, 1, 0.0, self.training, False, False)[0]
+        states_TBH = kind.loop(x_TBF, state, weights, True, 1, 0.0, self.training, False, False)[0]
         return states_TBH.permute(1, 2, 0)
 
     def draw_initial(self, generator: torch.Generator, n_steps: int) -> None:

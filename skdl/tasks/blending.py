@@ -34,14 +34,14 @@ def blend_weights(
     target_1Tn = (target if target.ndim == 2 else target[:, None]).t().unsqueeze(0)
     if target_1Tn.is_floating_point():
         target_1Tn = target_1Tn.double()
-    wanted_1On = loss.wanted(target_1Tn, outputs_MnO.shape[2], torch.float64, settings)
+    target_1On = loss.prepared(target_1Tn, outputs_MnO.shape[2], torch.float64, settings)
     share_n = torch.full((len(target),), 1 / len(target), dtype=torch.float64)
     if weight is not None:
         share_n = torch.as_tensor(weight / weight.sum())
 
     def value(weights_M: NDArray) -> tuple[float, NDArray]:
         blend_nO = base_nO + torch.einsum("m,mno->no", torch.as_tensor(weights_M), outputs_MnO)
-        loss_1n, grad_1On = loss.both(blend_nO.t().contiguous().unsqueeze(0), wanted_1On, settings)
+        loss_1n, grad_1On = loss.loss_gradient(blend_nO.t().contiguous().unsqueeze(0), target_1On, settings)
         grad_M = torch.einsum("mno,on,n->m", outputs_MnO, grad_1On[0], share_n)
         return float((loss_1n[0] * share_n).sum()), grad_M.numpy()
 

@@ -108,11 +108,11 @@ class ClassificationTask:
         if self.is_multilabel:
             if y.ndim != 2 or y.shape[1] != len(self.classes):
                 raise ValueError(
-                    f"y has shape {y.shape}, but the model was fitted on {len(self.classes)} labels a sample."
+                    f"y has shape {y.shape}, but the model was fitted on {len(self.classes)} labels per sample."
                 )
             return torch.as_tensor(np.asarray(y.todense() if hasattr(y, "todense") else y, dtype=float), dtype=dtype)
         if y.ndim != 1:
-            raise ValueError(f"y has shape {y.shape}, but the model was fitted on one label a sample.")
+            raise ValueError(f"y has shape {y.shape}, but the model was fitted on one label per sample.")
         try:
             index = np.searchsorted(self.classes, y).clip(max=len(self.classes) - 1)
         except TypeError as error:
@@ -164,8 +164,9 @@ class ClassificationTask:
         p /= p.sum(axis=0)
         return np.ascontiguousarray(p.T)
 
-    #: What a row's outputs stand for.
-    values = probabilities
+    def expected(self, output: NDArray) -> NDArray[np.float64]:
+        """What outputs say of y in the mean: probabilities."""
+        return self.probabilities(output)
 
     def log_probabilities(self, output: NDArray) -> NDArray[np.float64]:
         """Logarithms of :meth:`probabilities`, exact where those round to 0."""

@@ -24,7 +24,7 @@ LossSettings = dict[str, Tensor]
 
 #: Numbers that a processor's loop takes at a time: twice its widest vectors.
 VECTOR_NUMBERS = 32
-#: Classes up to which wanted probabilities are made for many steps at once; of more, they would take too much memory.
+#: Classes up to which target probabilities are made for many steps at once; of more, they would take too much memory.
 MOST_CLASSES = 64
 
 
@@ -35,21 +35,21 @@ class Loss:
     #: False where the loss must see one model, and the rows of one step, at a time.
     stackable = True
 
-    def wanted(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
-        """What training holds so many outputs of a precision against, where it is not the target itself."""
+    def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
+        """The target as training compares outputs with it, such as smoothed probabilities; by default as it is."""
         return target
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
-        """The loss of every sample, ``(K, B)``, by the target or what :meth:`wanted` makes of it."""
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        """The loss of every sample, ``(K, B)``, by the target or by the prepared target."""
         raise NotImplementedError
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
-        """The gradient of every sample's loss in its outputs, ``(K, O, B)``, by what is wanted; in new memory."""
+        """The gradient of every sample's loss in its outputs, ``(K, O, B)``, in new memory."""
         raise NotImplementedError
 
-    def both(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
-        """:meth:`values` and :meth:`gradient`."""
-        return self.values(output, target, settings), self.gradient(output, target, settings)
+    def loss_gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        """:meth:`loss` and :meth:`gradient`."""
+        return self.loss(output, target, settings), self.gradient(output, target, settings)
 
 
 def first_settings(settings: LossSettings, k: int) -> LossSettings:
@@ -66,8 +66,8 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSetting
     n_rows = output.shape[2]
     rest = -n_rows % VECTOR_NUMBERS
     if rest == 0 or not loss.stackable:
-        return loss.values(output, target, settings)
-    return loss.values(F.pad(output, (0, rest)), F.pad(target, (0, rest)), settings)[:, :n_rows]
+        return loss.loss(output, target, settings)
+    return loss.loss(F.pad(output, (0, rest)), F.pad(target, (0, rest)), settings)[:, :n_rows]
 
 
 def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -86,12 +86,12 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """Cross-entropy of one label out of C; targets are class indices ``(K, 1, B)``, wanted probabilities."""
+    """Cross-entropy of one label out of C; targets are class indices ``(K, 1, B)``, prepared ones probabilities."""
 
-    def wanted(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
+    def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         return target if n_outputs > MOST_CLASSES else self._probabilities(target, n_outputs, dtype, settings)
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         log_p = torch.log_softmax(output, 1)
         if not target.is_floating_point():
             if "label_smoothing" not in settings:
@@ -118,11 +118,11 @@ class CrossEntropy(Loss):
 class BinaryCrossEntropy(Loss):
     """Cross-entropy of independent yes/no labels, summed over them; targets are 0 or 1, ``(K, O, B)``."""
 
-    def wanted(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
+    def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         smoothing = settings.get("label_smoothing")
         return target if smoothing is None else target * (1 - smoothing) + smoothing / 2
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return F.softplus(output).addcmul_(output, target, value=-1).sum(1)
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
@@ -135,7 +135,7 @@ class FocalCrossEntropy(Loss):
 
     gamma: float = 2.0
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         log_pt = torch.log_softmax(output, 1).gather(1, target)
         return self._focal(log_pt).squeeze(1)
 
@@ -159,7 +159,7 @@ class FocalCrossEntropy(Loss):
 class BinaryFocalCrossEntropy(FocalCrossEntropy):
     """Focal loss of independent yes/no labels, summed over them; targets are 0 or 1, ``(K, O, B)``."""
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         signed = (2 * target - 1) * output
         return self._focal(F.logsigmoid(signed)).sum(1)
 
@@ -179,7 +179,7 @@ class BinaryFocalCrossEntropy(FocalCrossEntropy):
 class SquaredError(Loss):
     """Half the squared error, as scikit-learn has it."""
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return (output - target).square_().mean(1) / 2
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
@@ -190,7 +190,7 @@ class SquaredError(Loss):
 class AbsoluteError(Loss):
     """The absolute error, whose minimum is the median."""
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return (output - target).abs_().mean(1)
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
@@ -203,7 +203,7 @@ class Huber(Loss):
 
     delta: float = 1.0
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         residual = output - target
         clipped = residual.clamp(-self.delta, self.delta)
         return (clipped * (residual - clipped / 2)).mean(1)
@@ -216,7 +216,7 @@ class Huber(Loss):
 class Quantile(Loss):
     """Pinball loss, whose minimum is the quantile (Koenker and Bassett 1978)."""
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         residual = output - target
         return _pinball_slope(residual, settings["quantile"]).mul_(residual).mean(1)
 
@@ -230,7 +230,7 @@ class Quantiles(Loss):
 
     levels: tuple[float, ...] = (0.5,)
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         residual, levels_Q1 = self._residual(output, target)
         return _pinball_slope(residual, levels_Q1).mul_(residual).mean((1, 2))
 
@@ -250,7 +250,7 @@ def _pinball_slope(residual: Tensor, quantile: Tensor) -> Tensor:
 class Poisson(Loss):
     """Half the Poisson deviance up to a constant; the output is the logarithm of the mean."""
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return output.exp().addcmul_(target, output, value=-1).mean(1)
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
@@ -264,7 +264,7 @@ class Poisson(Loss):
 class ReconstructionError(Loss):
     """Half the squared error of the outputs that have a target, over the number of all outputs."""
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return (output - target).nan_to_num_(nan=0.0).square_().mean(1) / 2
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
@@ -279,7 +279,7 @@ class CustomLoss(Loss):
     """A user's function ``(output, target) -> loss per sample``, differentiated by torch.
 
     The function sees one model and rows in front: outputs ``(B, O)`` and labels ``(B,)`` or numbers ``(B, O)``,
-    both ``(B,)`` where there is one regression output. A loss of several numbers a sample is averaged over them.
+    both ``(B,)`` where there is one regression output. A loss of several numbers per sample is averaged over them.
     """
 
     function: Callable[[Tensor, Tensor], Tensor] = field()
@@ -292,15 +292,15 @@ class CustomLoss(Loss):
                 f"loss={name} is a class. Pass a function, or an instance such as {name}(reduction='none')."
             )
 
-    def values(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         # The function may itself ask for derivatives.
         with torch.inference_mode(False), torch.enable_grad():
             return self._called(_rows_in_front(output).requires_grad_(), target).detach().unsqueeze(0)
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
-        return self.both(output, target, settings)[1]
+        return self.loss_gradient(output, target, settings)[1]
 
-    def both(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    def loss_gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(False), torch.enable_grad():
             leaf_BO = _rows_in_front(output).requires_grad_()
             loss = self._called(leaf_BO, target)

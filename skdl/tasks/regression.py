@@ -113,8 +113,9 @@ class RegressionTask:
         values = np.clip(values, -np.finfo(float).max, np.finfo(float).max)
         return values[:, 0] if self.is_single else values
 
-    #: What a row's outputs stand for.
-    values = decode
+    def expected(self, output: NDArray) -> NDArray[np.float64]:
+        """What outputs say of y: values."""
+        return self.decode(output)
 
 
 class QuantilesTask(RegressionTask):
@@ -147,6 +148,3 @@ class QuantilesTask(RegressionTask):
         output = np.sort(output.astype(np.float64).reshape(len(output), self.n_targets, -1), axis=2)
         values = output * np.where(self.is_constant, 0, self.scale)[:, None] + self.location[:, None]
         return values[:, 0] if self.is_single else values
-
-    #: What a row's outputs stand for.
-    values = decode

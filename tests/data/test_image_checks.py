@@ -329,7 +329,7 @@ def test_files_become_pixels(save):
     encoder = encoded(paths)
     table = encoder.transform(paths)
     flat = torch.from_numpy(X).reshape(4, -1)
-    assert isinstance(table, ImageFiles) and table.reads_ahead
+    assert isinstance(table, ImageFiles) and table.prefetches
     assert len(table) == 4 and table.n_columns == encoder.n_outputs == 90 and encoder.image_shape == (5, 6, 3)
     for rows in ([0], [3, 1, 1], [2, 0, 3, 1, 2], []):
         values, codes = table.take(torch.tensor(rows, dtype=torch.int64))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from skdl.data.table import DenseTable
-from skdl.engine.batches import Batches, of_like_sizes, padded, tables_on
+from skdl.engine.batches import Batches, bucket_by_size, padded, tables_on
 from skdl.engine.job import Samples
 
 LENGTHS = [(7,), (10, 10, 10), (33, 32, 32, 17, 5, 1)]
@@ -144,18 +144,18 @@ def test_padded__when_lengths_differ__then_zeros_follow():
 def test_rows_of_like_sizes_come_together():
     sizes = torch.arange(1000) % 100
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
-    order = of_like_sizes(torch.randperm(1000, generator=generators[0]), sizes, 16, generators[0])
-    again = of_like_sizes(torch.randperm(1000, generator=generators[1]), sizes, 16, generators[1])
+    order = bucket_by_size(torch.randperm(1000, generator=generators[0]), sizes, 16, generators[0])
+    again = bucket_by_size(torch.randperm(1000, generator=generators[1]), sizes, 16, generators[1])
     assert torch.equal(order, again) and torch.equal(order.sort().values, torch.arange(1000))
     spread = torch.stack([sizes[rows].max() - sizes[rows].min() for rows in order.split(16)[:-1]]).float()
     assert spread.mean() < 40
     # Batches stay in random order, and no epoch is like another.
     means = torch.stack([sizes[rows].float().mean() for rows in order.split(16)[:-1]])
     assert (means.diff() > 0).float().mean() < 0.7
-    later = of_like_sizes(torch.randperm(1000, generator=generators[0]), sizes, 16, generators[0])
+    later = bucket_by_size(torch.randperm(1000, generator=generators[0]), sizes, 16, generators[0])
     assert not torch.equal(order, later)
 
 
 def test_fewer_rows_than_a_batch_keep_their_order():
     order = torch.randperm(7, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(of_like_sizes(order, torch.arange(7), 16, torch.Generator()), order)
+    assert torch.equal(bucket_by_size(order, torch.arange(7), 16, torch.Generator()), order)

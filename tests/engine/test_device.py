@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skdl.engine.device import SMALL_STEP, Streams, resolve_device, threads_for, without_subnormals
+from skdl.engine.device import SMALL_STEP, Streams, flush_denormals, resolve_device, threads_for
 
 
 def test_resolve_device__when_cpu__then_cpu():
@@ -40,13 +40,13 @@ def subnormal():
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush subnormal numbers")
 def test_without_subnormals__then_they_are_zero_and_the_setting_comes_back():
     assert subnormal() > 0
-    with without_subnormals():
+    with flush_denormals():
         assert subnormal() == 0
-        with without_subnormals():
+        with flush_denormals():
             assert subnormal() == 0
         assert subnormal() == 0
     assert subnormal() > 0
-    with pytest.raises(ZeroDivisionError), without_subnormals():
+    with pytest.raises(ZeroDivisionError), flush_denormals():
         raise ZeroDivisionError
     assert subnormal() > 0
 

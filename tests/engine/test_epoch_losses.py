@@ -23,13 +23,13 @@ def steps(record, widths):
     target = torch.randint(C, (K, 1, N), generator=generator)
     for step, k in enumerate(widths):
         rows = slice(step * B, min((step + 1) * B, N))
-        batch = Batch(rows.start, k, None, None, record.wanted(target[:k, :, rows]), None, None)
+        batch = Batch(rows.start, k, None, None, record.prepared(target[:k, :, rows]), None, None)
         yield batch, torch.randn(k, C, batch.target_KTB.shape[2], dtype=torch.float64, generator=generator)
 
 
 def of_step(batch, output, loss):
     settings = {name: vector[: batch.n_models] for name, vector in SMOOTHING.items()}
-    return loss.both(output, batch.target_KTB, settings)
+    return loss.loss_gradient(output, batch.target_KTB, settings)
 
 
 @pytest.mark.parametrize("most_waiting", [1, 2 * K * C * B, 10**6], ids=["none", "two", "all"])
@@ -45,7 +45,7 @@ def test_epoch_losses__when_they_wait__then_those_of_each_step(monkeypatch, loss
             values, gradient = of_step(batch, output, loss)
             torch.testing.assert_close(record.gradient(batch, output), gradient)
             expected[: batch.n_models, batch.start : batch.start + B] = values
-        record.settle()
+        record.flush()
         torch.testing.assert_close(record.loss_KN, expected)
         record.loss_KN.zero_()
 
@@ -56,9 +56,9 @@ def test_epoch_losses__when_loss_sees_one_step_at_a_time__then_it_is_asked_for_b
     class Own(losses.CrossEntropy):
         stackable = False
 
-        def values(self, output, target, settings):
+        def loss(self, output, target, settings):
             asked.append(output.shape[2])
-            return super().values(output, target, settings)
+            return super().loss(output, target, settings)
 
     record = make(Own())
     for batch, output in steps(record, (3, 3, 3, 3, 3)):

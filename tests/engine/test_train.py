@@ -494,9 +494,9 @@ class ScriptedLoss(losses.SquaredError):
     event: object = None
     calls: list = field(default_factory=list, hash=False)
 
-    def both(self, output, target, settings):
+    def loss_gradient(self, output, target, settings):
         self.calls.append(1)
-        loss, gradient = super().both(output, target, settings)
+        loss, gradient = super().loss_gradient(output, target, settings)
         return self.event(loss, gradient) if len(self.calls) == self.at else (loss, gradient)
 
 

@@ -345,7 +345,7 @@ def test_class_weights_of_labels_that_are_not_there_are_left_alone():
 
 
 def test_class_weights_of_several_labels_a_sample_are_refused():
-    with pytest.raises(ValueError, match=r"dict is for one label a sample.*'balanced'"):
+    with pytest.raises(ValueError, match=r"dict is for one label per sample.*'balanced'"):
         MLPClassifier(**SMALL, class_weight={0: 1, 1: 2}).fit(np.zeros((N, 2)), np.stack([Y, 1 - Y], axis=1))
 
 

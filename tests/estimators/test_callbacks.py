@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks on a fit: one task an epoch."""
+"""scikit-learn's callbacks on a fit: one task per epoch."""
 
 import os
 import pickle

@@ -663,7 +663,7 @@ def test_a_pickle_does_not_grow_with_the_images():
         len(pickle.dumps(CNNClassifier(**settings, early_stopping=True).fit(X, y)))
         for X, y in (stripes(60), stripes(600))
     ]
-    # What networks say of held-out images is kept, 3 numbers an image; an image is 80.
+    # What networks say of held-out images is kept, 3 numbers per image; an image is 80.
     assert sizes[1] - sizes[0] < 540 * 40
 
 

@@ -731,7 +731,7 @@ def test_partial_fit_takes_the_names_of_several_labels_again(labelled):
         ({"y": [0, 1], "classes": [0, 1, 3]}, r"is not the same as on the last call to partial_fit"),
         ({"y": [0, 3]}, r"does not know: \[3\]"),
         ({"y": ["0", "1"]}, "does not know"),
-        ({"y": [[0, 1], [1, 0]]}, "fitted on one label a sample"),
+        ({"y": [[0, 1], [1, 0]]}, "fitted on one label per sample"),
         ({"y": [0, 1], "X": [[0.0], [1.0]]}, "X has 1 features, but MLPClassifier is expecting 6"),
         ({"y": [0, 1], "sample_weight": [1.0, -1.0]}, "Negative values"),
     ],

@@ -173,7 +173,7 @@ def loss_inputs():
 
 def test_loss_when_targets_are_missing_then_the_others_squared_error():
     output, target = loss_inputs()
-    loss = ReconstructionError().values(output, target, {})
+    loss = ReconstructionError().loss(output, target, {})
     expected = torch.nansum((output - target) ** 2, 1) / (2 * D)
     torch.testing.assert_close(loss, expected)
     assert loss[0, 0] == 0

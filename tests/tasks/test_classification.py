@@ -156,7 +156,7 @@ def test_encode__when_many_labels_were_not_in_fit__then_error_names_some():
 @pytest.mark.parametrize("y", [np.array([[0, 1]]), np.array([0, 1, 1])])
 def test_encode__when_number_of_labels_differs__then_error(y):
     task = ClassificationTask("cross_entropy").fit(LABELS["multilabel"])
-    with pytest.raises(ValueError, match="fitted on 3 labels a sample"):
+    with pytest.raises(ValueError, match="fitted on 3 labels per sample"):
         task.encode(y, torch.float32)
 
 

@@ -77,7 +77,7 @@ def pinball(z, t, q):
 
 @dataclass
 class Case:
-    """``reference(output, target, *settings)`` sees one model; ``settings`` hold one number a model."""
+    """``reference(output, target, *settings)`` sees one model; ``settings`` hold one number per model."""
 
     name: str
     loss: losses.Loss
@@ -149,7 +149,7 @@ CASES = [
 
 def asked(loss, output, target, settings):
     """The losses and their gradient, as training asks for them."""
-    return loss.both(output, loss.wanted(target, output.shape[1], output.dtype, settings), settings)
+    return loss.loss_gradient(output, loss.prepared(target, output.shape[1], output.dtype, settings), settings)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -188,9 +188,9 @@ def test_loss__when_models_stand_side_by_side__then_each_is_its_own_to_the_last_
     output, target = outputs(case.width).float(), case.target
     target = target.float() if target.is_floating_point() else target
     settings = {name: value.float() for name, value in case.tensors.items()}
-    wanted = case.loss.wanted(target, case.width, torch.float32, settings)
+    wanted = case.loss.prepared(target, case.width, torch.float32, settings)
     together = losses.row_losses(case.loss, output, wanted, settings), case.loss.gradient(output, wanted, settings)
-    torch.testing.assert_close(together[0], case.loss.values(output.clone(), wanted, settings))
+    torch.testing.assert_close(together[0], case.loss.loss(output.clone(), wanted, settings))
     for k in range(K):
         own = {name: value[k : k + 1] for name, value in settings.items()}
         z, t = output[k : k + 1].clone(), wanted[k : k + 1].clone()
@@ -202,20 +202,22 @@ def test_loss__when_models_stand_side_by_side__then_each_is_its_own_to_the_last_
 def test_cross_entropy__when_asked_with_labels__then_as_with_what_is_wanted(settings):
     settings = {name: per_model(values) for name, values in settings.items()}
     output, loss = outputs(C), losses.CrossEntropy()
-    wanted = loss.wanted(labels(), C, torch.float64, settings)
+    wanted = loss.prepared(labels(), C, torch.float64, settings)
     assert wanted.dtype == torch.float64 and torch.equal(wanted.argmax(1, keepdim=True), labels())
-    for got, expected in zip(loss.both(output, labels(), settings), loss.both(output, wanted, settings), strict=True):
+    for got, expected in zip(
+        loss.loss_gradient(output, labels(), settings), loss.loss_gradient(output, wanted, settings), strict=True
+    ):
         torch.testing.assert_close(got, expected)
 
 
 def test_cross_entropy__when_there_are_many_classes__then_labels_stay_and_say_the_same(monkeypatch):
     settings = {"label_smoothing": per_model([0.0, 0.1, 0.5])}
     output, loss = outputs(C), losses.CrossEntropy()
-    expected = loss.both(output, loss.wanted(labels(), C, torch.float64, settings), settings)
+    expected = loss.loss_gradient(output, loss.prepared(labels(), C, torch.float64, settings), settings)
     monkeypatch.setattr(losses, "MOST_CLASSES", C - 1)
-    wanted = loss.wanted(labels(), C, torch.float64, settings)
+    wanted = loss.prepared(labels(), C, torch.float64, settings)
     assert torch.equal(wanted, labels())
-    for got, of_probabilities in zip(loss.both(output, wanted, settings), expected, strict=True):
+    for got, of_probabilities in zip(loss.loss_gradient(output, wanted, settings), expected, strict=True):
         torch.testing.assert_close(got, of_probabilities)
 
 
@@ -225,7 +227,7 @@ def test_custom_loss__when_function_asks_for_derivatives__then_values_are_there_
         return derivative.abs()
 
     z, t = outputs(1)[:1], values(1)[:1]
-    got = losses.CustomLoss(slope).values(z, t, {})
+    got = losses.CustomLoss(slope).loss(z, t, {})
     torch.testing.assert_close(got, 3 * (z - t)[:, 0].square())
     assert not got.requires_grad
 
@@ -236,9 +238,9 @@ def test_row_losses__when_loss_sees_one_model_at_a_time__then_it_sees_no_other_r
     class Own(losses.SquaredError):
         stackable = False
 
-        def values(self, output, target, settings):
+        def loss(self, output, target, settings):
             seen.append(output.shape[2])
-            return super().values(output, target, settings)
+            return super().loss(output, target, settings)
 
     losses.row_losses(Own(), outputs(2), values(2), {})
     assert seen == [B]
@@ -280,7 +282,7 @@ def test_label_smoothing__when_zero_beside_others__then_as_without():
 
 def mean_loss(loss, output, target, **settings):
     tensors = {name: per_model([value]) for name, value in settings.items()}
-    return loss.values(output[:1], target[:1], tensors).mean().item()
+    return loss.loss(output[:1], target[:1], tensors).mean().item()
 
 
 def test_losses__when_averaged__then_equal_scikit_learn_metrics():
@@ -325,7 +327,7 @@ def test_regression_loss__when_constant_is_predicted__then_statistic_is_best(los
     target = torch.from_numpy(y).view(1, 1, -1).expand(len(grid), -1, -1)
     output = torch.from_numpy(grid).view(-1, 1, 1).expand(-1, 1, len(y)).contiguous()
     tensors = {name: per_model([value] * len(grid)) for name, value in settings.items()}
-    best = grid[loss.values(output, target, tensors).mean(1).argmin()]
+    best = grid[loss.loss(output, target, tensors).mean(1).argmin()]
     assert best == pytest.approx(statistic(y), abs=2e-3)
 
 
@@ -335,11 +337,11 @@ def test_regression_loss__when_constant_is_predicted__then_statistic_is_best(los
 def test_custom_loss__when_torchs_own__then_equals_the_built_in_loss():
     z, t = outputs(1)[:1], values(1)[:1]
     own = losses.CustomLoss(lambda output, target: F.huber_loss(output, target, reduction="none"))
-    for got, expected in zip(own.both(z, t, {}), losses.Huber().both(z, t, {}), strict=True):
+    for got, expected in zip(own.loss_gradient(z, t, {}), losses.Huber().loss_gradient(z, t, {}), strict=True):
         torch.testing.assert_close(got, expected)
     z, t = outputs(C)[:1], labels()[:1]
     own = losses.CustomLoss(lambda output, target: F.cross_entropy(output, target, reduction="none"))
-    for got, expected in zip(own.both(z, t, {}), asked(losses.CrossEntropy(), z, t, {}), strict=True):
+    for got, expected in zip(own.loss_gradient(z, t, {}), asked(losses.CrossEntropy(), z, t, {}), strict=True):
         torch.testing.assert_close(got, expected)
 
 
@@ -348,8 +350,8 @@ def test_custom_loss__when_function_works_in_place__then_its_arguments_are_its_o
     before = target.clone()
     in_place = losses.CustomLoss(lambda a, b: a.sub_(b).square_().add_(b.zero_()))
     for loss, gradient in (
-        in_place.both(output, target, {}),
-        losses.CustomLoss(lambda a, b: (a - b) ** 2).both(output, target, {}),
+        in_place.loss_gradient(output, target, {}),
+        losses.CustomLoss(lambda a, b: (a - b) ** 2).loss_gradient(output, target, {}),
     ):
         torch.testing.assert_close(loss, (output - before).square()[:, 0])
         torch.testing.assert_close(gradient, 2 * (output - before))
@@ -372,7 +374,7 @@ def test_custom_loss__when_called__then_function_sees_one_model(output, target, 
         seen.append((tuple(output.shape), tuple(target.shape)))
         return output.reshape(len(output), -1).sum(1)
 
-    loss, gradient = losses.CustomLoss(function).both(output, target, {})
+    loss, gradient = losses.CustomLoss(function).loss_gradient(output, target, {})
     assert seen == [shapes]
     assert loss.shape == (1, B) and not loss.requires_grad
     assert torch.equal(gradient, torch.ones_like(output))
@@ -390,7 +392,7 @@ def test_custom_loss__when_called__then_function_sees_one_model(output, target, 
 )
 def test_custom_loss__when_function_is_wrong__then_error_says_how(function, message):
     with pytest.raises(ValueError, match=message):
-        losses.CustomLoss(function).both(outputs(1)[:1], values(1)[:1], {})
+        losses.CustomLoss(function).loss_gradient(outputs(1)[:1], values(1)[:1], {})
 
 
 def test_losses__when_fields_are_equal__then_equal_and_hashable():

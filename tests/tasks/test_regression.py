@@ -132,9 +132,11 @@ def test_quantiles__when_encoded_and_decoded__then_sorted_and_in_units_of_y():
 def test_quantiles__then_loss_is_the_mean_of_each_quantiles_loss():
     levels = (0.1, 0.5, 0.9)
     output, target = torch.randn(2, 6, 5, dtype=torch.float64), torch.randn(2, 2, 5, dtype=torch.float64)
-    loss, gradient = Quantiles(levels).both(output, target, {})
+    loss, gradient = Quantiles(levels).loss_gradient(output, target, {})
     parts = [
-        Quantile().both(output[:, q::3], target, {"quantile": torch.full((2, 1, 1), level, dtype=torch.float64)})
+        Quantile().loss_gradient(
+            output[:, q::3], target, {"quantile": torch.full((2, 1, 1), level, dtype=torch.float64)}
+        )
         for q, level in enumerate(levels)
     ]
     torch.testing.assert_close(loss, torch.stack([part[0] for part in parts]).mean(0))

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from skdl.model_selection import slots
-from skdl.model_selection.slots import IdleClock, Slots
+from skdl.model_selection import permits
+from skdl.model_selection.permits import IdleClock, Permits
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def clocks(monkeypatch):
     """The time, and the time on a processor, as the test sets them."""
     times = {"monotonic": 100.0, "process_time": 7.0}
     for name in times:
-        monkeypatch.setattr(slots.time, name, lambda name=name: times[name])
+        monkeypatch.setattr(permits.time, name, lambda name=name: times[name])
     return times
 
 
@@ -51,7 +51,7 @@ def test_idle__when_work_ends_or_something_happens__then_the_wait_begins_anew(cl
 
 
 def test_slots__when_all_are_taken_by_one_that_works__then_the_next_waits_for_its_end():
-    taken, order = Slots(1), []
+    taken, order = Permits(1), []
 
     def work():
         with taken:
@@ -69,7 +69,7 @@ def test_slots__when_all_are_taken_by_one_that_works__then_the_next_waits_for_it
 
 
 def test_slots__when_the_one_who_has_it_only_waits__then_another_gets_one_on_top():
-    taken, done = Slots(1), threading.Event()
+    taken, done = Permits(1), threading.Event()
 
     def work():
         with taken:

@@ -1,4 +1,4 @@
-"""How many threads work at a time, and how to tell that those which should be working wait for something else."""
+"""Permits to run for so many threads at a time, and how to tell that all of those threads wait for something else."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class IdleClock:
         return now - self._busy >= IDLE_SECONDS
 
 
-class Slots:
+class Permits:
     """The right to run, for so many threads at a time.
 
     When the threads that have it only wait, perhaps for one that wants it, another one gets it on top.
     """
 
-    def __init__(self, n_slots: int) -> None:
-        self._n_free = n_slots
+    def __init__(self, n_permits: int) -> None:
+        self._n_free = n_permits
         self._freed = threading.Condition()
 
     def acquire(self) -> None:

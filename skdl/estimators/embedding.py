@@ -1,0 +1,47 @@
+"""Networks as feature extractors: what the output layer sees of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from torch import Tensor
+
+from skdl.data.table import Table
+from skdl.engine.device import resolve_device
+from skdl.engine.predict import network_outputs
+
+
+class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """``transform`` of estimators whose networks have ``embeddings(x)`` and an ``output`` layer."""
+
+    device: str
+    _table: Callable[[Any], Table]
+    _members: Callable[[], list[Any]]
+
+    def transform(self, X: Any) -> NDArray:
+        """Embed samples: what the output layer of the network sees of them.
+
+        Parameters
+        ----------
+        X : array-like of length n_samples
+            As in ``fit``.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_embedding)
+            Of each network, one after the other, if there are several; float32, or float64 under ``dtype="float64"``.
+        """
+        table, device = self._table(X), resolve_device(self.device)
+        return np.hstack([network_outputs(member, table, device, _embeddings) for member in self._members()])
+
+    @property
+    def _n_features_out(self) -> int:
+        return sum(member.output.in_features for member in self._members())
+
+
+def _embeddings(module: Any, x: Tensor, codes: Tensor | None) -> Tensor:
+    return module.embeddings(x)
