@@ -62,8 +62,9 @@ numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="bot
     What a numeric column becomes beside its scaled self. "piecewise_linear" cuts its range into bins, at quantiles
     and where a small decision tree of the column alone would split it, and gives one number per bin (Gorishniy et al.
     2022). It aims at 256 bins in all, but at 8 to 64 a column, and at 64 rows per bin above 8; columns of few values
-    get fewer, those of two or one none. "periodic" takes cosines of 16 frequencies and mixes them to 3 numbers per column;
-    frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022, Holzmueller et al. 2024).
+    get fewer, those of two or one none. "periodic" takes cosines of 16 frequencies and mixes them to 3 numbers per
+    column; frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022, Holzmueller et al.
+    2024).
     "both" has the bins and, of at most 32 numeric columns with at least 500 training rows, cosines of 8 frequencies
     beside them. None is the faster and plainer network. There is none for sparse matrices, no "periodic" with more than
     256 numeric columns, and no bins with more than 256 of three values or more.

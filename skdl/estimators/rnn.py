@@ -389,7 +389,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
     """Recurrent network for regression on series and for forecasts.
 
     y holds one value per series, several targets, or the steps of a horizon; :func:`skdl.window` cuts such X and y out
-    of     long tables. X is as in :class:`RNNClassifier`.
+    of long tables. X is as in :class:`RNNClassifier`.
 
     Parameters
     ----------
