@@ -60,47 +60,52 @@ def train(
     list of Result
         In the order of the jobs. What went wrong in a job is in its result's ``error``.
     """
-    results: dict[int, Result] = {}
+    interrupted = threading.Event()
 
-    def train_places(places: list[int]) -> None:
-        # A list in place of calls of itself: a function that its own closure holds, and all that it has seen with it,
-        # would stay until the next full garbage collection.
-        waiting = [places]
-        while waiting:
-            places = waiting.pop()
-            members = [jobs[i] for i in places]
-            if any(result.reason == "interrupted" for result in results.values()):
-                # Ctrl-C is meant for all that was asked for, not for the stack that happened to be at work.
-                results.update((i, Run(jobs[i]).result("interrupted")) for i in places)
-                continue
-            started = time.perf_counter()
-            try:
-                trained = train_stack(members, is_cancelled)
-            except CancelledError:
-                raise
-            except Exception as error:
-                # Halving finds the fit that is to blame, and makes room where memory ran out.
-                fits = fits_of(members)
-                if len(fits) == 1:
-                    results.update((i, Result.failed(error)) for i in places)
-                    continue
-                for monitor in {job.monitor for job in members}:
-                    monitor.on_restart()
-                halves = fits[: len(fits) // 2], fits[len(fits) // 2 :]
-                waiting.extend([places[i] for fit in half for i in fit] for half in reversed(halves))
-                continue
-            results.update(zip(places, trained, strict=True))
-            if on_stack is not None:
-                n_epochs = sum(len(result.history) for result in trained)
-                on_stack(StackReport(members[0].plan, len(members), n_epochs, time.perf_counter() - started))
+    def train_reported(members: list[Job]) -> list[Result]:
+        # Ctrl-C is meant for all that was asked for, not for the stack that happened to be at work.
+        if interrupted.is_set():
+            return [Run(job).result("interrupted") for job in members]
+        started = time.perf_counter()
+        trained = train_stack(members, is_cancelled)
+        if any(result.reason == "interrupted" for result in trained):
+            interrupted.set()
+        if on_stack is not None:
+            n_epochs = sum(len(result.history) for result in trained)
+            on_stack(StackReport(members[0].plan, len(members), n_epochs, time.perf_counter() - started))
+        return trained
 
     stacks = stacks_of(jobs, max_models, max_bytes, n_workers)
+    parts = [[jobs[i] for i in places] for places in stacks]
+    train_part = partial(_trained_or_halved, train=train_reported)
     if n_workers == 1 or len(stacks) == 1:
-        for places in stacks:
-            train_places(places)
+        trained = [train_part(part) for part in parts]
     else:
         with one_thread_each(n_workers), ThreadPoolExecutor(n_workers) as pool:
-            list(pool.map(train_places, stacks))
+            trained = list(pool.map(train_part, parts))
+    results: dict[int, Result] = {}
+    for places, of_stack in zip(stacks, trained, strict=True):
+        results |= zip(places, of_stack, strict=True)
+    return [results[i] for i in range(len(jobs))]
+
+
+def _trained_or_halved(jobs: list[Job], train: Callable[[list[Job]], list[Result]]) -> list[Result]:
+    """Results of a stack; of its halves where it fails, which finds the fit to blame and makes room in memory."""
+    try:
+        return train(jobs)
+    except CancelledError:
+        raise
+    except Exception as error:
+        fits = fits_of(jobs)
+        if len(fits) == 1:
+            return [Result.failed(error) for _ in jobs]
+    # The error is gone here, and with it what its frames held in memory.
+    for monitor in {job.monitor for job in jobs}:
+        monitor.on_restart()
+    results: dict[int, Result] = {}
+    for half in (fits[: len(fits) // 2], fits[len(fits) // 2 :]):
+        places = [i for fit in half for i in fit]
+        results |= zip(places, _trained_or_halved([jobs[i] for i in places], train), strict=True)
     return [results[i] for i in range(len(jobs))]
 
 
