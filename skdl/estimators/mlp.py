@@ -40,7 +40,7 @@ from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork
 from skdl.nn.periodic import PeriodicEmbedding
 from skdl.tasks.classification import ClassificationTask
-from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
+from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
 from skdl.tasks.regression import RegressionTask
 
 NETWORK_DOC = """
@@ -335,7 +335,7 @@ class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
             tags.estimator_type = "regressor"
             tags.regressor_tags = RegressorTags()
             tags.target_tags.multi_output = True
-            tags.target_tags.positive_only = self.loss == "poisson"
+            tags.target_tags.positive_only = has_log_link(self.loss)
         return tags
 
     def _make_task(self) -> ClassificationTask | RegressionTask:

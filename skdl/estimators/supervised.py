@@ -18,7 +18,7 @@ from skdl.data.sampling import sample_rows
 from skdl.engine.job import Result
 from skdl.estimators.validation import FitData
 from skdl.tasks.classification import ClassificationTask
-from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
+from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
 from skdl.tasks.regression import RegressionTask
 
 CLASSIFICATION_DOC = """
@@ -265,7 +265,7 @@ class NetworkRegressorMixin(RegressorMixin, SpreadMixin):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = self.loss == "poisson"
+        tags.target_tags.positive_only = has_log_link(self.loss)
         return tags
 
     def _make_task(self) -> RegressionTask:

@@ -34,6 +34,8 @@ class Loss:
 
     #: False where the loss must see one model, and the rows of one step, at a time.
     stackable = True
+    #: Whether outputs are logarithms of the mean, of targets that are not negative.
+    has_log_link = False
 
     def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         """The target as training compares outputs with it, such as smoothed probabilities; by default as it is."""
@@ -250,6 +252,8 @@ def _pinball_slope(residual: Tensor, quantile: Tensor) -> Tensor:
 class Poisson(Loss):
     """Half the Poisson deviance up to a constant; the output is the logarithm of the mean."""
 
+    has_log_link = True
+
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return output.exp().addcmul_(target, output, value=-1).mean(1)
 
@@ -354,3 +358,13 @@ REGRESSION_LOSSES: dict[str, Loss] = {
     "quantile": Quantile(),
     "poisson": Poisson(),
 }
+
+
+def regression_loss(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """A loss by its name, or a function of the user's own."""
+    return REGRESSION_LOSSES[loss] if isinstance(loss, str) else CustomLoss(loss)
+
+
+def has_log_link(loss: object) -> bool:
+    """Whether a loss for regression, by its name or a function, has outputs that are logarithms of the mean."""
+    return isinstance(loss, str) and loss in REGRESSION_LOSSES and REGRESSION_LOSSES[loss].has_log_link

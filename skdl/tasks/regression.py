@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
 
-from skdl.tasks.losses import REGRESSION_LOSSES, CustomLoss, Loss, Quantiles
+from skdl.tasks.losses import Loss, Quantiles, has_log_link, regression_loss
 
 
 class RegressionTask:
@@ -27,7 +27,7 @@ class RegressionTask:
 
     def __init__(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
         self.loss_parameter = loss
-        self.has_log_link = loss == "poisson"
+        self.has_log_link = has_log_link(loss)
 
     def fit(self, y: NDArray, sample_weight: NDArray | None = None) -> RegressionTask:
         """Learn location and scale of each target from weighted training rows."""
@@ -66,7 +66,7 @@ class RegressionTask:
     def _check_link(self, y: NDArray) -> None:
         if self.has_log_link and np.any(y < 0):
             raise ValueError(
-                "loss='poisson' needs targets that are not negative; y has negative values. "
+                f"loss={self.loss_parameter!r} needs targets that are not negative; y has negative values. "
                 "Use loss='squared_error', or shift y."
             )
 
@@ -78,18 +78,16 @@ class RegressionTask:
         ValueError
             If one of both losses predicts means and the other one their logarithms.
         """
-        if (loss == "poisson") != self.has_log_link:
+        if has_log_link(loss) != self.has_log_link:
             raise ValueError(
-                f"loss={loss!r} cannot go on from a fit with loss={self.loss_parameter!r}: 'poisson' predicts the "
-                "logarithm of the mean, other losses predict y itself. Call fit with warm_start=False."
+                f"loss={loss!r} cannot go on from a fit with loss={self.loss_parameter!r}: one of them predicts the "
+                "logarithm of the mean, the other one y itself. Call fit with warm_start=False."
             )
         self.loss_parameter = loss
 
     @property
     def loss(self) -> Loss:
-        if not isinstance(self.loss_parameter, str):
-            return CustomLoss(self.loss_parameter)
-        return REGRESSION_LOSSES[self.loss_parameter]
+        return regression_loss(self.loss_parameter)
 
     def encode(self, y: NDArray, dtype: torch.dtype) -> Tensor:
         """Standardised targets ``(n, O)``."""
