@@ -327,8 +327,10 @@ class WithEmbedding:
 
     Parameters
     ----------
+    whole : Linear
+        The layer on both side by side, for :meth:`infer`.
     inputs, embedded : Linear
-        What the layer makes of either, without a bias of its own in ``embedded``.
+        Its parts on either, without a bias of its own in ``embedded``.
     embedding : Embedding
     """
 
