@@ -85,9 +85,10 @@ class FitMonitor(Monitor):
         self.epoch += 1
         # Callbacks hear of each epoch once, whether or not training had to start again.
         if self.context is not None and self.epoch > self.last_begun:
-            self.last_begun = self.epoch
             self.epoch_context = self.context.subcontext(task_name="epoch")
             self.epoch_context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+            # One that fails does so again, and then it is known whose it is.
+            self.last_begun = self.epoch
 
     def on_epoch_end(self, epochs: list[Epoch]) -> bool:
         if self.epoch <= self.last_ended:

@@ -123,8 +123,11 @@ def test_error_score_nan__when_a_candidate_fails__then_as_without(net, data, nam
     assert np.isfinite(together["mean_test_score"][[0, 2, 3]]).all()
 
 
+@pytest.mark.parametrize("n_cpus", [1, 2])
 @pytest.mark.parametrize("where", ["setup", "begin", "end"])
-def test_error_score_nan__when_a_callback_fails__then_the_others_have_scores(net, data, where):
+def test_error_score_nan__when_a_callback_fails__then_the_others_have_scores(net, data, where, n_cpus, monkeypatch):
+    # On one processor all three fits share a stack.
+    monkeypatch.setattr("joblib.cpu_count", lambda *_, **__: n_cpus)
     failing = net(learning_rate=0.02).set_callbacks(FailingCallback(where))
     estimators = [net(learning_rate=0.01), failing, net(learning_rate=0.1)]
 
