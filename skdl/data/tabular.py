@@ -9,6 +9,7 @@ training rows had missing values, "missing" has a column or a level of its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ MAX_ONE_HOT_LEVELS = 32
 #: Widest embedding.
 MAX_EMBEDDING_WIDTH = 50
 NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+#: Share of the rows that must have a level in common with other rows, for levels of one row to be kept.
+LEAST_SHARED = 0.1
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
 #: Most numeric columns and fewest rows that a periodic embedding beside bins is for: in measurements it brought nothing
@@ -43,11 +46,15 @@ def embedding_width(n_levels: int) -> int:
 class CategoricalEncoder:
     """Levels of one categorical column to numbers: 0 for unknown, then the training levels in sorted order.
 
-    A missing value is a level of its own where training rows had one, and unknown otherwise.
+    A missing value is a level of its own where training rows had one, and unknown otherwise. Of many levels, hardly any
+    of which has two rows, the others say nothing of new rows and are unknown: those of names, say, or identifiers.
     """
 
     def fit(self, values: NDArray) -> CategoricalEncoder:
-        distinct = set(values)
+        counts = Counter(values)
+        distinct = set(counts)
+        if len(counts) > MAX_ONE_HOT_LEVELS and sum(n for n in counts.values() if n > 1) < LEAST_SHARED * len(values):
+            distinct = {level for level, n in counts.items() if n > 1}
         ordered: list[Any] = sorted((v for v in distinct if v is not None), key=lambda v: (type(v).__name__, str(v)))
         if None in distinct:
             ordered.append(None)

@@ -265,14 +265,25 @@ def test_declared_categories_that_no_row_has_are_unknown(encode_column):
 
 @pytest.mark.parametrize(("n_levels", "is_embedded"), [(MAX_ONE_HOT_LEVELS, False), (MAX_ONE_HOT_LEVELS + 1, True)])
 def test_many_levels_are_numbers_for_an_embedding(encode, n_levels, is_embedded):
-    frame = pd.DataFrame({"c": [f"{i:03}" for i in range(n_levels)]})
+    frame = pd.DataFrame({"c": [f"{i:03}" for i in range(n_levels)] * 2})
     values, codes = encode(frame)
-    assert values.shape == (n_levels, 0 if is_embedded else n_levels)
+    assert values.shape == (2 * n_levels, 0 if is_embedded else n_levels)
     assert (codes is not None) == is_embedded
     if is_embedded:
-        assert_array_equal(codes[:, 0], np.arange(1, n_levels + 1))
+        assert_array_equal(codes[:, 0], np.tile(np.arange(1, n_levels + 1), 2))
         # Number 0 is what was not there in training.
         assert_array_equal(encode(frame, pd.DataFrame({"c": ["new", None, "000"]}))[1][:, 0], [0, 0, 1])
+
+
+@pytest.mark.parametrize(("n_shared", "n_levels"), [(0, 0), (8, 4), (20, 190)])
+def test_levels_of_one_row_each_are_unknown_where_hardly_any_row_shares_its_level(encode, n_shared, n_levels):
+    # Pairs of rows that share a level, and rows of a level of their own.
+    cells = [f"pair {i // 2}" for i in range(n_shared)] + [f"own {i}" for i in range(200 - n_shared)]
+    values, codes = encode(pd.DataFrame({"name": cells}))
+    is_embedded = n_levels > MAX_ONE_HOT_LEVELS
+    assert values.shape == (200, 0 if is_embedded else n_levels) and (codes is not None) == is_embedded
+    if is_embedded:
+        assert codes.min() == 1 and codes.max() == n_levels
 
 
 def test_one_level_says_nothing(encode_column):
