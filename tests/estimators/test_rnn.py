@@ -801,9 +801,10 @@ def test_numbers_are_no_labels(data):
 
 
 def test_many_levels_beside_the_series_are_refused():
-    table = pd.DataFrame({"c": [f"level {i}" for i in range(48)]})
+    table = pd.DataFrame({"c": [f"level {i // 2}" for i in range(80)]})
+    X, y = waves(80)
     with pytest.raises(ValueError, match=r"more than 32 levels.*TargetEncoder"):
-        RNNClassifier(**SMALL).fit((waves()[0], table), waves()[1])
+        RNNClassifier(**SMALL).fit((X, table), y)
 
 
 def test_a_lazy_frame_is_refused():
