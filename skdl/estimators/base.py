@@ -265,10 +265,8 @@ class NetworkEstimator(TrainedEstimator):
             raise ValueError("X_val and y_val go together: give both or neither.")
         return self._check_data(X, y, sample_weight, reset=False)
 
-    def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
-        if self.early_stopping == "auto":
-            return has_validation or n_rows >= EARLY_STOPPING_ROWS
-        return bool(self.early_stopping)
+    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
+        return has_validation or n_rows >= EARLY_STOPPING_ROWS
 
     def _auto_members(self, stops: bool) -> int:
         return AUTO_MEMBERS if stops else 1

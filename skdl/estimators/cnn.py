@@ -324,8 +324,8 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
             out.copy_(F.adaptive_avg_pool2d(images, sides))
         return small
 
-    def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
-        return has_validation if self.early_stopping == "auto" else bool(self.early_stopping)
+    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
+        return has_validation
 
     def _auto_members(self, stops: bool) -> int:
         return 1

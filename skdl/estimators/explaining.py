@@ -40,15 +40,16 @@ def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDAr
     ValueError
         If there are no such labels or outputs, or not one for each sample.
     """
-    if y is not None and len(column_or_1d(y)) != len(checked):
-        raise ValueError(f"y has {len(column_or_1d(y))} entries for {len(checked)} samples. Give one for each.")
+    y = None if y is None else column_or_1d(y)
+    if y is not None and len(y) != len(checked):
+        raise ValueError(f"y has {len(y)} entries for {len(checked)} samples. Give one for each.")
     classes = getattr(estimator, "classes_", None)
     if classes is None or getattr(estimator._task, "is_multilabel", False):
-        numbers = np.zeros(len(checked), dtype=np.int64) if y is None else column_or_1d(y)
+        numbers = np.zeros(len(checked), dtype=np.int64) if y is None else y
         if not np.isin(numbers, np.arange(estimator.n_outputs_)).all():
             raise ValueError(f"y must hold numbers of outputs, 0 to {estimator.n_outputs_ - 1}.")
         return numbers.astype(np.int64)
-    labels = column_or_1d(estimator.predict(checked) if y is None else y)
+    labels = estimator.predict(checked) if y is None else y
     numbers = {label: number for number, label in enumerate(classes.tolist())}
     if not all(label in numbers for label in labels.tolist()):
         raise ValueError(f"y contains labels that the model does not know. It knows {classes.tolist()}.")

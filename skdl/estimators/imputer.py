@@ -420,7 +420,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         if not self._continues():
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
             self._features = CellFeatures.of(self._gaussian, x_ND, present_ND, numbers, generator, self._prior_rows)
-        stops = not isinstance(self.early_stopping, str) and bool(self.early_stopping)
+        stops = self._stops_early(self._n_rows)
         held_out = self._held_out(stops, self._fold_draws(random_state))
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
         hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
@@ -442,6 +442,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         # Members of one fit have equal plans, but each its own samples.
         self._run(jobs)
         self._fit_shares([self._held_out_cells(x_ND, present_ND, *cells, m) for m, cells in enumerate(hidden)])
+
+    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
+        return False
 
     def _auto_members(self, stops: bool) -> int:
         return SMALL_MEMBERS if self._is_small else LARGE_MEMBERS

@@ -218,10 +218,8 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
         scaling = None if self._has_log_link() else self.series_scaling
         return SequenceEncoder(dtype, scaling)
 
-    def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
-        if self.early_stopping == "auto":
-            return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
-        return bool(self.early_stopping)
+    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
+        return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
 
     def _auto_members(self, stops: bool) -> int:
         return AUTO_MEMBERS if stops else 1

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skdl.data.sampling import sample_rows
 from skdl.engine.job import Result
+from skdl.estimators.training import caller_level
 from skdl.estimators.validation import FitData
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
@@ -125,7 +126,7 @@ class SpreadMixin:
                 "No rows were held out in fit, so the standard deviation is that among the networks alone, which "
                 "knows nothing of the noise in y. Fit with early_stopping=True, or with X_val and y_val.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=caller_level(),
             )
         mean = self._task.decode(outputs if is_lone else self._task.combine(outputs))
         variance = np.zeros_like(mean) if is_lone else self._spread(outputs)
@@ -151,7 +152,8 @@ class SpreadMixin:
             sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
             spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
             # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows
-            # that most networks have seen show less of it than new ones do, so that errors are rather over-estimated.
+            # that most networks have seen show less of it than new ones do, which makes up for a part of what best
+            # epochs that these errors have chosen hide.
             explained = (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
         self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
 

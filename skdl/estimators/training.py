@@ -52,6 +52,10 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         """Passes over so many rows, with or without early stopping."""
 
     @abstractmethod
+    def _auto_stops(self, n_rows: int, has_validation: bool, /) -> bool:
+        """Whether to stop early with so many rows, or validation rows of the caller's own."""
+
+    @abstractmethod
     def _auto_members(self, stops: bool, /) -> int:
         """Networks of an ensemble, with or without early stopping on rows of their own."""
 
@@ -96,6 +100,11 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _most_epochs(self, n_rows: int, stops: bool) -> int:
         return self._auto_epochs(n_rows, stops) if isinstance(self.max_epochs, str) else self.max_epochs
+
+    def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
+        if isinstance(self.early_stopping, str):
+            return self._auto_stops(n_rows, has_validation)
+        return bool(self.early_stopping)
 
     def _n_members(self, stops: bool) -> int:
         if not isinstance(self.n_members, str):
@@ -221,7 +230,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             warnings.warn(
                 f"{what} The parameters of epoch {worst.best_epoch} are kept. {remedy}",
                 ConvergenceWarning,
-                stacklevel=_caller_level(),
+                stacklevel=caller_level(),
             )
         for result in results:
             scores = [record.validation_score for record in result.history]
@@ -231,7 +240,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
                     f"validation loss is kept: epoch {result.best_epoch}. Hold out more rows, or choose another "
                     "scoring.",
                     UserWarning,
-                    stacklevel=_caller_level(),
+                    stacklevel=caller_level(),
                 )
                 break
         if any(result.reason == "interrupted" for result in results):
@@ -239,7 +248,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             warnings.warn(
                 f"Training was interrupted after {n_epochs} epochs. The best parameters so far are kept.",
                 UserWarning,
-                stacklevel=_caller_level(),
+                stacklevel=caller_level(),
             )
 
 
@@ -250,7 +259,7 @@ def _best_score(results: list[Result]) -> float:
     return float(np.mean(best)) if best else math.nan
 
 
-def _caller_level() -> int:
+def caller_level() -> int:
     """The ``stacklevel`` at which a warning points at whoever called skdl, scikit-learn in between or not."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("skdl", "sklearn"):

@@ -360,11 +360,6 @@ REGRESSION_LOSSES: dict[str, Loss] = {
 }
 
 
-def regression_loss(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
-    """A loss by its name, or a function of the user's own."""
-    return REGRESSION_LOSSES[loss] if isinstance(loss, str) else CustomLoss(loss)
-
-
 def has_log_link(loss: object) -> bool:
     """Whether a loss for regression, by its name or a function, has outputs that are logarithms of the mean."""
     return isinstance(loss, str) and loss in REGRESSION_LOSSES and REGRESSION_LOSSES[loss].has_log_link

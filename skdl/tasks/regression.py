@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
 
-from skdl.tasks.losses import Loss, Quantiles, has_log_link, regression_loss
+from skdl.tasks.losses import REGRESSION_LOSSES, CustomLoss, Loss, Quantiles, has_log_link
 
 
 class RegressionTask:
@@ -57,6 +57,11 @@ class RegressionTask:
         """Take targets that were constant so far for what can be learned, where they no longer are."""
         self.is_constant &= (self._columns(y) == self.location).all(axis=0)
 
+    @property
+    def _unit(self) -> NDArray[np.float64]:
+        """What a unit of an output is in each target: nothing where that is constant."""
+        return np.where(self.is_constant, 0, self.scale)
+
     def _columns(self, y: NDArray) -> NDArray:
         values = y.reshape(len(y), -1)
         if values.shape[1] != self.n_targets:
@@ -87,7 +92,9 @@ class RegressionTask:
 
     @property
     def loss(self) -> Loss:
-        return regression_loss(self.loss_parameter)
+        if not isinstance(self.loss_parameter, str):
+            return CustomLoss(self.loss_parameter)
+        return REGRESSION_LOSSES[self.loss_parameter]
 
     def encode(self, y: NDArray, dtype: torch.dtype) -> Tensor:
         """Standardised targets ``(n, O)``."""
@@ -104,10 +111,7 @@ class RegressionTask:
         """Values in y's own units, in y's own number of axes, from outputs ``(n, O)``."""
         output = output.astype(np.float64)
         with np.errstate(over="ignore"):
-            if self.has_log_link:
-                values = np.exp(output) * self.scale
-            else:
-                values = output * np.where(self.is_constant, 0, self.scale) + self.location
+            values = np.exp(output) * self.scale if self.has_log_link else output * self._unit + self.location
         values = np.clip(values, -np.finfo(float).max, np.finfo(float).max)
         return values[:, 0] if self.is_single else values
 
@@ -144,5 +148,5 @@ class QuantilesTask(RegressionTask):
     def decode(self, output: NDArray) -> NDArray[np.float64]:
         """Values ``(n, T, Q)`` in y's own units, ``(n, Q)`` of a y of one axis, from outputs ``(n, T * Q)``."""
         output = np.sort(output.astype(np.float64).reshape(len(output), self.n_targets, -1), axis=2)
-        values = output * np.where(self.is_constant, 0, self.scale)[:, None] + self.location[:, None]
+        values = output * self._unit[:, None] + self.location[:, None]
         return values[:, 0] if self.is_single else values
