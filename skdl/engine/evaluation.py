@@ -35,13 +35,11 @@ class Validation:
     output_On: Tensor
 
 
-def loss_settings(jobs: Sequence[Job]) -> LossSettings:
+def loss_settings(jobs: Sequence[Job], *, training: bool) -> LossSettings:
     """Those settings of the loss that some job uses, ``(K, 1, 1)``."""
     plan = jobs[0].plan
-    by_name = {
-        "label_smoothing": [job.settings.label_smoothing for job in jobs],
-        "quantile": [job.settings.quantile or 0.0 for job in jobs],
-    }
+    names = plan.loss.setting_names + (plan.loss.training_setting_names if training else ())
+    by_name = {name: [job.settings.loss_settings.get(name, 0.0) for job in jobs] for name in names}
     return {
         name: torch.tensor(values, dtype=plan.dtype, device=plan.device).view(-1, 1, 1)
         for name, values in by_name.items()
@@ -76,8 +74,7 @@ class Evaluation:
         # In one piece from the start, as the losses of a stack are.
         shape = (len(self.jobs), self.plan.network.n_outputs, self.batches.n_rows)
         self.output_KON = torch.zeros(shape, dtype=self.plan.dtype, device=self.plan.device)
-        # A smoothed label is a device of training; a validation row has the label it has.
-        self.loss_settings = {k: v for k, v in loss_settings(self.jobs).items() if k != "label_smoothing"}
+        self.loss_settings = loss_settings(self.jobs, training=False)
 
     def run(self, theta_KP: Tensor) -> list[Validation | None]:
         """The validation of each job of the stack, None for those that have no validation rows."""

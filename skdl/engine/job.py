@@ -6,7 +6,7 @@ equal plans are trained side by side, whatever their settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -53,8 +53,8 @@ class Settings:
     weight_decay: float = 0.0
     dropout: float = 0.0
     gradient_clip: float | None = None
-    label_smoothing: float = 0.0
-    quantile: float | None = None
+    #: By the names that the loss gives them.
+    loss_settings: Mapping[str, float] = field(default_factory=dict)
     max_epochs: int = 100
     #: Epochs without an improvement of more than ``tol`` before a validated job stops; None: never.
     n_iter_no_change: int | None = None

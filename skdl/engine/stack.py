@@ -58,9 +58,8 @@ class Stack:
             plan.dtype,
         )
         self.evaluation = Evaluation(jobs) if any(job.validation is not None for job in jobs) else None
-        self.losses = EpochLosses(
-            plan.loss, loss_settings(jobs), self.batches.n_rows, plan.network.n_outputs, self.theta_KP
-        )
+        numbers = loss_settings(jobs, training=True)
+        self.losses = EpochLosses(plan.loss, numbers, self.batches.n_rows, plan.network.n_outputs, self.theta_KP)
         self._parts: dict[int, Part] = {}
         self.network = plan.network
 

@@ -113,9 +113,10 @@ class SkipBlendMixin:
         known = np.flatnonzero(np.isfinite(outputs[rows]).all(axis=1) & np.isin(np.arange(len(rows)), np.hstack(folds)))
         base = self._base(x_BD[known])
         parts = [outputs[rows[known]], of_skip[known]]
-        settings = {"quantile": torch.tensor(getattr(self, "quantile", 0.5), dtype=torch.float64)}
         share = None if weight is None else weight[known]
-        weights = blend_weights(parts, target[known], self._task.loss, settings, base, share)
+        loss = self._task.loss
+        settings = {name: torch.tensor(self._loss_setting(name)).double() for name in loss.setting_names}
+        weights = blend_weights(parts, target[known], loss, settings, base, share)
         self._skip, self.blend_weights_ = skip, dict(zip(("network", "skip"), weights.tolist(), strict=True))
         self._note_blended(data, rows[known], of_skip[known], outputs)
 

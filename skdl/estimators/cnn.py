@@ -508,10 +508,10 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
         "label_smoothing": [StrOptions({"auto"}), *CLASSIFICATION_CONSTRAINTS["label_smoothing"]],
     }
 
-    def _label_smoothing(self) -> float:
-        if isinstance(self.label_smoothing, str):
+    def _loss_setting(self, name: str) -> float:
+        if name == "label_smoothing" and isinstance(self.label_smoothing, str):
             return AUTO_LABEL_SMOOTHING if self.loss == "cross_entropy" else 0.0
-        return self.label_smoothing
+        return super()._loss_setting(name)
 
 
 @documented(

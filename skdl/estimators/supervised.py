@@ -227,7 +227,7 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
         return tags
 
     def _make_task(self) -> ClassificationTask:
-        return classification_task(self.loss, self._label_smoothing())
+        return classification_task(self.loss, self._loss_setting("label_smoothing"))
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None

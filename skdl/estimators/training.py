@@ -90,8 +90,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             weight_decay=self.weight_decay,
             dropout=self._dropout(),
             gradient_clip=self.gradient_clip,
-            label_smoothing=self._label_smoothing(),
-            quantile=getattr(self, "quantile", None),
+            loss_settings=self._loss_settings(),
             max_epochs=epochs,
             n_iter_no_change=self.n_iter_no_change if stops else None,
             tol=self.tol,
@@ -111,8 +110,13 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             return self.n_members
         return len(self._optimizer_states) if self._continues() else self._auto_members(stops)
 
-    def _label_smoothing(self) -> float:
-        return getattr(self, "label_smoothing", 0.0)
+    def _loss_settings(self) -> dict[str, float]:
+        loss = self._loss()
+        return {name: self._loss_setting(name) for name in loss.setting_names + loss.training_setting_names}
+
+    def _loss_setting(self, name: str) -> float:
+        """A number of the loss, which is the parameter of that name."""
+        return float(getattr(self, name))
 
     def _batch_size(self, samples: Samples) -> int:
         # Torch splits by Python's own integers alone, and a search may draw numpy's.

@@ -5,16 +5,18 @@ Axes: K models, B batch rows, O outputs, C classes.
 A loss is asked with the outputs ``(K, O, B)`` and the encoded target, ``(K, 1, B)`` for labels and ``(K, O, B)`` for
 numbers. A training step asks for the gradient ``(K, O, B)`` alone; the rest is asked for many steps in one call: before
 them, what the outputs are held against, and after them the loss of every sample, ``(K, B)``. The few outputs stand in
-front of the many rows, so that sums over outputs run along memory. Numbers that may differ from model to model come as
-tensors ``(K, 1, 1)`` in ``settings``.
+front of the many rows, so that sums over outputs run along memory. Numbers that may differ from model to model, which a
+loss names, come as tensors ``(K, 1, 1)`` in ``settings``.
 
-A new loss is one class here and one entry in ``CLASSIFICATION_LOSSES`` or ``REGRESSION_LOSSES``.
+A new loss is one class here and one entry in ``CLASSIFICATION_LOSSES`` or ``REGRESSION_LOSSES``; its settings are
+parameters of the estimators by the same names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +38,10 @@ class Loss:
     stackable = True
     #: Whether outputs are logarithms of the mean, of targets that are not negative.
     has_log_link = False
+    #: Numbers that may differ from model to model. One that is 0 in all of them is as good as absent, and left out.
+    setting_names: ClassVar[tuple[str, ...]] = ()
+    #: More of them that are a device of training: rows that are only looked at are judged without.
+    training_setting_names: ClassVar[tuple[str, ...]] = ()
 
     def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         """The target as training compares outputs with it, such as smoothed probabilities; by default as it is."""
@@ -90,6 +96,8 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class CrossEntropy(Loss):
     """Cross-entropy of one label out of C; targets are class indices ``(K, 1, B)``, prepared ones probabilities."""
 
+    training_setting_names = ("label_smoothing",)
+
     def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         return target if n_outputs > MOST_CLASSES else self._probabilities(target, n_outputs, dtype, settings)
 
@@ -119,6 +127,8 @@ class CrossEntropy(Loss):
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
     """Cross-entropy of independent yes/no labels, summed over them; targets are 0 or 1, ``(K, O, B)``."""
+
+    training_setting_names = ("label_smoothing",)
 
     def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         smoothing = settings.get("label_smoothing")
@@ -217,6 +227,8 @@ class Huber(Loss):
 @dataclass(frozen=True)
 class Quantile(Loss):
     """Pinball loss, whose minimum is the quantile (Koenker and Bassett 1978)."""
+
+    setting_names = ("quantile",)
 
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         residual = output - target

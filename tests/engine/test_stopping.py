@@ -49,7 +49,7 @@ def test_validation_loss__then_weighted_mean_as_at_prediction_and_without_smooth
         monitor=monitor,
         max_epochs=4,
         dropout=0.5,
-        label_smoothing=0.2,
+        loss_settings={"label_smoothing": 0.2},
     )
     (result,) = train([job])
     for record, (theta_P,) in zip(result.history, monitor.snapshots, strict=True):

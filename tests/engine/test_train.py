@@ -81,7 +81,7 @@ def varied_jobs(make, plan, n_jobs):
                 weight_decay=(0.0, 0.0, 1e-2)[k % 3],
                 dropout=(0.1, 0.0, 0.5)[k % 3],
                 gradient_clip=(None, 0.1, 1.0)[k % 3],
-                label_smoothing=(0.0, 0.1)[k % 2],
+                loss_settings={"label_smoothing": (0.0, 0.1)[k % 2]},
                 max_epochs=(20, 20, 7, 13)[k % 4],
                 n_iter_no_change=3 if is_validated else None,
             )
@@ -142,7 +142,7 @@ def test_stacked__when_loss_varies__then_each_equals_its_lone_run(make, loss):
         plan = replace(plan, network=replace(plan.network, n_outputs=3))
     jobs = varied_jobs(make, plan, 5)
     for k, job in enumerate(jobs):
-        job.settings = replace(job.settings, quantile=(0.1, 0.5, 0.9)[k % 3])
+        job.settings = replace(job.settings, loss_settings={"quantile": (0.1, 0.5, 0.9)[k % 3]})
         for samples in filter(None, (job.train, job.validation)):
             if isinstance(loss, losses.FocalCrossEntropy):
                 samples.target = (samples.target[:, 0] > 0).long() + 1
