@@ -8,7 +8,7 @@ import pytest
 import skdl
 
 #: Of the source; those that others import are attributes of the package as well.
-PACKAGES = ["data", "engine", "estimators", "model_selection", "nn", "tasks"]
+PACKAGES = ["closed_form", "data", "engine", "estimators", "model_selection", "nn", "tasks"]
 LATER = ["sklearn.metrics", "sklearn.linear_model", "sklearn.neighbors", "sklearn.tree", "sklearn.model_selection"]
 LATER += ["pandas", "polars", "pyarrow", "matplotlib", "PIL"]
 

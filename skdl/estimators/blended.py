@@ -12,17 +12,17 @@ from sklearn.base import is_classifier
 from torch import Tensor
 from torch.nn import functional as F
 
+from skdl.closed_form.skip import SkipPath
 from skdl.data.sampling import sample_rows
 from skdl.data.sequences import Reversal, SequenceEncoder
 from skdl.data.table import DenseTable, Table
 from skdl.engine.job import Result
 from skdl.estimators.validation import FitData
-from skdl.nn.skip import SkipPath
 from skdl.tasks.blending import blend_weights
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.regression import QuantilesTask, RegressionTask
 
-#: Most series that the skip path is fitted to, evenly spaced.
+#: Most series that the skip path is fitted to, drawn at random.
 SKIP_ROWS = 10_000
 #: Steps of the shortest series from which random convolutions are tried.
 CONVOLUTION_STEPS = 9
@@ -38,6 +38,7 @@ class SkipBlendMixin:
     _task: ClassificationTask | RegressionTask
     _encoder: SequenceEncoder
     _weight: Callable[[FitData, NDArray[np.intp]], NDArray[np.float64] | None]
+    _loss_setting: Callable[[str], float]
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         # Scorers and callbacks see the networks alone while these are trained.
@@ -145,7 +146,7 @@ class SkipBlendMixin:
     def _new_skip(self) -> SkipPath:
         encoder, levels = self._encoder, None
         if isinstance(self._task, RegressionTask):
-            losses = {"absolute_error": (0.5,), "quantile": (getattr(self, "quantile", 0.5),)}
+            losses = {"absolute_error": (0.5,), "quantile": (self._loss_setting("quantile"),)}
             levels = self._task.levels if isinstance(self._task, QuantilesTask) else losses.get(str(self.loss))
         return SkipPath(
             self._skip_kinds(),

@@ -23,11 +23,11 @@ from sklearn.utils._set_output import _get_output_config, _wrap_data_with_contai
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
 
+from skdl.closed_form.completion import CellFeatures, CompletionTable, HiddenCopies, Hiding, hidden_copies
+from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.cells import NumberCells, TableCells
-from skdl.data.completion import CellFeatures, CompletionTable, HiddenCopies, Hiding, hidden_copies
 from skdl.data.filled_frames import in_library, with_cells, with_columns, with_names
 from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
-from skdl.data.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.folds import held_out_rows

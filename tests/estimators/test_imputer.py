@@ -20,7 +20,7 @@ from torch.nn.utils import parameters_to_vector
 
 import skdl
 from skdl import DeepImputer
-from skdl.data import gaussian as gaussian_module
+from skdl.closed_form import gaussian as gaussian_module
 from skdl.datasets import load_penguins
 from skdl.estimators import imputer as imputer_module
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skdl.data.convolutions import RandomConvolutions
+from skdl.closed_form.convolutions import RandomConvolutions
+from skdl.closed_form.ridge import Floats, RidgeProblem, Rows, best_penalty
 from skdl.data.sequences import Parts, Reversal, RowLayout
-from skdl.nn.ridge import Floats, RidgeProblem, Rows, best_penalty
 
 #: Most columns that steps become; longer series are averaged.
 MOST_COLUMNS = 2000

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.linear_model import Ridge
 
-from skdl.nn.ridge import PENALTIES, RidgeProblem, best_penalty
+from skdl.closed_form.ridge import PENALTIES, RidgeProblem, best_penalty
 
 FOLDS = [np.arange(0, 10), np.arange(10, 25), np.arange(25, 40)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skdl.data.convolutions import RandomConvolutions, kernels
+from skdl.closed_form.convolutions import RandomConvolutions, kernels
 
 
 def series(n=20, n_channels=2, n_steps=40, seed=0):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skdl.closed_form import skip
+from skdl.closed_form.skip import SkipPath, StepFeatures
 from skdl.data.sequences import Parts, RowLayout
-from skdl.nn import skip
-from skdl.nn.skip import SkipPath, StepFeatures
 
 LAYOUT = RowLayout(n_channels=1, n_beside=0)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skdl.data.gaussian import PRIOR_ROWS, RowDistribution, fit_gaussian
+from skdl.closed_form.gaussian import PRIOR_ROWS, RowDistribution, fit_gaussian
 
 #: Bounds on the share of a row's cells that are hidden.
 LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65

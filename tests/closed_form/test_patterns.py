@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from skdl.data import patterns
-from skdl.data.patterns import blocks_of
+from skdl.closed_form import patterns
+from skdl.closed_form.patterns import blocks_of
 
 D = 5
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from skdl.data import completion
-from skdl.data.completion import (
+from skdl.closed_form import completion
+from skdl.closed_form.completion import (
     COPY_USES,
     LEAST_HIDDEN,
     MOST_COPY_USES,
@@ -21,7 +21,7 @@ from skdl.data.completion import (
     bin_edges,
     hidden_copies,
 )
-from skdl.data.gaussian import fit_gaussian
+from skdl.closed_form.gaussian import fit_gaussian
 
 N, D = 200, 5
 #: Rows to take from copies.

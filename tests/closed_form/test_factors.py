@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdl.data.factors import FactorGaussian, fit_factors
-from skdl.data.gaussian import MOST_COLUMNS, Gaussian, fit_gaussian
+from skdl.closed_form.factors import FactorGaussian, fit_factors
+from skdl.closed_form.gaussian import MOST_COLUMNS, Gaussian, fit_gaussian
 
 D, R = 12, 3
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdl.data import patterns
-from skdl.data.gaussian import PRIOR_ROWS, PRIORS, Gaussian, best_prior, fit_gaussian
+from skdl.closed_form import patterns
+from skdl.closed_form.gaussian import PRIOR_ROWS, PRIORS, Gaussian, best_prior, fit_gaussian
 
 D = 6
 

@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from skdl.data.factors import fit_factors
-from skdl.data.patterns import Block, blocks_of
+from skdl.closed_form.factors import fit_factors
+from skdl.closed_form.patterns import Block, blocks_of
 from skdl.data.sampling import sample_rows
 
 #: Tables of more columns have a Gaussian of few factors.
