@@ -42,7 +42,7 @@ def tree_thresholds(x: NDArray, y: NDArray, weight: Weights, n_leaves: int, clas
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     tree_class = DecisionTreeClassifier if classification else DecisionTreeRegressor
-    tree = tree_class(max_leaf_nodes=n_leaves, min_samples_leaf=max(5, len(x) // 100), random_state=0)
+    tree = tree_class(max_leaf_nodes=n_leaves, min_samples_leaf=max(5, len(x) // 200), random_state=0)
     # Trees work in float32: without their centre, values keep more digits; huge ones are of no use as thresholds.
     center, largest = np.median(x), np.finfo(np.float32).max / 4
     with np.errstate(over="ignore"):
@@ -89,8 +89,6 @@ class PiecewiseLinearEncoder:
     ----------
     edges, means : list of ndarray
         Of each column's bins; empty for columns without bins.
-    n_cut, n_informative : int
-        Columns with bins, and those of them that tell something of the target by themselves.
     """
 
     def fit(
@@ -110,7 +108,6 @@ class PiecewiseLinearEncoder:
         n_bins = bins_per_column(max(n_columns, 1), n_rows)
         y = y[sample]
         weight = None if weight is None else weight[sample]
-        self.n_cut, self.n_informative = sum(is_cut), 0
         self.edges: list[NDArray] = []
         self.means: list[NDArray] = []
         for j in range(n_columns):
@@ -119,10 +116,7 @@ class PiecewiseLinearEncoder:
             present_weight = None if weight is None else weight[present]
             edges = means = np.empty(0)
             if is_cut[j]:
-                thresholds = tree_thresholds(
-                    x[present], y[present], present_weight, max(n_bins // 2, 4), classification
-                )
-                self.n_informative += len(thresholds) > 0
+                thresholds = tree_thresholds(x[present], y[present], present_weight, 2 * n_bins, classification)
                 edges = column_edges(x[present], thresholds, present_weight, n_bins)
             if len(edges):
                 means = np.average(self._encode(x[present], edges), axis=0, weights=present_weight)

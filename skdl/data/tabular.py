@@ -9,7 +9,6 @@ training rows had missing values, "missing" has a column or a level of its own.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,75 +18,18 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
+from skdl.data.categories import CategoricalEncoder, embedding_width
 from skdl.data.frames import Column, Kind, frame_columns, is_frame
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
 from skdl.data.table import DenseTable, SparseTable, Table
 
-#: Categorical columns with more levels than this are embedded.
-MAX_ONE_HOT_LEVELS = 32
-#: Widest embedding.
-MAX_EMBEDDING_WIDTH = 50
 NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
-#: Share of the rows that must have a level in common with other rows, for levels of one row to be kept.
-LEAST_SHARED = 0.1
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
 #: Most numeric columns and fewest rows that a periodic embedding beside bins is for: in measurements it brought nothing
 #: to more columns, at twice the time, and did harm with fewer rows.
 MOST_PERIODIC_COLUMNS, FEWEST_PERIODIC_ROWS = 32, 500
-
-
-def embedding_width(n_levels: int) -> int:
-    """Width of an embedding by the number of levels: a rule of thumb from the fastai library."""
-    return min(MAX_EMBEDDING_WIDTH, round(1.6 * n_levels**0.56))
-
-
-class CategoricalEncoder:
-    """Levels of one categorical column to numbers: 0 for unknown, then the training levels in sorted order.
-
-    A missing value is a level of its own where training rows had one, and unknown otherwise. Of many levels, hardly any
-    of which has two rows, the others say nothing of new rows and are unknown: those of names, say, or identifiers.
-    """
-
-    def fit(self, values: NDArray) -> CategoricalEncoder:
-        counts = Counter(values)
-        distinct = set(counts)
-        if len(counts) > MAX_ONE_HOT_LEVELS and sum(n for n in counts.values() if n > 1) < LEAST_SHARED * len(values):
-            distinct = {level for level, n in counts.items() if n > 1}
-        ordered: list[Any] = sorted((v for v in distinct if v is not None), key=lambda v: (type(v).__name__, str(v)))
-        if None in distinct:
-            ordered.append(None)
-        self.levels = ordered
-        self.code_of = {level: code for code, level in enumerate(ordered, start=1)}
-        return self
-
-    @property
-    def is_embedded(self) -> bool:
-        return len(self.levels) > MAX_ONE_HOT_LEVELS
-
-    @property
-    def n_outputs(self) -> int:
-        """How many 0/1 columns the column becomes; one of -1 and +1 for two levels."""
-        if self.is_embedded or len(self.levels) < 2:
-            return 0
-        return 1 if len(self.levels) == 2 else len(self.levels)
-
-    def codes(self, values: NDArray) -> NDArray[np.int64]:
-        """Level numbers ``(n,)``."""
-        code_of = self.code_of
-        return np.fromiter((code_of.get(v, 0) for v in values), dtype=np.int64, count=len(values))
-
-    def transform(self, values: NDArray, out: NDArray) -> None:
-        """Encode into ``out`` ``(n, n_outputs)``, which holds zeros."""
-        codes = self.codes(values)
-        if self.n_outputs == 1:
-            out[:, 0] = np.array([0, -1, 1])[codes]
-            return
-        if self.n_outputs == 0:
-            return
-        known = np.flatnonzero(codes)
-        out[known, codes[known] - 1] = 1
 
 
 def _date_numbers(values: NDArray) -> NDArray[np.float64]:
@@ -196,7 +138,9 @@ class TableEncoder:
         self.layout = _Layout.of(columns)
         numbers = self._numbers(columns)
         self._fit_numbers(lambda j: numbers[j][chosen], len(numbers), y, weight, classification)
-        self.categorical = [CategoricalEncoder().fit(values[chosen]) for values in self._categories(columns)]
+        self.categorical = [
+            CategoricalEncoder().fit(values[chosen], y, classification) for values in self._categories(columns)
+        ]
         self.embeddings = tuple(
             (len(c.levels) + 1, embedding_width(len(c.levels))) for c in self.categorical if c.is_embedded
         )

@@ -306,7 +306,12 @@ class AutogradNetwork(ABC):
 
     def module(self, theta_P: Tensor, dropout: float = 0.0) -> AutogradModule:
         """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
-        module = self.bound(theta_P.detach().cpu().clone())
+        module = self.bound(theta_P.detach().cpu())
+        for owner, name, full_name in list(_owners(module)):
+            # Tensors that share memory would each be pickled with all of it.
+            if full_name in self.places:
+                tensors = owner._parameters if name in owner._parameters else owner._buffers
+                cast(Tensor, tensors[name]).data = cast(Tensor, tensors[name]).data.clone()
         for part in module.modules():
             if isinstance(part, Dropout):
                 part.p = dropout

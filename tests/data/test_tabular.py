@@ -11,9 +11,10 @@ import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skdl.data.categories import MAX_ONE_HOT_LEVELS
 from skdl.data.piecewise import tree_thresholds
 from skdl.data.scaling import CLIP, NumericEncoder
-from skdl.data.tabular import MAX_ONE_HOT_LEVELS, TableEncoder
+from skdl.data.tabular import TableEncoder
 
 DAY = pd.Timestamp("2024-01-01")
 
@@ -265,25 +266,33 @@ def test_declared_categories_that_no_row_has_are_unknown(encode_column):
 
 @pytest.mark.parametrize(("n_levels", "is_embedded"), [(MAX_ONE_HOT_LEVELS, False), (MAX_ONE_HOT_LEVELS + 1, True)])
 def test_many_levels_are_numbers_for_an_embedding(encode, n_levels, is_embedded):
-    frame = pd.DataFrame({"c": [f"{i:03}" for i in range(n_levels)] * 2})
+    frame = pd.DataFrame({"c": [f"{i:03}" for i in range(n_levels)] * 10})
     values, codes = encode(frame)
-    assert values.shape == (2 * n_levels, 0 if is_embedded else n_levels)
+    assert values.shape == (10 * n_levels, 0 if is_embedded else n_levels)
     assert (codes is not None) == is_embedded
     if is_embedded:
-        assert_array_equal(codes[:, 0], np.tile(np.arange(1, n_levels + 1), 2))
+        assert_array_equal(codes[:, 0], np.tile(np.arange(1, n_levels + 1), 10))
         # Number 0 is what was not there in training.
         assert_array_equal(encode(frame, pd.DataFrame({"c": ["new", None, "000"]}))[1][:, 0], [0, 0, 1])
 
 
-@pytest.mark.parametrize(("n_shared", "n_levels"), [(0, 0), (8, 4), (20, 190)])
-def test_levels_of_one_row_each_are_unknown_where_hardly_any_row_shares_its_level(encode, n_shared, n_levels):
-    # Pairs of rows that share a level, and rows of a level of their own.
-    cells = [f"pair {i // 2}" for i in range(n_shared)] + [f"own {i}" for i in range(200 - n_shared)]
-    values, codes = encode(pd.DataFrame({"name": cells}))
-    is_embedded = n_levels > MAX_ONE_HOT_LEVELS
-    assert values.shape == (200, 0 if is_embedded else n_levels) and (codes is not None) == is_embedded
-    if is_embedded:
-        assert codes.min() == 1 and codes.max() == n_levels
+@pytest.mark.parametrize(("tells", "n_known"), [(True, 40), (False, 0)])
+def test_of_many_levels_those_of_few_rows_are_known_where_they_tell_of_the_target(encode, tells, n_known):
+    levels = np.repeat(np.arange(40), 3)
+    cells = [f"level {i}" for i in levels] + [f"own {i}" for i in range(80)]
+    y = np.random.default_rng(0).integers(2, size=200)
+    if tells:
+        y[:120] = levels % 2
+    values, codes = encode(pd.DataFrame({"name": cells}), y=y)
+    assert values.shape == (200, 0) and (codes is not None) == (n_known > 0)
+    if n_known:
+        assert_array_equal(np.unique(codes), np.arange(n_known + 1))
+        assert (codes[120:] == 0).all()
+
+
+def test_a_level_beside_unknown_ones_has_a_column(encode):
+    cells = ["none"] * 60 + [f"own {i}" for i in range(40)]
+    assert_array_equal(encode(pd.DataFrame({"name": cells}))[0][:, 0], np.repeat([1, 0], [60, 40]))
 
 
 def test_one_level_says_nothing(encode_column):

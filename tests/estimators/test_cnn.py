@@ -657,6 +657,13 @@ def test_pickles_and_copies_predict_the_same(gray, n_members):
     assert networks_equal(clone(model).fit(*gray), model) and not hasattr(clone(model), "network_")
 
 
+def test_a_pickle_holds_each_parameter_once(gray):
+    X, y = gray
+    model = CNNClassifier(max_epochs=1, n_members=1, early_stopping=False, random_state=0).fit(X, y)
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.network_.state_dict().values())
+    assert len(pickle.dumps(model)) < 1.2 * n_bytes + 50_000
+
+
 def test_a_pickle_does_not_grow_with_the_images():
     settings = SMALL | {"max_epochs": 1, "batch_size": 200}
     sizes = [

@@ -1,0 +1,45 @@
+"""How many rows a level must have for its mean target to be more than chance."""
+
+import numpy as np
+import pytest
+
+from skdl.data.categories import FEWEST_LEVEL_ROWS, MOST_LEVEL_ROWS, rows_to_know_a_level
+
+LEVELS = np.repeat(np.arange(200), 5)
+
+
+def drawn(variance_within, n_outputs=None):
+    """Targets of means of variance 1 and of rows of the given variance around them."""
+    rng = np.random.default_rng(0)
+    shape = () if n_outputs is None else (n_outputs,)
+    means = rng.normal(size=(200, *shape))
+    return means[LEVELS] + np.sqrt(variance_within) * rng.normal(size=(1000, *shape))
+
+
+@pytest.mark.parametrize("n_outputs", [None, 3])
+@pytest.mark.parametrize(("variance", "bounds"), [(0.0, (2, 2)), (4.0, (4, 6)), (8.0, (6, 10)), (1000.0, (10, 10))])
+def test_it_is_the_variance_within_over_that_among(variance, bounds, n_outputs):
+    y = drawn(variance, n_outputs)
+    assert bounds[0] <= rows_to_know_a_level(LEVELS, y, False) <= bounds[1]
+    assert rows_to_know_a_level(LEVELS, 1e-200 * y, False) == rows_to_know_a_level(LEVELS, y, False)
+
+
+def test_labels_count_by_their_shares():
+    telling, chance = (LEVELS % 3).astype(str), np.random.default_rng(0).integers(3, size=1000).astype(str)
+    assert rows_to_know_a_level(LEVELS, telling, True) == FEWEST_LEVEL_ROWS
+    assert rows_to_know_a_level(LEVELS, chance, True) == MOST_LEVEL_ROWS
+    several = np.stack([LEVELS % 2, LEVELS % 3 == 0], axis=1)
+    assert rows_to_know_a_level(LEVELS, several, True) == FEWEST_LEVEL_ROWS
+
+
+@pytest.mark.parametrize(
+    ("codes", "y"),
+    [
+        (np.arange(50), np.arange(50.0)),
+        (np.zeros(50, dtype=int), np.arange(50.0)),
+        (np.arange(50) // 2, np.ones(50)),
+    ],
+    ids=["own levels", "one level", "constant"],
+)
+def test_where_nothing_tells_levels_apart_many_rows_are_asked(codes, y):
+    assert rows_to_know_a_level(codes, y, False) == MOST_LEVEL_ROWS
