@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from skdl.data.folds import Fold, Rows
+
 Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
 
 #: Penalties that are tried, as multiples of one feature's sum of squares, from the middle outwards while it helps.
 PENALTIES = np.logspace(-5, 3, 17)
@@ -67,27 +68,24 @@ class RidgeProblem:
         self.is_primal = p <= n
         self.gram = self.rooted.T @ self.rooted if self.is_primal else self.rooted @ self.rooted.T
 
-    def coef(self, penalty: float, left_out: Rows | None = None) -> Floats:
-        """Coefficients ``(p + 1, O)`` from all rows but those left out."""
+    def coef(self, penalty: float, rows: Rows | None = None) -> Floats:
+        """Coefficients ``(p + 1, O)`` from some rows, by default all of them."""
         kept = np.ones(len(self.columns), dtype=bool)
-        if left_out is not None:
-            kept[left_out] = False
+        if rows is not None:
+            kept[:] = False
+            kept[rows] = True
         rooted, target = self.rooted[kept], self.rooted_target[kept]
         if self.is_primal:
-            gram = self.gram.copy() if left_out is None else self._without(left_out)
-            return _solved(gram, penalty * len(rooted), rooted.T @ target)
+            left_out = self.rooted[~kept]
+            return _solved(self.gram - left_out.T @ left_out, penalty * len(rooted), rooted.T @ target)
         gram = self.gram[np.ix_(kept, kept)]
         return rooted.T @ _solved(gram, penalty * len(rooted), target)
 
-    def _without(self, left_out: Rows) -> Floats:
-        part = self.rooted[left_out]
-        return self.gram - part.T @ part
-
-    def out_of_fold(self, penalty: float, folds: Sequence[Rows]) -> Floats:
-        """Outputs ``(n, O)`` of each row by a regression on the rows of the other folds."""
+    def out_of_fold(self, penalty: float, folds: Sequence[Fold]) -> Floats:
+        """Outputs ``(n, O)`` of each held-out row by a regression on the training rows of its fold."""
         outputs = np.zeros_like(self.target)
-        for rows in folds:
-            outputs[rows] = self.columns[rows] @ self.coef(penalty, rows)
+        for fold in folds:
+            outputs[fold.held_out] = self.columns[fold.held_out] @ self.coef(penalty, fold.train)
         return outputs
 
     def solved(self, penalty: float) -> Ridge:
@@ -100,13 +98,13 @@ def _solved(gram: Floats, penalty: float, right: Floats) -> Floats:
     return cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right, check_finite=False)
 
 
-def best_penalty(problem: RidgeProblem, folds: Sequence[Rows]) -> tuple[float, Floats, float]:
+def best_penalty(problem: RidgeProblem, folds: Sequence[Fold]) -> tuple[float, Floats, float]:
     """The penalty of the smallest squared error on held-out rows, the outputs ``(n, O)`` for those, and the error.
 
     The error falls and rises again along the penalties, so that the search ends where it rises on both sides. Rows that
     no fold holds out have outputs of 0.
     """
-    held_out = np.unique(np.concatenate(folds))
+    held_out = np.unique(np.concatenate([fold.held_out for fold in folds]))
     known: dict[int, tuple[float, Floats]] = {}
 
     def error(place: int) -> float:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.closed_form.convolutions import RandomConvolutions
-from skdl.closed_form.ridge import Floats, RidgeProblem, Rows, best_penalty
+from skdl.closed_form.ridge import Floats, RidgeProblem, best_penalty
+from skdl.data.folds import Fold
 from skdl.data.sequences import Parts, Reversal, RowLayout
 
 #: Most columns that steps become; longer series are averaged.
@@ -102,11 +103,11 @@ class SkipPath:
         self.n_steps, self.with_steps, self.levels = n_steps, with_steps, levels
 
     def fit(
-        self, x_BD: Tensor, target_BO: Tensor, folds: Sequence[Rows], weight: Floats | None, generator: torch.Generator
+        self, x_BD: Tensor, target_BO: Tensor, folds: Sequence[Fold], weight: Floats | None, generator: torch.Generator
     ) -> Floats:
         """Learn from encoded rows; gives the outputs ``(B, O)`` for the rows that the folds hold out.
 
-        A row's output is by a regression on the rows outside its fold.
+        A row's output is by a regression on the training rows of its fold.
         """
         parts = self.layout.parts(x_BD)
         wanted_BO = target_BO if self.reversal is None else self.reversal.invert(target_BO.double(), parts)
@@ -123,7 +124,7 @@ class SkipPath:
         self.ridge = best.solved(self.penalty)
         self.offsets_TQ = np.zeros((wanted_BO.shape[1], 1))
         if self.levels is not None:
-            rows = np.unique(np.concatenate(folds))
+            rows = np.unique(np.concatenate([fold.held_out for fold in folds]))
             error_nT = best.target[rows] - held_out[rows]
             shares: dict[str, Any] = {} if weight is None else {"weights": weight[rows], "method": "inverted_cdf"}
             self.offsets_TQ = np.quantile(error_nT, self.levels, axis=0, **shares).T

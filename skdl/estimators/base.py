@@ -18,10 +18,10 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skdl.data.folds import Fold, cross_folds, held_out_rows, random_folds, trained_rows
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import shared
-from skdl.engine.folds import Fold, cross_folds, held_out_rows, random_folds, trained_rows
 from skdl.engine.job import Job, Result, Samples
 from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
@@ -165,7 +165,7 @@ class NetworkEstimator(TrainedEstimator):
         if hasattr(self, "_skl_callbacks"):
             monitor.set_callback_context(context, shown)
         results = self._run(jobs)
-        self._set_out_of_fold(data, [fold.held_out for fold in folds] if holds_out else [], results)
+        self._set_out_of_fold(data, folds if holds_out else [], results)
         if validation is not None:
             self._set_validation_errors(validation, results)
         self._mean_weight = self._mean_weight_with(data, MeanWeight())
@@ -359,11 +359,11 @@ class NetworkEstimator(TrainedEstimator):
     def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
         return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows))
 
-    def _set_out_of_fold(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+    def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
         """Keep what the networks say of rows that they did not train on, the mean where several held a row out."""
         parts = [
-            (rows, self._task.expected(result.validation_outputs.numpy().astype(np.float64)))
-            for rows, result in zip(held_out, results, strict=False)
+            (fold.held_out, self._task.expected(result.validation_outputs.numpy().astype(np.float64)))
+            for fold, result in zip(folds, results, strict=False)
             if result.validation_outputs is not None
         ]
         if parts:

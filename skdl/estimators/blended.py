@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skdl.closed_form.skip import SkipPath
+from skdl.data.folds import Fold
 from skdl.data.sampling import sample_rows
 from skdl.data.sequences import Reversal, SequenceEncoder
 from skdl.data.table import DenseTable, Table
@@ -26,6 +27,11 @@ from skdl.tasks.regression import QuantilesTask, RegressionTask
 SKIP_ROWS = 10_000
 #: Steps of the shortest series from which random convolutions are tried.
 CONVOLUTION_STEPS = 9
+
+
+def _places(fold: Fold, rows: NDArray[np.intp]) -> Fold:
+    """A fold as far as it is of these rows, by their places."""
+    return Fold(np.flatnonzero(np.isin(rows, fold.train)), np.flatnonzero(np.isin(rows, fold.held_out)))
 
 
 class SkipBlendMixin:
@@ -80,38 +86,35 @@ class SkipBlendMixin:
             return ("linear",)
         return ("convolution",) if is_classifier(self) else ("linear", "convolution")
 
-    def _set_out_of_fold(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
+    def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
         """Fit the skip path and blend it with the networks by what both say of rows that they did not see."""
-        super()._set_out_of_fold(data, held_out, results)  # type: ignore[misc]
+        super()._set_out_of_fold(data, folds, results)  # type: ignore[misc]
         if self.out_of_fold_ is None or not self._skip_kinds():
             return
         rows = data.rows[sample_rows(len(data.rows), SKIP_ROWS)]
-        folds = [fold for fold in (np.flatnonzero(np.isin(rows, fold)) for fold in held_out) if len(fold)]
-        if folds:
-            self._blend(data, rows, folds, self._held_out_outputs(data, held_out, results))
+        places = [fold for fold in (_places(fold, rows) for fold in folds) if len(fold.held_out)]
+        if places:
+            self._blend(data, rows, places, self._held_out_outputs(data, folds, results))
 
-    def _held_out_outputs(
-        self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]
-    ) -> NDArray[np.float64]:
+    def _held_out_outputs(self, data: FitData, folds: list[Fold], results: list[Result]) -> NDArray[np.float64]:
         """Mean outputs ``(n, O)`` of the networks for rows that they held out; NaN elsewhere."""
         sums, counts = np.zeros((len(data.y), self.n_outputs_)), np.zeros((len(data.y), 1))
-        for rows, result in zip(held_out, results, strict=False):
+        for fold, result in zip(folds, results, strict=False):
             if result.validation_outputs is not None:
-                sums[rows] += result.validation_outputs.numpy()
-                counts[rows] += 1
+                sums[fold.held_out] += result.validation_outputs.numpy()
+                counts[fold.held_out] += 1
         with np.errstate(invalid="ignore"):
             return sums / counts
 
-    def _blend(
-        self, data: FitData, rows: NDArray[np.intp], folds: list[NDArray[np.intp]], outputs: NDArray[np.float64]
-    ) -> None:
+    def _blend(self, data: FitData, rows: NDArray[np.intp], folds: list[Fold], outputs: NDArray[np.float64]) -> None:
         x_BD = self._encoder.transform(data.X[rows]).values
         weight = self._weight(data, rows)
         target = self._task.encode(data.y[rows], torch.float64)
         skip = self._new_skip()
         generator = torch.Generator().manual_seed(0)
         of_skip = skip.fit(x_BD, self._skip_target(target), folds, weight, generator)
-        known = np.flatnonzero(np.isfinite(outputs[rows]).all(axis=1) & np.isin(np.arange(len(rows)), np.hstack(folds)))
+        is_held_out = np.isin(np.arange(len(rows)), np.hstack([fold.held_out for fold in folds]))
+        known = np.flatnonzero(np.isfinite(outputs[rows]).all(axis=1) & is_held_out)
         base = self._base(x_BD[known])
         parts = [outputs[rows[known]], of_skip[known]]
         share = None if weight is None else weight[known]

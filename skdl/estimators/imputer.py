@@ -27,10 +27,10 @@ from skdl.closed_form.completion import CellFeatures, CompletionTable, HiddenCop
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.cells import NumberCells, TableCells
 from skdl.data.filled_frames import in_library, with_cells, with_columns, with_names
+from skdl.data.folds import held_out_rows
 from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
-from skdl.engine.folds import held_out_rows
 from skdl.engine.job import Job, Samples
 from skdl.engine.predict import network_outputs
 from skdl.estimators.monitor import FitMonitor

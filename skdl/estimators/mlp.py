@@ -21,6 +21,7 @@ from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
+from skdl.estimators.monitor import FitMonitor
 from skdl.estimators.relevance import gains_by_scaling, plain_row, scaled_jobs
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
@@ -71,9 +72,9 @@ numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="bot
 relevance_scaling : bool or "auto", default="auto"
     Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
     the target on the network's own training rows: where many columns say little, those that say more are learned
-    first. Under a ``numeric_embedding`` with bins, "auto" does so in classification of more than 50 columns; elsewhere
-    the first two networks are trained for five epochs both ways where there are validation rows, and "auto" does so
-    where that makes their validation loss clearly smaller. There is none for sparse matrices, nor for the columns of a periodic embedding and embedded categories, nor in
+    first. Under a ``numeric_embedding`` with bins, "auto" does so in classification of more than 50 columns, and where
+    the first two networks, trained for five epochs both ways, have a clearly smaller loss on their validation rows.
+    There is none for sparse matrices, nor for the columns of a periodic embedding and embedded categories, nor in
     ``partial_fit``. Penalties and weight decay act on the weights of scaled columns.
 """
 
@@ -145,7 +146,12 @@ class TableNetworkEstimator(NetworkEstimator):
         return PeriodicEmbedding(encoder.n_periodic, FREQUENCIES_BESIDE_BINS)
 
     def _scaled(self, jobs: list[Job]) -> list[Job]:
-        self.relevance_scaling_ = self._scales_by_relevance(jobs)
+        try:
+            self.relevance_scaling_ = self._scales_by_relevance(jobs)
+        except KeyboardInterrupt:
+            # It is for the engine to say what is left of an interrupted fit.
+            self.relevance_scaling_ = False
+            cast(FitMonitor, jobs[0].monitor).is_interrupted = True
         return scaled_jobs(jobs, self._encoder.n_periodic) if self.relevance_scaling_ else jobs
 
     def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,6 @@ from torch import Tensor
 from skdl.data.table import Table
 from skdl.engine.dispatch import run
 from skdl.engine.job import Job, Monitor, Samples, State
-from skdl.engine.schedules import Schedule
 from skdl.nn.dense import DenseNetwork
 
 #: Bounds of the factors: a column that says nothing by itself may do so together with others.
@@ -118,7 +117,7 @@ def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool:
     Raises
     ------
     KeyboardInterrupt
-        If training was interrupted: there is no network yet whose parameters could stay.
+        If training was interrupted.
     """
     jobs = jobs[:TRIAL_NETWORKS]
     n_rows = sum(len(job.validation) for job in jobs if job.validation is not None)

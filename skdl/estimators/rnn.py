@@ -16,9 +16,9 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skdl.data.folds import Fold, held_out_rows
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series, check_series
-from skdl.engine.folds import Fold, held_out_rows
 from skdl.engine.job import Job, Plan, Samples
 from skdl.estimators.base import LONE_VALIDATION_FRACTION, NetworkEstimator
 from skdl.estimators.blended import SkipBlendMixin
@@ -49,6 +49,8 @@ from skdl.tasks.regression import QuantilesTask, RegressionTask
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.
 AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
+#: Of so many rows that are not held out, one on each side of a stretch may be left out as well.
+LEAST_KEPT = 4
 #: Training steps that "auto" epochs aim at, and bounds on the epochs, of forecasts as well.
 AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS, MOST_FORECAST_EPOCHS = 1500, 15, 100, 30
 SERIES_DOC = """
@@ -231,7 +233,13 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
         folds = super()._folds(data, n_members, random_state)
         if kind == "random":
             return folds
-        return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last=kind == "time")
+        are_last = kind == "time"
+        return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last, self._gap(data))
+
+    @staticmethod
+    def _gap(data: FitData) -> int:
+        """Rows beside held-out ones that forecast some of the same steps: one fewer than the targets of a row."""
+        return 0 if data.y.ndim == 1 else data.y.shape[1] - 1
 
     def _is_forecast(self, data: FitData) -> bool:
         """Whether a channel goes on into the target."""
@@ -302,17 +310,28 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
         return np.swapaxes(maps, 1, 2) if self.layout == "time_first" else maps
 
 
-def _neighbouring_folds(rows: NDArray[np.intp], n_members: int, fraction: float | str, *, are_last: bool) -> list[Fold]:
-    """Folds that hold out stretches of neighbouring rows: the last ones for each network, or others for each."""
+def _neighbouring_folds(
+    rows: NDArray[np.intp], n_members: int, fraction: float | str, are_last: bool, gap: int
+) -> list[Fold]:
+    """Folds that hold out stretches of neighbouring rows: the last ones for each network, or others for each.
+
+    Rows of a gap on both sides are neither held out nor trained on, as far as most others are left.
+    """
+    places = np.arange(len(rows))
     differ = n_members > 1 and not are_last
     if differ and isinstance(fraction, str):
-        blocks = np.array_split(rows, n_members)
+        blocks = np.array_split(places, n_members)
     else:
         n_held_out = held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(rows))
         last = len(rows) - n_held_out
         starts = np.linspace(0, last, n_members).round().astype(int).tolist() if differ else [last] * n_members
-        blocks = [rows[start : start + n_held_out] for start in starts]
-    return [Fold(np.setdiff1d(rows, block), block) for block in blocks]
+        blocks = [places[start : start + n_held_out] for start in starts]
+    folds = []
+    for block in blocks:
+        width = min(gap, (len(rows) - len(block)) // LEAST_KEPT)
+        is_apart = (places < block[0] - width) | (places > block[-1] + width)
+        folds.append(Fold(rows[is_apart], rows[block]))
+    return folds
 
 
 @documented(

@@ -14,6 +14,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skdl.data.folds import Fold
 from skdl.data.sampling import sample_rows
 from skdl.engine.job import Result
 from skdl.estimators.training import caller_level
@@ -136,8 +137,8 @@ class SpreadMixin:
         """Variance among the predictions of several networks, from their outputs, in the units of y."""
         return np.var([self._task.decode(output) for output in outputs], axis=0, ddof=1)
 
-    def _set_out_of_fold(self, data: FitData, held_out: list[NDArray[np.intp]], results: list[Result]) -> None:
-        super()._set_out_of_fold(data, held_out, results)  # type: ignore[misc]
+    def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
+        super()._set_out_of_fold(data, folds, results)  # type: ignore[misc]
         self._unexplained = None
         # A band of quantiles is no single value that has an error.
         if self.out_of_fold_ is None or self.out_of_fold_.shape != data.y.shape:

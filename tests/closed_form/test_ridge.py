@@ -6,8 +6,10 @@ from numpy.testing import assert_allclose
 from sklearn.linear_model import Ridge
 
 from skdl.closed_form.ridge import PENALTIES, RidgeProblem, best_penalty
+from skdl.data.folds import Fold
 
-FOLDS = [np.arange(0, 10), np.arange(10, 25), np.arange(25, 40)]
+ROWS = np.arange(40)
+FOLDS = [Fold(np.setdiff1d(ROWS, rows), rows) for rows in (ROWS[:10], ROWS[10:25], ROWS[25:])]
 
 
 def data(n=40, p=6, seed=0):
@@ -33,13 +35,14 @@ def test_outputs_are_scikit_learns(p, weighted):
     weight = weight / weight.mean() if weighted else None
     problem = RidgeProblem(X, Y, weight)
     assert problem.is_primal == (p == 6)
-    everything = np.arange(40)
-    expected = reference(X, Y, X, 0.1 * 40, weight)(everything)
+    expected = reference(X, Y, X, 0.1 * 40, weight)(ROWS)
     assert_allclose(problem.solved(0.1).predict(X), expected, atol=2e-3)
-    held_out = problem.out_of_fold(0.1, FOLDS)
-    for rows in FOLDS:
-        kept = np.setdiff1d(everything, rows)
-        assert_allclose(held_out[rows], reference(X, Y, X[rows], 0.1 * len(kept), weight)(kept), atol=3e-3)
+    # Some rows are neither held out nor learned from.
+    folds = [FOLDS[0], Fold(np.setdiff1d(ROWS, ROWS[8:27]), FOLDS[1].held_out), FOLDS[2]]
+    held_out = problem.out_of_fold(0.1, folds)
+    for fold in folds:
+        expected = reference(X, Y, X[fold.held_out], 0.1 * len(fold.train), weight)(fold.train)
+        assert_allclose(held_out[fold.held_out], expected, atol=3e-3)
 
 
 def test_a_constant_column_is_ignored():

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl.closed_form import skip
 from skdl.closed_form.skip import SkipPath, StepFeatures
+from skdl.data.folds import Fold
 from skdl.data.sequences import Parts, RowLayout
 
 LAYOUT = RowLayout(n_channels=1, n_beside=0)
@@ -22,7 +23,8 @@ def rows(n=200, n_steps=6, seed=0):
 
 
 def folds(n=200):
-    return np.array_split(np.arange(n), 4)
+    rows = np.arange(n)
+    return [Fold(np.setdiff1d(rows, part), part) for part in np.array_split(rows, 4)]
 
 
 def fitted(x_BD, target_BO, weight=None, **options):

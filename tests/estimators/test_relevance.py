@@ -8,11 +8,11 @@ import pytest
 import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.datasets import make_classification
+from sklearn.datasets import make_classification, make_friedman1
 
 from skdl import MLPClassifier, MLPRegressor
 from skdl.data.table import DenseTable
-from skdl.engine.job import Job, Samples, Settings
+from skdl.engine.job import Job, Result, Samples, Settings, State
 from skdl.estimators import relevance
 from skdl.estimators.relevance import FACTOR_BOUNDS, relevance_factors
 
@@ -148,36 +148,77 @@ def test_training_goes_on_from_the_networks_as_they_are(labelled):
     assert_allclose(model.predict_proba(X), before, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("Estimator", "n_telling", "n_noise", "scales"),
-    [
-        # Columns that all tell something are left alone, but in classification of many.
-        (MLPClassifier, 50, 0, False),
-        (MLPClassifier, 51, 0, True),
-        (MLPRegressor, 51, 0, False),
-        # Where most are noise, the others are helped.
-        (MLPClassifier, 4, 6, True),
-        (MLPRegressor, 4, 6, True),
-        (MLPRegressor, 4, 5, False),
-        (MLPRegressor, 8, 5, False),
-    ],
-)
-def test_auto_is_for_tables_with_bins_of_which_many_columns_say_little(Estimator, n_telling, n_noise, scales):
-    rng = np.random.default_rng(0)
-    y = rng.normal(size=300)
-    X = np.column_stack([y[:, None] + rng.normal(size=(300, n_telling)), rng.normal(size=(300, n_noise))])
-    if Estimator is MLPClassifier:
-        y = (y > 0).astype(int)
+BRIEF = {"n_members": 2, "max_epochs": 2, "numeric_embedding": "piecewise_linear", "random_state": 0}
 
-    def coefs(X, **parameters):
-        settings = SETTINGS | {"n_members": 1, "max_epochs": 1, "numeric_embedding": "piecewise_linear"} | parameters
-        return Estimator(**settings).fit(X, y).coefs_[0]
 
+def networks_equal(model, other, X):
+    return np.array_equal(model._network_outputs(X), other._network_outputs(X))
+
+
+@pytest.mark.parametrize(("n_noise", "scales"), [(0, False), (80, True)])
+def test_auto_is_for_tables_that_are_learned_faster_by_it(n_noise, scales):
+    X, y = make_friedman1(400, 5 + n_noise, random_state=0)
     for table in (X, pd.DataFrame(X)):
-        assert_array_equal(coefs(table), coefs(table, relevance_scaling=scales))
-        assert not np.array_equal(coefs(table), coefs(table, relevance_scaling=not scales))
-    plain = {"numeric_embedding": None}
-    assert_array_equal(coefs(X, **plain), coefs(X, **plain, relevance_scaling=False))
+        model = MLPRegressor(**BRIEF).fit(table, y)
+        assert model.relevance_scaling_ == scales
+        assert networks_equal(model, MLPRegressor(**BRIEF, relevance_scaling=scales).fit(table, y), table)
+        assert not networks_equal(model, MLPRegressor(**BRIEF, relevance_scaling=not scales).fit(table, y), table)
+    X_val, y_val = make_friedman1(200, 5 + n_noise, random_state=1)
+    assert MLPRegressor(**BRIEF).fit(X, y, X_val=X_val, y_val=y_val).relevance_scaling_ == scales
+
+
+@pytest.mark.parametrize("parameters", [{"early_stopping": False}, {"numeric_embedding": None}])
+def test_auto_needs_validation_rows_and_bins(parameters):
+    X, y = make_friedman1(400, 85, random_state=0)
+    assert not MLPRegressor(**BRIEF | parameters).fit(X, y).relevance_scaling_
+    assert not MLPRegressor(**BRIEF).fit(X[:40], y[:40]).relevance_scaling_
+
+
+def test_auto_is_for_many_columns_in_classification():
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=300)
+    X = y[:, None] + rng.normal(size=(300, 51))
+    assert MLPClassifier(**BRIEF).fit(X, y).relevance_scaling_
+    assert not MLPClassifier(**BRIEF).fit(X[:, :50], y).relevance_scaling_
+
+
+def test_a_fit_that_goes_on_scales_as_before():
+    X, y = make_friedman1(400, 85, random_state=0)
+    model = MLPRegressor(**BRIEF, warm_start=True).fit(X, y)
+    assert model.fit(X[:, ::-1], y).relevance_scaling_
+
+
+def test_the_trial_is_not_seen_by_callbacks_and_history():
+    X, y = make_friedman1(400, 85, random_state=0)
+    epochs = []
+
+    class Note:
+        def on_fit_task_end(self, estimator, context, **kwargs):
+            epochs.append(context.task_name)
+
+        def setup(self, estimator, context):
+            pass
+
+        def teardown(self, estimator, context):
+            pass
+
+        def on_fit_task_begin(self, estimator, context, **kwargs):
+            pass
+
+    model = MLPRegressor(**BRIEF).set_callbacks(Note()).fit(X, y)
+    assert len(model.history_) == 2 and len(epochs) == 3
+
+
+def test_an_interrupted_trial_ends_the_fit(monkeypatch):
+    X, y = make_friedman1(400, 85, random_state=0)
+
+    def interrupted(jobs):
+        return [Result(State(torch.empty(0)), [], "interrupted", 0) for _ in jobs]
+
+    monkeypatch.setattr(relevance, "run", interrupted)
+    with pytest.warns(UserWarning, match="interrupted after 0 epochs"):
+        model = MLPRegressor(**BRIEF).fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
 
 
 def test_sparse_matrices_and_tables_without_encoded_columns_are_left_alone(labelled):

@@ -801,8 +801,8 @@ def test_numbers_are_no_labels(data):
 
 
 def test_many_levels_beside_the_series_are_refused():
-    table = pd.DataFrame({"c": [f"level {i // 2}" for i in range(80)]})
-    X, y = waves(80)
+    table = pd.DataFrame({"c": [f"level {i % 33}" for i in range(330)]})
+    X, y = waves(330)
     with pytest.raises(ValueError, match=r"more than 32 levels.*TargetEncoder"):
         RNNClassifier(**SMALL).fit((X, table), y)
 

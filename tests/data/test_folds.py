@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from skdl.engine.folds import Fold, cross_folds, random_folds, trained_rows
+from skdl.data.folds import Fold, cross_folds, random_folds, trained_rows
 
 TARGETS = {
     "classes": np.repeat([0, 1, 2], [60, 30, 10]),
