@@ -21,6 +21,8 @@ from skdl.data.scaling import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
 MOST_LEVELS = 32
+#: Rows that a level must have for one, in columns of more levels than that: names and identifiers say nothing of others.
+FEWEST_LEVEL_ROWS = 5
 #: A day in the unit of dates here, microseconds.
 DAY = 86_400e6
 #: Bound on standardised values, so that their squares stay finite.
@@ -97,7 +99,8 @@ class NumberCells:
 class LevelCells:
     """Levels, each with an encoded column: how far its indicator is from its share of the rows.
 
-    ``cells`` are what levels are decoded to: themselves, or the most frequent value where they are its text.
+    ``cells`` are what levels are decoded to: themselves, or the most frequent value where they are its text. Rarer
+    levels are none of them, which says something, too; new ones are missing where there were no rarer ones.
     """
 
     levels: tuple[Any, ...]
@@ -105,16 +108,26 @@ class LevelCells:
     shares: NDArray[np.float64]
     #: Root of the sum of the indicators' variances.
     scale: float
+    has_others: bool
 
     @classmethod
     def of(cls, column: Column) -> LevelCells:
         """Learn from a column with at least one value."""
         counts = Counter(value for value in column.values if value is not None)
-        frequent = [level for level, _ in counts.most_common(MOST_LEVELS)]
-        levels = tuple(sorted(frequent, key=lambda level: (type(level).__name__, str(level))))
+        # Of equally frequent ones the first in order, whatever the order of the rows.
+        ordered = sorted(counts, key=lambda level: (type(level).__name__, str(level)))
+        levels = tuple(ordered)
+        if len(ordered) > MOST_LEVELS:
+            frequent = sorted(ordered, key=lambda level: -counts[level])[:MOST_LEVELS]
+            levels = tuple(level for level in ordered if level in frequent and counts[level] >= FEWEST_LEVEL_ROWS)
+        if not levels:
+            # A column of constants: any cell is as good as any other.
+            levels = (max(ordered, key=counts.__getitem__),)
+            return cls(levels, _cells_of_levels(column, levels), np.ones(1), 1.0, False)
         shares = np.array([counts[level] for level in levels]) / sum(counts.values())
         scale = float(np.sqrt((shares * (1 - shares)).sum()))
-        return cls(levels, _cells_of_levels(column, levels), shares, scale or 1.0)
+        has_others = len(levels) < len(counts)
+        return cls(levels, _cells_of_levels(column, levels), shares, scale or 1.0, has_others)
 
     @property
     def width(self) -> int:
@@ -123,8 +136,10 @@ class LevelCells:
     def encode(self, values: NDArray) -> NDArray[np.float64]:
         code_of = {level: code for code, level in enumerate(self.levels)}
         codes = np.fromiter((code_of.get(value, -1) for value in values), dtype=np.int64, count=len(values))
-        encoded = (np.eye(self.width)[codes] - self.shares) / self.scale
-        encoded[codes < 0] = np.nan
+        # The last row of the indicators is that of no level.
+        encoded = (np.eye(self.width + 1, self.width)[codes] - self.shares) / self.scale
+        is_missing = np.array([value is None for value in values]) if self.has_others else codes < 0
+        encoded[is_missing] = np.nan
         return encoded
 
     def probabilities(self, encoded: NDArray[np.float64]) -> NDArray[np.float64]:

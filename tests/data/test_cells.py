@@ -156,8 +156,24 @@ def test_levels_when_more_than_most_then_the_most_frequent():
     assert set(encoder.levels) == set(names[-MOST_LEVELS:])
     is_rare = ~np.isin(cells, encoder.levels)
     encoded, missing = encode(fitted(X), X)
-    assert not missing.any()
-    assert_array_equal(np.isnan(encoded).all(axis=1), is_rare)
+    assert not missing.any() and not np.isnan(encoded).any()
+    # The others are none of them.
+    none = -encoder.shares / encoder.scale
+    assert_allclose(encoded[is_rare], np.tile(none, (is_rare.sum(), 1)), rtol=1e-6)
+    assert_array_equal(encode(fitted(X), pd.DataFrame({"c": ["new", None]}))[0][:, 0], [np.float32(none[0]), np.nan])
+
+
+def test_levels_when_equally_frequent_then_the_first_in_order():
+    cells = [f"{i:02}" for i in range(MOST_LEVELS + 8)] * 5
+    for column in (cells, cells[::-1]):
+        assert fitted(pd.DataFrame({"c": column})).encoders[0].levels == tuple(cells[:MOST_LEVELS])
+
+
+def test_levels_when_all_are_rare_then_one_that_says_nothing():
+    X = pd.DataFrame({"c": [f"{i:02}" for i in range(MOST_LEVELS + 8)]})
+    cells = fitted(X)
+    assert cells.encoders[0].levels == ("00",)
+    assert_array_equal(np.nan_to_num(encode(cells, X)[0]), np.zeros((len(X), 1)))
 
 
 def test_probabilities_when_encoded_then_one_hot_and_shares_between():
@@ -181,7 +197,7 @@ def test_draw_when_uniform_then_levels_by_their_probabilities():
 
 def test_type_when_levels_are_rare_then_without_their_names():
     names = [f"often{i}" for i in range(MOST_LEVELS)]
-    often, rare = (fitted(pd.DataFrame({"c": cells}).astype("category")) for cells in (names, [*names * 2, "rare"]))
+    often, rare = (fitted(pd.DataFrame({"c": cells}).astype("category")) for cells in (names, [*names * 5, "rare"]))
     assert list(often.types[0].native.categories) == sorted(names)
     assert rare.types[0].native is None and set(rare.types[0].levels) == set(names)
 
