@@ -21,7 +21,7 @@ from skdl.data.scaling import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
 MOST_LEVELS = 32
-#: Rows that a level must have for one, in columns of more levels than that: names and identifiers say nothing of others.
+#: Rows that a level must have for one, in columns of more levels than that: names and identifiers tell nothing.
 FEWEST_LEVEL_ROWS = 5
 #: A day in the unit of dates here, microseconds.
 DAY = 86_400e6

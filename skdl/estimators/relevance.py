@@ -37,7 +37,7 @@ ROUNDING = 1e-7
 TRIAL_NETWORKS, TRIAL_EPOCHS = 2, 5
 #: Share of the validation loss that scaling must take away, and standard errors of it, as if a row's loss varied by as
 #: much as its mean.
-LEAST_GAIN, LEAST_STANDARD_ERRORS = 0.07, 2.0
+LEAST_GAIN, LEAST_STANDARD_ERRORS = 0.06, 2.0
 
 
 def relevance_factors(x_ND: Tensor, target: Tensor, weight_N: Tensor | None = None) -> Tensor:
