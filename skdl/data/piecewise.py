@@ -89,6 +89,8 @@ class PiecewiseLinearEncoder:
     ----------
     edges, means : list of ndarray
         Of each column's bins; empty for columns without bins.
+    n_cut, n_informative : int
+        Columns with bins, and those of them that tell something of the target by themselves.
     """
 
     def fit(
@@ -108,6 +110,7 @@ class PiecewiseLinearEncoder:
         n_bins = bins_per_column(max(n_columns, 1), n_rows)
         y = y[sample]
         weight = None if weight is None else weight[sample]
+        self.n_cut, self.n_informative = sum(is_cut), 0
         self.edges: list[NDArray] = []
         self.means: list[NDArray] = []
         for j in range(n_columns):
@@ -117,6 +120,7 @@ class PiecewiseLinearEncoder:
             edges = means = np.empty(0)
             if is_cut[j]:
                 thresholds = tree_thresholds(x[present], y[present], present_weight, 2 * n_bins, classification)
+                self.n_informative += len(thresholds) > 0
                 edges = column_edges(x[present], thresholds, present_weight, n_bins)
             if len(edges):
                 means = np.average(self._encode(x[present], edges), axis=0, weights=present_weight)
