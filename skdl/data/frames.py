@@ -258,9 +258,10 @@ def _cells(name: Any, cells: list[Any]) -> Column:
     simple = (str, numbers.Real, bool, np.bool_, datetime.date, decimal.Decimal)
     strange = sorted(cell_type.__name__ for cell_type in types if not issubclass(cell_type, simple))
     if strange:
+        how = ", by .dt.to_timestamp()," if strange == ["Period"] else ""
         raise TypeError(
             f"Column {name!r} holds cells of type {', '.join(strange)}. An argument must be a string or a number, "
-            "a date or missing. Convert the column or drop it."
+            f"a date or missing. Convert the column{how} or drop it."
         )
     return _mixture(name, cells)
 

@@ -106,7 +106,8 @@ validation : {"auto", "random", "blocks", "time"}, default="auto"
     Which rows networks hold out: random ones, stratified by the target; stretches of neighbouring rows, one for each
     network, the last one for a lone network; or the last ones, the same for each. "auto" is "blocks" where a channel
     goes on into the target: windows that overlap would else give the held-out ones away. Rows should then be in the
-    order of time.
+    order of time. Beside a stretch one row fewer than a row has targets is left out of training on each side, at most a
+    quarter of the rows that are not held out.
 """
 
 RNN_TRAINING_DOC = with_entries(

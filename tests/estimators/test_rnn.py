@@ -355,10 +355,7 @@ def test_early_stopping_is_for_those_who_ask(data):
     assert RNNClassifier(**settings).fit(X, y, X_val=X[::2], y_val=y[::2]).n_iter_ < 40
 
 
-@pytest.mark.parametrize("validation", ["time", "blocks", "blocks of a given size"])
-def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation, monkeypatch):
-    X, y = windows
-    share = {"validation_fraction": 0.25} if "size" in validation else {}
+def folds_of(monkeypatch, model, X, y):
     seen = []
     original = RNNRegressor._jobs
 
@@ -367,7 +364,15 @@ def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation
         return original(self, data, folds, *rest)
 
     monkeypatch.setattr(RNNRegressor, "_jobs", spy)
-    RNNRegressor(**SMALL, validation=validation.split()[0], **share).fit(X, y)
+    model.fit(X, y)
+    return seen
+
+
+@pytest.mark.parametrize("validation", ["time", "blocks", "blocks of a given size"])
+def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation, monkeypatch):
+    X, y = windows
+    share = {"validation_fraction": 0.25} if "size" in validation else {}
+    seen = folds_of(monkeypatch, RNNRegressor(**SMALL, validation=validation.split()[0], **share), X, y)
     assert all((np.diff(fold.held_out) == 1).all() for fold in seen)
     if validation == "time":
         assert all(fold.train.max() < fold.held_out.min() and fold.held_out.max() == len(X) - 1 for fold in seen)
@@ -375,6 +380,19 @@ def test_rows_in_the_order_of_time_are_held_out_in_one_piece(windows, validation
         assert [fold.held_out[0] for fold in seen] == [0, 93] and all(len(fold.held_out) == 31 for fold in seen)
     else:
         assert_array_equal(np.concatenate([fold.held_out for fold in seen]), np.arange(len(X)))
+
+
+@pytest.mark.parametrize(("horizon", "n_rows", "gap"), [(1, 60, 0), (5, 60, 4), (30, 60, 29)])
+@pytest.mark.parametrize("validation", ["time", "blocks"])
+def test_rows_that_forecast_the_steps_of_held_out_ones_are_left_out(monkeypatch, validation, horizon, n_rows, gap):
+    X, y = window(np.sin(np.arange(n_rows + 5 + horizon)), lags=6, horizon=horizon)
+    seen = folds_of(monkeypatch, RNNRegressor(**SMALL, validation=validation), X[:n_rows], y[:n_rows])
+    rows = np.arange(n_rows)
+    for fold in seen:
+        distance = np.abs(rows[:, None] - fold.held_out).min(axis=1)
+        # At most a quarter of the others on each side.
+        allowed = min(gap, (n_rows - len(fold.held_out)) // 4)
+        assert_array_equal(fold.train, rows[distance > allowed])
 
 
 def test_rows_that_no_network_trains_on_change_nothing_but_the_score(windows):

@@ -174,9 +174,10 @@ def test_infinity_is_refused_in_frames_as_in_arrays(make, value):
         (pd.DataFrame(index=range(4)), ValueError, r"0 feature"),
         (pd.DataFrame({"a": []}), ValueError, r"0 sample"),
         (pd.DataFrame({"a": [[1]] * 4}), TypeError, "Column 'a' holds cells of type list"),
+        (pd.DataFrame({"a": pd.period_range("2020", periods=4, freq="M")}), TypeError, "to_timestamp"),
         (pl.DataFrame({"a": [1.0] * 4}).lazy(), (TypeError, ValueError), "collect|DataFrame"),
     ],
-    ids=["twice", "mixed names", "no columns", "no rows", "lists", "lazy"],
+    ids=["twice", "mixed names", "no columns", "no rows", "lists", "periods", "lazy"],
 )
 def test_frames_that_cannot_be_fitted(classifier, frame, error, message):
     with pytest.raises(error, match=message):
