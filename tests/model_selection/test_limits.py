@@ -255,7 +255,7 @@ def test_tables__when_images_have_their_channels_first__then_each_fold_is_kept_o
 
 def test_limits__when_all_columns_are_embedded__then_they_count_too(net):
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({f"t{j}": [f"level {i}" for i in rng.integers(100, size=200)] for j in range(4)})
+    X = pd.DataFrame({f"t{j}": [f"level {i}" for i in rng.integers(100, size=3000)] for j in range(4)})
     most = 0
 
     def score(estimator, X, y):
@@ -263,9 +263,9 @@ def test_limits__when_all_columns_are_embedded__then_they_count_too(net):
         most = max(most, [thread.name for thread in threading.enumerate()].count("skdl-task"))
         return 0.0
 
-    with skdl.train_together(max_memory="100KB"):
+    with skdl.train_together(max_memory="1500KB"):
         grid = {"learning_rate": np.logspace(-3, -1, 10)}
-        GridSearchCV(net(max_epochs=1), grid, cv=3, scoring=score, refit=False).fit(X, np.arange(200) % 2)
+        GridSearchCV(net(max_epochs=1), grid, cv=3, scoring=score, refit=False).fit(X, np.arange(3000) % 2)
 
     # Of 30; those that are done, but not ended, are among them.
     assert 0 < most <= 12 + joblib.cpu_count()
