@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skdl.data.sampling import sample_rows
 
 #: Columns of more levels than this are embedded.
 MAX_ONE_HOT_LEVELS = 32
@@ -16,6 +18,13 @@ MAX_ONE_HOT_LEVELS = 32
 MAX_EMBEDDING_WIDTH = 50
 #: Bounds on the rows that a level of so many must have to be known.
 FEWEST_LEVEL_ROWS, MOST_LEVEL_ROWS = 2, 10
+#: Fewest different numbers that may be codes, and fewest rows that each of them must have in the mean.
+FEWEST_CODES, CODE_ROWS = 11, 5
+#: Rows by which they are told.
+CODE_SAMPLE = 10_000
+#: Of codes, the variance of rows within one is at most so many times that among them, and the variance among neighbours
+#: at least this share of it.
+MOST_WITHIN, LEAST_UNLIKE = 1.25, 0.5
 
 
 def embedding_width(n_levels: int) -> int:
@@ -23,36 +32,91 @@ def embedding_width(n_levels: int) -> int:
     return min(MAX_EMBEDDING_WIDTH, round(1.6 * n_levels**0.56))
 
 
+def _centered_targets(y: NDArray, classification: bool) -> Iterator[NDArray[np.float64]]:
+    """Each target ``(n,)`` around its mean: numbers over their deviation, and indicators of the classes."""
+    if classification and y.ndim == 1:
+        labels, of_row = np.unique(y, return_inverse=True)
+        for c in range(len(labels)):
+            yield (of_row == c) - np.mean(of_row == c)
+        return
+    for target in y.reshape(len(y), -1).T.astype(np.float64):
+        centered = target - target.mean()
+        if not classification:
+            # Targets of one value say nothing; dividing by the largest first keeps squares finite.
+            centered /= np.abs(centered).max() or 1
+            centered /= np.sqrt(np.mean(centered**2)) or 1
+        yield centered
+
+
+class LevelVariances(NamedTuple):
+    """Variances of targets, added up over them: of rows within levels, among levels, and of neighbouring levels.
+
+    The first two are estimated by the method of moments of a one-way analysis of variance. ``of_neighbours`` is half
+    the mean square of the difference between the means of a level and the next one, rows' own variance taken off: as
+    large as the variance among levels where the order of the levels means nothing.
+    """
+
+    within: float
+    among: float
+    of_neighbours: float
+
+    @classmethod
+    def of(cls, codes: NDArray[np.intp], y: NDArray, classification: bool) -> LevelVariances:
+        """Learn from level numbers ``(n,)``, of which there are several and fewer than rows, and targets."""
+        n_rows, counts = len(codes), np.bincount(codes)
+        n_levels = len(counts)
+        weight = np.minimum(counts[1:], counts[:-1]) / np.minimum(counts[1:], counts[:-1]).sum()
+        within = among = apart = 0.0
+        for target in _centered_targets(y, classification):
+            sums = np.bincount(codes, target)
+            explained = (sums**2 / counts).sum()
+            among += explained
+            within += max((target**2).sum() - explained, 0)
+            apart += (np.diff(sums / counts) ** 2 * weight).sum() / 2
+        within /= n_rows - n_levels
+        rows_per_level = (n_rows - (counts**2).sum() / n_rows) / (n_levels - 1)
+        noise = within * (weight * (1 / counts[1:] + 1 / counts[:-1])).sum() / 2
+        return cls(within, (among / (n_levels - 1) - within) / rows_per_level, apart - noise)
+
+
 def rows_to_know_a_level(codes: NDArray[np.intp], y: NDArray, classification: bool) -> int:
     """Rows from which the mean target of a level says more of the level than of chance, within bounds.
 
-    That is the variance within levels over the variance among their means, both estimated by the method of moments of
-    a one-way analysis of variance. Targets ``(n,)`` or ``(n, O)`` of ``codes`` from 0.
+    That is the variance within levels over the variance among their means. Targets ``(n,)`` or ``(n, O)`` of ``codes``
+    from 0.
     """
-    n_rows, counts = len(codes), np.bincount(codes)
-    if n_rows == len(counts) or len(counts) < 2:
+    n_levels = int(codes.max()) + 1
+    if n_levels < 2 or n_levels == len(codes):
         return MOST_LEVEL_ROWS
-    if classification and y.ndim == 1:
-        labels, of_row = np.unique(y, return_inverse=True)
-        targets: Iterable[NDArray[np.float64]] = ((of_row == c).astype(np.float64) for c in range(len(labels)))
-    else:
-        targets = y.reshape(n_rows, -1).T.astype(np.float64)
-    among = within = 0.0
-    for target in targets:
-        centered = target - target.mean()
-        if not classification:
-            # Targets of one value say nothing.
-            centered = centered / (np.abs(centered).max() or 1)
-            centered = centered / (np.sqrt(np.mean(centered**2)) or 1)
-        explained = (np.bincount(codes, centered) ** 2 / counts).sum()
-        among += explained
-        within += (centered**2).sum() - explained
-    variance_within = max(within, 0) / (n_rows - len(counts))
-    rows_per_level = (n_rows - (counts**2).sum() / n_rows) / (len(counts) - 1)
-    variance_among = (among / (len(counts) - 1) - variance_within) / rows_per_level
-    if variance_within >= MOST_LEVEL_ROWS * variance_among:
+    variances = LevelVariances.of(codes, y, classification)
+    if variances.within >= MOST_LEVEL_ROWS * variances.among:
         return MOST_LEVEL_ROWS
-    return max(math.ceil(variance_within / variance_among), FEWEST_LEVEL_ROWS)
+    return max(math.ceil(variances.within / variances.among), FEWEST_LEVEL_ROWS)
+
+
+def are_codes(x: NDArray, y: NDArray, classification: bool) -> bool:
+    """Whether numbers, NaN where missing, stand for categories.
+
+    So do few numbers of many rows each that tell much of the target, while neighbours are as unlike as any two.
+    """
+    rows = sample_rows(len(y), CODE_SAMPLE)
+    rows = rows[~np.isnan(x[rows])]
+    values, codes = np.unique(x[rows], return_inverse=True)
+    if len(values) < FEWEST_CODES or len(rows) < CODE_ROWS * len(values):
+        return False
+    variances = LevelVariances.of(codes, y[rows], classification)
+    if variances.within > MOST_WITHIN * variances.among:
+        return False
+    return variances.of_neighbours > LEAST_UNLIKE * variances.among
+
+
+def as_levels(x: NDArray) -> NDArray:
+    """Codes as the levels of a column, None where missing: alike in single and in double precision."""
+    x = np.asarray(x, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        rounded = np.where(x == np.rint(x), x, x.astype(np.float32)).astype(object)
+    rounded[np.isnan(x)] = None
+    return rounded
 
 
 class CategoricalEncoder:

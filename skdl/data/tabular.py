@@ -18,7 +18,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from skdl.data.categories import CategoricalEncoder, embedding_width
+from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, embedding_width
 from skdl.data.frames import Column, Kind, frame_columns, is_frame
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
@@ -132,15 +132,17 @@ class TableEncoder:
         chosen: Any = slice(None) if len(rows) == X.shape[0] else rows
         if not is_frame(X):
             self._fit_numbers(lambda j: X[:, j][chosen], X.shape[1], y, weight, classification)
-            self.n_outputs = self._n_numbers
-            return self
+            return self._fit_categories([as_levels(X[:, j][chosen]) for j in self.coded], y, classification)
         columns = frame_columns(X)
         self.layout = _Layout.of(columns)
         numbers = self._numbers(columns)
         self._fit_numbers(lambda j: numbers[j][chosen], len(numbers), y, weight, classification)
-        self.categorical = [
-            CategoricalEncoder().fit(values[chosen], y, classification) for values in self._categories(columns)
-        ]
+        return self._fit_categories(
+            [values[chosen] for values in self._categories(columns, numbers)], y, classification
+        )
+
+    def _fit_categories(self, columns: list[NDArray], y: NDArray, classification: bool) -> TableEncoder:
+        self.categorical = [CategoricalEncoder().fit(values, y, classification) for values in columns]
         self.embeddings = tuple(
             (len(c.levels) + 1, embedding_width(len(c.levels))) for c in self.categorical if c.is_embedded
         )
@@ -151,9 +153,10 @@ class TableEncoder:
         self, column: Callable[[int], NDArray], n_columns: int, y: NDArray, weight: Weights, classification: bool
     ) -> None:
         self.numeric = NumericEncoder(self.numeric_scaling).fit(column, n_columns, weight)
-        self.piecewise = None
+        self.piecewise, self.coded = None, []
         if self.numeric_embedding in ("piecewise_linear", "both"):
             self.piecewise = PiecewiseLinearEncoder().fit(column, n_columns, y, weight, classification)
+            self.coded = [j for j in range(n_columns) if are_codes(np.asarray(column(j)), y, classification)]
         if self.numeric_embedding == "periodic" and n_columns <= MOST_COLUMNS:
             self.n_periodic = n_columns
         if self.numeric_embedding == "both" and n_columns <= MOST_PERIODIC_COLUMNS and len(y) >= FEWEST_PERIODIC_ROWS:
@@ -184,9 +187,11 @@ class TableEncoder:
             numbers.extend(_date_numbers(self.layout.values(columns, i)).T)
         return numbers
 
-    def _categories(self, columns: list[Column]) -> list[NDArray]:
+    def _categories(self, columns: list[Column], numbers: list[NDArray]) -> list[NDArray]:
+        """The categorical columns of a frame, and after them the codes among its numeric ones."""
         assert self.layout is not None
-        return [self.layout.values(columns, i) for i in self.layout.of_kind("categorical")]
+        of_frame = [self.layout.values(columns, i) for i in self.layout.of_kind("categorical")]
+        return of_frame + [as_levels(numbers[j]) for j in self.coded]
 
     def transform(self, X: Any) -> Table:
         """Encode rows of the same columns as in ``fit``."""
@@ -196,12 +201,13 @@ class TableEncoder:
             X = self._array(X)
             out = self._empty(len(X))
             self._transform_numbers(lambda rows: X[rows], out)
-            return DenseTable(torch.from_numpy(out))
+            codes = self._transform_categories([as_levels(X[:, j]) for j in self.coded], out)
+            return DenseTable(torch.from_numpy(out), codes)
         columns = self._columns(X)
         numbers = self._numbers(columns)
         out = self._empty(len(columns[0].values))
         self._transform_numbers(lambda rows: np.stack([x[rows] for x in numbers], axis=1), out)
-        codes = self._transform_categories(self._categories(columns), out)
+        codes = self._transform_categories(self._categories(columns, numbers), out)
         return DenseTable(torch.from_numpy(out), codes)
 
     @staticmethod

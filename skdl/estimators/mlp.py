@@ -67,8 +67,9 @@ numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="bot
     column; frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022, Holzmueller et al.
     2024).
     "both" has the bins and, of at most 32 numeric columns with at least 500 training rows, cosines of 8 frequencies
-    beside them. None is the faster and plainer network. There is none for sparse matrices, no "periodic" with more than
-    256 numeric columns, and no bins with more than 256 of three values or more.
+    beside them. Beside bins, numbers that stand for categories become categories as well. None is the faster and
+    plainer network. There is none for sparse matrices, no "periodic" with more than 256 numeric columns, and no bins
+    with more than 256 of three values or more.
 relevance_scaling : bool or "auto", default="auto"
     Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
     the target on the network's own training rows: where many columns say little, those that say more are learned

@@ -1,9 +1,17 @@
-"""How many rows a level must have for its mean target to be more than chance."""
+"""How many rows a level must have for its mean target to be more than chance, and numbers that stand for levels."""
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
-from skdl.data.categories import FEWEST_LEVEL_ROWS, MOST_LEVEL_ROWS, rows_to_know_a_level
+from skdl.data.categories import (
+    FEWEST_LEVEL_ROWS,
+    MOST_LEVEL_ROWS,
+    LevelVariances,
+    are_codes,
+    as_levels,
+    rows_to_know_a_level,
+)
 
 LEVELS = np.repeat(np.arange(200), 5)
 
@@ -43,3 +51,35 @@ def test_labels_count_by_their_shares():
 )
 def test_where_nothing_tells_levels_apart_many_rows_are_asked(codes, y):
     assert rows_to_know_a_level(codes, y, False) == MOST_LEVEL_ROWS
+
+
+def test_variances_are_those_that_targets_are_drawn_by():
+    found = np.mean([LevelVariances.of(LEVELS, target, False) for target in drawn(3.0, 50).T], axis=0)
+    # Targets are over their deviation, and the order of the levels means nothing.
+    assert_allclose(found, [0.75, 0.25, 0.25], atol=0.02)
+
+
+# --- numbers that stand for levels -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classification", [False, True])
+def test_codes_are_numbers_whose_neighbours_are_unlike(classification):
+    rng = np.random.default_rng(0)
+    x = rng.permutation(LEVELS).astype(float)
+    means = rng.normal(size=200)
+    y = means[x.astype(int)] + 0.5 * rng.normal(size=1000)
+    ordered = np.sin(x / 30) + 0.1 * rng.normal(size=1000)
+    if classification:
+        y, ordered = y > 0, ordered > 0
+    assert are_codes(x, y, classification)
+    assert not are_codes(x, ordered, classification)
+    assert not are_codes(x, rng.permutation(y), classification)
+    # Of 200 numbers each has one row, or there are too few of them.
+    assert not are_codes(x[:200], y[:200], classification) and not are_codes(x % 10, y, classification)
+    assert are_codes(np.append(x, np.full(100, np.nan)), np.append(y, y[:100]), classification)
+
+
+def test_codes_are_alike_in_both_precisions():
+    codes = np.array([0.1, 123456789.0, np.nan, 1e300, -2.5])
+    assert_array_equal(as_levels(codes[[0, 4]]), as_levels(codes[[0, 4]].astype(np.float32)))
+    assert as_levels(codes)[1:4].tolist() == [123456789.0, None, 1e300]

@@ -295,6 +295,23 @@ def test_a_level_beside_unknown_ones_has_a_column(encode):
     assert_array_equal(encode(pd.DataFrame({"name": cells}))[0][:, 0], np.repeat([1, 0], [60, 40]))
 
 
+@pytest.mark.parametrize("library", [np.asarray, pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize(("n_codes", "is_embedded"), [(20, False), (60, True)])
+def test_codes_among_numbers_stand_beside_them_as_levels(encode, library, n_codes, is_embedded):
+    code = np.tile(np.arange(n_codes), 10) + 1000.5
+    X = np.stack([np.linspace(0, 1, len(code)), code], axis=1)
+    y = (np.arange(n_codes) % 2)[(code - 1000.5).astype(int)]
+    new = X[:4].copy()
+    new[2:, 1] = [np.nan, 7.0]
+    plain, _ = encode(library(X))
+    values, codes = encode(library(X), library(new), y=y, embedding="piecewise_linear")
+    assert plain.shape[1] == 2 and (codes is not None) == is_embedded
+    if is_embedded:
+        assert codes[:, 0].tolist() == [1, 2, 0, 0]
+    else:
+        assert_array_equal(values[:, -n_codes:], np.vstack([np.eye(2, n_codes), np.zeros((2, n_codes))]))
+
+
 def test_one_level_says_nothing(encode_column):
     assert encode_column(["a", "a"], ["a", "b"]).shape == (2, 0)
 
