@@ -1224,8 +1224,8 @@ def test_pickle_when_fitted_then_no_training_data_inside(quick, settings, n_rows
 
 
 def test_pickle_when_level_is_rare_then_not_inside(quick):
-    names = [f"often{i}" for i in range(32)] * 3 + ["only once"]
-    imputer = quick().fit(pd.DataFrame({"t": names, "n": np.arange(97.0)}))
+    names = [f"often{i}" for i in range(32)] * 5 + ["only once"]
+    imputer = quick().fit(pd.DataFrame({"t": names, "n": np.arange(161.0)}))
     assert b"often31" in pickle.dumps(imputer) and b"only once" not in pickle.dumps(imputer)
 
 
