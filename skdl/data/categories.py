@@ -33,19 +33,20 @@ def embedding_width(n_levels: int) -> int:
 
 
 def _centered_targets(y: NDArray, classification: bool) -> Iterator[NDArray[np.float64]]:
-    """Each target ``(n,)`` around its mean: numbers over their deviation, and indicators of the classes."""
+    """Each target ``(n,)`` around its mean: numbers over their deviation, if any, and indicators of classes."""
     if classification and y.ndim == 1:
         labels, of_row = np.unique(y, return_inverse=True)
         for c in range(len(labels)):
             yield (of_row == c) - np.mean(of_row == c)
         return
     for target in y.reshape(len(y), -1).T.astype(np.float64):
-        centered = target - target.mean()
-        if not classification:
-            # Targets of one value say nothing; dividing by the largest first keeps squares finite.
-            centered /= np.abs(centered).max() or 1
-            centered /= np.sqrt(np.mean(centered**2)) or 1
-        yield centered
+        # Dividing by the largest value first keeps sums and squares finite.
+        unit = target / (np.abs(target).max() or 1)
+        centered = unit - unit.mean()
+        deviation = np.sqrt(np.mean(centered**2))
+        # What is left of a target of one value is rounding.
+        if deviation > 10 * np.finfo(float).eps:
+            yield centered if classification else centered / deviation
 
 
 class LevelVariances(NamedTuple):
@@ -111,7 +112,10 @@ def are_codes(x: NDArray, y: NDArray, classification: bool) -> bool:
 
 
 def as_levels(x: NDArray) -> NDArray:
-    """Codes as the levels of a column, None where missing: alike in single and in double precision."""
+    """Codes as the levels of a column, None where missing.
+
+    They are alike in single and in double precision, as far as whole numbers are.
+    """
     x = np.asarray(x, dtype=np.float64)
     with np.errstate(over="ignore"):
         rounded = np.where(x == np.rint(x), x, x.astype(np.float32)).astype(object)

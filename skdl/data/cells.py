@@ -121,7 +121,7 @@ class LevelCells:
             frequent = sorted(ordered, key=lambda level: -counts[level])[:MOST_LEVELS]
             levels = tuple(level for level in ordered if level in frequent and counts[level] >= FEWEST_LEVEL_ROWS)
         if not levels:
-            # A column of constants: any cell is as good as any other.
+            # One stands for all, with an encoded column of zeros.
             levels = (max(ordered, key=counts.__getitem__),)
             return cls(levels, _cells_of_levels(column, levels), np.ones(1), 1.0, False)
         shares = np.array([counts[level] for level in levels]) / sum(counts.values())
@@ -138,7 +138,7 @@ class LevelCells:
         codes = np.fromiter((code_of.get(value, -1) for value in values), dtype=np.int64, count=len(values))
         # The last row of the indicators is that of no level.
         encoded = (np.eye(self.width + 1, self.width)[codes] - self.shares) / self.scale
-        is_missing = np.array([value is None for value in values]) if self.has_others else codes < 0
+        is_missing = np.array([value is None for value in values], dtype=bool) if self.has_others else codes < 0
         encoded[is_missing] = np.nan
         return encoded
 

@@ -20,7 +20,8 @@ from skdl.data.sampling import sample_rows
 
 Weights = NDArray[np.float64] | None
 
-#: Encoded columns that the bins of all numeric columns together aim at, and the bounds on the bins of one.
+#: Encoded columns that the bins of all numeric columns together aim at, and the bounds on what one aims at: half of it
+#: in quantiles, beside as many thresholds as are worth it.
 TOTAL_BINS, FEWEST_BINS, MOST_BINS = 256, 8, 64
 #: Training rows that a bin should have.
 ROWS_PER_BIN = 64
@@ -33,7 +34,7 @@ EDGE_ROWS = 10_000
 
 
 def bins_per_column(n_columns: int, n_rows: int) -> int:
-    """How many bins each of so many columns gets."""
+    """How many bins each of so many columns aims at."""
     return int(np.clip(min(TOTAL_BINS // n_columns, n_rows // ROWS_PER_BIN), FEWEST_BINS, MOST_BINS))
 
 

@@ -156,7 +156,9 @@ class TableEncoder:
         self.piecewise, self.coded = None, []
         if self.numeric_embedding in ("piecewise_linear", "both"):
             self.piecewise = PiecewiseLinearEncoder().fit(column, n_columns, y, weight, classification)
-            self.coded = [j for j in range(n_columns) if are_codes(np.asarray(column(j)), y, classification)]
+            if self.piecewise.n_cut:
+                target = np.unique(y, return_inverse=True)[1] if classification and y.ndim == 1 else y
+                self.coded = [j for j in range(n_columns) if are_codes(np.asarray(column(j)), target, classification)]
         if self.numeric_embedding == "periodic" and n_columns <= MOST_COLUMNS:
             self.n_periodic = n_columns
         if self.numeric_embedding == "both" and n_columns <= MOST_PERIODIC_COLUMNS and len(y) >= FEWEST_PERIODIC_ROWS:

@@ -195,8 +195,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     levels of ``fit`` that they lack, and a column that has no cell to tell its type by becomes what it was in ``fit``.
     A frame comes back as a frame of its own library, an array as an array; see also ``set_output``. Levels that were
     not there in ``fit`` stay as they are and count as missing in the completion of the others. Of more than 32 levels
-    of a column the 32 most frequent ones with at least five rows are imputed; in the completion of other columns the
-    rest counts as one level more.
+    of a column the 32 most frequent ones with at least five rows are imputed, or the most frequent one; in the
+    completion of other columns the rest, and what was not there in ``fit``, counts as one level more.
 
     Parameters
     ----------

@@ -63,9 +63,9 @@ numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="bot
     What a numeric column becomes beside its scaled self. "piecewise_linear" cuts its range into bins, at quantiles
     and where a small decision tree of the column alone would split it, and gives one number per bin (Gorishniy et al.
     2022). It aims at 256 bins in all, but at 8 to 64 a column, and at 64 rows per bin above 8; columns of few values
-    get fewer, those of two or one none. "periodic" takes cosines of 16 frequencies and mixes them to 3 numbers per
-    column; frequencies, phases and mixture are trained with the network (Gorishniy et al. 2022, Holzmueller et al.
-    2024).
+    get fewer, those of two or one none, and columns that the tree tells much of up to two and a half times as many.
+    "periodic" takes cosines of 16 frequencies and mixes them to 3 numbers per column; frequencies, phases and mixture
+    are trained with the network (Gorishniy et al. 2022, Holzmueller et al. 2024).
     "both" has the bins and, of at most 32 numeric columns with at least 500 training rows, cosines of 8 frequencies
     beside them. Beside bins, numbers that stand for categories become categories as well. None is the faster and
     plainer network. There is none for sparse matrices, no "periodic" with more than 256 numeric columns, and no bins
@@ -76,8 +76,9 @@ relevance_scaling : bool or "auto", default="auto"
     first. Under a ``numeric_embedding`` with bins, "auto" does so in classification of more than 50 columns; where of
     at least 10 numeric columns fewer than 60 % split the target better than chance would, each by itself; and where
     the first two networks, trained for five epochs both ways, have a clearly smaller loss on their validation rows.
-    There is none for sparse matrices, nor for the columns of a periodic embedding and embedded categories, nor in
-    ``partial_fit``. Penalties and weight decay act on the weights of scaled columns.
+    Under ``warm_start`` it stays as it was. There is none for sparse matrices, nor for the columns of a periodic
+    embedding and embedded categories, nor in ``partial_fit``. Penalties and weight decay act on the weights of scaled
+    columns.
 """
 
 #: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
@@ -165,7 +166,7 @@ class TableNetworkEstimator(NetworkEstimator):
             return False
         if not isinstance(self.relevance_scaling, str):
             return bool(self.relevance_scaling)
-        if self._continues() and hasattr(self, "relevance_scaling_"):
+        if self._continues() and self.t_ > 0 and hasattr(self, "relevance_scaling_"):
             return self.relevance_scaling_
         bins = self._encoder.piecewise
         if bins is None:

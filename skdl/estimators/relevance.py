@@ -120,16 +120,21 @@ def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool:
         If training was interrupted.
     """
     jobs = jobs[:TRIAL_NETWORKS]
-    n_rows = sum(len(job.validation) for job in jobs if job.validation is not None)
+    # Networks may be validated on the same rows.
+    validations = {id(job.validation): job.validation for job in jobs if job.validation is not None}
+    n_rows = sum(map(len, validations.values()))
     least_gain = max(LEAST_GAIN, LEAST_STANDARD_ERRORS / max(n_rows, 1) ** 0.5)
     if least_gain >= 1:
         return False
-    trials = [replace(job, settings=replace(job.settings, max_epochs=TRIAL_EPOCHS), monitor=Monitor()) for job in jobs]
+    n_epochs = min(TRIAL_EPOCHS, jobs[0].settings.max_epochs)
+    trials = [replace(job, settings=replace(job.settings, max_epochs=n_epochs), monitor=Monitor()) for job in jobs]
     results = run(trials + scaled_jobs(trials, n_kept))
     if any(result.reason == "interrupted" for result in results):
         raise KeyboardInterrupt
     losses = [min((epoch.validation_loss for epoch in result.history), default=float("nan")) for result in results]
-    return sum(losses[len(jobs) :]) < (1 - least_gain) * sum(losses[: len(jobs)])
+    plain, scaled = sum(losses[: len(jobs)]), sum(losses[len(jobs) :])
+    # Some losses are below zero.
+    return plain - scaled > least_gain * abs(plain)
 
 
 def scaled_jobs(jobs: Sequence[Job], n_kept: int = 0) -> list[Job]:

@@ -235,12 +235,9 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
         if kind == "random":
             return folds
         are_last = kind == "time"
-        return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last, self._gap(data))
-
-    @staticmethod
-    def _gap(data: FitData) -> int:
-        """Rows beside held-out ones that forecast some of the same steps: one fewer than the targets of a row."""
-        return 0 if data.y.ndim == 1 else data.y.shape[1] - 1
+        # So many rows beside held-out ones forecast some of the same steps.
+        gap = 0 if is_classifier(self) or data.y.ndim == 1 else data.y.shape[1] - 1
+        return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last, gap)
 
     def _is_forecast(self, data: FitData) -> bool:
         """Whether a channel goes on into the target."""

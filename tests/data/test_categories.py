@@ -29,7 +29,15 @@ def drawn(variance_within, n_outputs=None):
 def test_it_is_the_variance_within_over_that_among(variance, bounds, n_outputs):
     y = drawn(variance, n_outputs)
     assert bounds[0] <= rows_to_know_a_level(LEVELS, y, False) <= bounds[1]
-    assert rows_to_know_a_level(LEVELS, 1e-200 * y, False) == rows_to_know_a_level(LEVELS, y, False)
+    for factor in (1e-200, 1e306):
+        assert rows_to_know_a_level(LEVELS, factor * y, False) == rows_to_know_a_level(LEVELS, y, False)
+
+
+def test_a_target_of_one_value_beside_others_says_nothing():
+    y = np.random.default_rng(0).normal(size=1000)
+    # The mean of many 0.1 is not quite 0.1.
+    assert rows_to_know_a_level(LEVELS, np.stack([y, np.full(1000, 0.1)], axis=1), False) == MOST_LEVEL_ROWS
+    assert not are_codes(LEVELS.astype(float), np.stack([y, np.full(1000, 0.1)], axis=1), False)
 
 
 def test_labels_count_by_their_shares():

@@ -155,7 +155,7 @@ def networks_equal(model, other, X):
     return np.array_equal(model._network_outputs(X), other._network_outputs(X))
 
 
-@pytest.mark.parametrize(("n_noise", "scales"), [(0, False), (5, True)])
+@pytest.mark.parametrize(("n_noise", "scales"), [(0, False), (15, True)])
 def test_auto_is_for_tables_with_many_columns_of_noise(n_noise, scales):
     X, y = make_friedman1(400, 5 + n_noise, random_state=0)
     for table in (X, pd.DataFrame(X)):
@@ -188,6 +188,30 @@ def test_a_fit_that_goes_on_scales_as_before():
     X, y = make_friedman1(400, 85, random_state=0)
     model = MLPRegressor(**BRIEF, warm_start=True).fit(X, y)
     assert model.fit(X[:, ::-1], y).relevance_scaling_
+
+
+@pytest.mark.parametrize("constant", [0.0, -5.0])
+def test_losses_below_zero_are_compared_as_others_are(constant):
+    X, y = make_friedman1(400, 5, random_state=0)
+
+    def loss(output, target):
+        return (output - target) ** 2 / 2 + constant
+
+    assert not MLPRegressor(**BRIEF, loss=loss).fit(X, y).relevance_scaling_
+
+
+def test_a_fit_after_an_interrupted_one_tries_anew(monkeypatch):
+    X, y = make_friedman1(2000, 9, random_state=0)
+    y = 10 * X[:, 0]
+    model = MLPRegressor(**BRIEF, warm_start=True)
+    run = relevance.run
+    monkeypatch.setattr(
+        relevance, "run", lambda jobs: [Result(State(torch.empty(0)), [], "interrupted", 0)] * len(jobs)
+    )
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.fit(X, y)
+    monkeypatch.setattr(relevance, "run", run)
+    assert not model.relevance_scaling_ and model.fit(X, y).relevance_scaling_
 
 
 def test_the_trial_is_not_seen_by_callbacks_and_history():
