@@ -227,7 +227,8 @@ def train_together(
     >>> from sklearn.model_selection import GridSearchCV
     >>> import skdl
     >>> X, y = load_iris(return_X_y=True)
-    >>> search = GridSearchCV(skdl.MLPClassifier(n_members=1, max_epochs=5), {"learning_rate": [0.001, 0.01]})
+    >>> clf = skdl.MLPClassifier(n_members=1, early_stopping=False, max_epochs=5)
+    >>> search = GridSearchCV(clf, {"learning_rate": [0.001, 0.01]})
     >>> with skdl.train_together() as run:
     ...     search = search.fit(X, y)
     >>> sum(stack.n_models for stack in run.report_)  # 2 candidates x 5 folds, and the refit
