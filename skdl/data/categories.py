@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,16 @@ CODE_SAMPLE = 10_000
 #: Of codes, the variance of rows within one is at most so many times that among them, and the variance among neighbours
 #: at least this share of it.
 MOST_WITHIN, LEAST_UNLIKE = 1.25, 0.5
+
+
+def in_order(levels: Iterable[Any]) -> list[Any]:
+    """Levels by their type and their text, whatever order they come in; None, which stands for missing, at the end."""
+    return sorted(levels, key=lambda level: (level is None, type(level).__name__, str(level)))
+
+
+def level_numbers(values: NDArray, number_of: Mapping[Any, int], unknown: int) -> NDArray[np.int64]:
+    """The number of each value's level ``(n,)``."""
+    return np.fromiter((number_of.get(value, unknown) for value in values), dtype=np.int64, count=len(values))
 
 
 def embedding_width(n_levels: int) -> int:
@@ -135,16 +145,12 @@ class CategoricalEncoder:
         counts = Counter(values)
         distinct = set(counts)
         if len(counts) > MAX_ONE_HOT_LEVELS:
-            code_of = {level: code for code, level in enumerate(counts)}
-            codes = np.fromiter((code_of[v] for v in values), dtype=np.intp, count=len(values))
+            codes = level_numbers(values, {level: code for code, level in enumerate(counts)}, -1)
             fewest = rows_to_know_a_level(codes, y, classification)
             distinct = {level for level, n in counts.items() if n >= fewest}
         self.has_unknown = len(distinct) < len(counts)
-        ordered: list[Any] = sorted((v for v in distinct if v is not None), key=lambda v: (type(v).__name__, str(v)))
-        if None in distinct:
-            ordered.append(None)
-        self.levels = ordered
-        self.code_of = {level: code for code, level in enumerate(ordered, start=1)}
+        self.levels = in_order(distinct)
+        self.code_of = {level: code for code, level in enumerate(self.levels, start=1)}
         return self
 
     @property
@@ -164,8 +170,7 @@ class CategoricalEncoder:
 
     def codes(self, values: NDArray) -> NDArray[np.int64]:
         """Level numbers ``(n,)``."""
-        code_of = self.code_of
-        return np.fromiter((code_of.get(v, 0) for v in values), dtype=np.int64, count=len(values))
+        return level_numbers(values, self.code_of, 0)
 
     def transform(self, values: NDArray, out: NDArray) -> None:
         """Encode into ``out`` ``(n, n_outputs)``, which holds zeros."""

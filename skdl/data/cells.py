@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from skdl.data.categories import in_order, level_numbers
 from skdl.data.frames import Column, ColumnType, cell_text, frame_columns, is_frame, is_missing_cell
 from skdl.data.scaling import SCALINGS
 
@@ -114,15 +115,15 @@ class LevelCells:
     def of(cls, column: Column) -> LevelCells:
         """Learn from a column with at least one value."""
         counts = Counter(value for value in column.values if value is not None)
-        # Of equally frequent ones the first in order, whatever the order of the rows.
-        ordered = sorted(counts, key=lambda level: (type(level).__name__, str(level)))
-        levels = tuple(ordered)
-        if len(ordered) > MOST_LEVELS:
-            frequent = sorted(ordered, key=lambda level: -counts[level])[:MOST_LEVELS]
-            levels = tuple(level for level in ordered if level in frequent and counts[level] >= FEWEST_LEVEL_ROWS)
+        # Of equally frequent ones the first in order count as more frequent, whatever the order of the rows.
+        counts = Counter({level: counts[level] for level in in_order(counts)})
+        levels = tuple(counts)
+        if len(counts) > MOST_LEVELS:
+            frequent = counts.most_common(MOST_LEVELS)
+            levels = tuple(in_order(level for level, n_rows in frequent if n_rows >= FEWEST_LEVEL_ROWS))
         if not levels:
             # One stands for all, with an encoded column of zeros.
-            levels = (max(ordered, key=counts.__getitem__),)
+            levels = (counts.most_common(1)[0][0],)
             return cls(levels, _cells_of_levels(column, levels), np.ones(1), 1.0, False)
         shares = np.array([counts[level] for level in levels]) / sum(counts.values())
         scale = float(np.sqrt((shares * (1 - shares)).sum()))
@@ -134,8 +135,7 @@ class LevelCells:
         return len(self.levels)
 
     def encode(self, values: NDArray) -> NDArray[np.float64]:
-        code_of = {level: code for code, level in enumerate(self.levels)}
-        codes = np.fromiter((code_of.get(value, -1) for value in values), dtype=np.int64, count=len(values))
+        codes = level_numbers(values, {level: code for code, level in enumerate(self.levels)}, -1)
         # The last row of the indicators is that of no level.
         encoded = (np.eye(self.width + 1, self.width)[codes] - self.shares) / self.scale
         is_missing = np.array([value is None for value in values], dtype=bool) if self.has_others else codes < 0
