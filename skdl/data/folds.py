@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,16 @@ def random_folds(
         held_out = np.isin(place, random_state.randint(bounds[:-1], bounds[1:]))
         folds.append(Fold(rows[~held_out], rows[held_out]))
     return folds
+
+
+def mean_by_row(n_rows: int, parts: Sequence[tuple[Rows, NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """The mean ``(n_rows, ...)`` of what parts, each of rows and their values, say of a row; NaN where none does."""
+    sums, counts = np.zeros((n_rows, *parts[0][1].shape[1:])), np.zeros(n_rows)
+    for rows, values in parts:
+        sums[rows] += values
+        counts[rows] += 1
+    with np.errstate(invalid="ignore"):
+        return sums / counts.reshape(-1, *[1] * (sums.ndim - 1))
 
 
 def trained_rows(folds: list[Fold]) -> Rows:

@@ -18,7 +18,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skdl.data.folds import Fold, cross_folds, held_out_rows, random_folds, trained_rows
+from skdl.data.folds import Fold, cross_folds, held_out_rows, mean_by_row, random_folds, trained_rows
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import shared
@@ -59,6 +59,15 @@ def auto_epochs(n_rows: int, stops: bool) -> int:
     """Passes by the number of training rows, at most under early stopping."""
     epochs, fewest, most = STOPPED_EPOCHS if stops else FIXED_EPOCHS
     return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
+
+
+def held_out_outputs(folds: list[Fold], results: list[Result]) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    """The rows that each network held out, and its outputs ``(n, O)`` for them."""
+    return [
+        (fold.held_out, result.validation_outputs.numpy().astype(np.float64))
+        for fold, result in zip(folds, results, strict=False)
+        if result.validation_outputs is not None
+    ]
 
 
 class NetworkEstimator(TrainedEstimator):
@@ -361,19 +370,9 @@ class NetworkEstimator(TrainedEstimator):
 
     def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
         """Keep what the networks say of rows that they did not train on, the mean where several held a row out."""
-        parts = [
-            (fold.held_out, self._task.expected(result.validation_outputs.numpy().astype(np.float64)))
-            for fold, result in zip(folds, results, strict=False)
-            if result.validation_outputs is not None
-        ]
+        parts = [(rows, self._task.expected(outputs)) for rows, outputs in held_out_outputs(folds, results)]
         if parts:
-            sums = np.zeros((len(data.y), *parts[0][1].shape[1:]))
-            counts = np.zeros(len(data.y))
-            for rows, values in parts:
-                sums[rows] += values
-                counts[rows] += 1
-            with np.errstate(invalid="ignore"):
-                self.out_of_fold_ = sums / counts.reshape(-1, *[1] * (sums.ndim - 1))
+            self.out_of_fold_ = mean_by_row(len(data.y), parts)
 
     def _set_validation_errors(self, validation: FitData, results: list[Result]) -> None:
         """Keep what is to be known of the networks' errors on validation rows of the caller's own."""

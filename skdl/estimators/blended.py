@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skdl.closed_form.skip import SkipPath
-from skdl.data.folds import Fold
+from skdl.data.folds import Fold, mean_by_row
 from skdl.data.sampling import sample_rows
 from skdl.data.sequences import Reversal, SequenceEncoder
 from skdl.data.table import DenseTable, Table
 from skdl.engine.job import Result
+from skdl.estimators.base import held_out_outputs
 from skdl.estimators.validation import FitData
 from skdl.tasks.blending import blend_weights
 from skdl.tasks.classification import ClassificationTask
@@ -94,17 +95,7 @@ class SkipBlendMixin:
         rows = data.rows[sample_rows(len(data.rows), SKIP_ROWS)]
         places = [fold for fold in (_places(fold, rows) for fold in folds) if len(fold.held_out)]
         if places:
-            self._blend(data, rows, places, self._held_out_outputs(data, folds, results))
-
-    def _held_out_outputs(self, data: FitData, folds: list[Fold], results: list[Result]) -> NDArray[np.float64]:
-        """Mean outputs ``(n, O)`` of the networks for rows that they held out; NaN elsewhere."""
-        sums, counts = np.zeros((len(data.y), self.n_outputs_)), np.zeros((len(data.y), 1))
-        for fold, result in zip(folds, results, strict=False):
-            if result.validation_outputs is not None:
-                sums[fold.held_out] += result.validation_outputs.numpy()
-                counts[fold.held_out] += 1
-        with np.errstate(invalid="ignore"):
-            return sums / counts
+            self._blend(data, rows, places, mean_by_row(len(data.y), held_out_outputs(folds, results)))
 
     def _blend(self, data: FitData, rows: NDArray[np.intp], folds: list[Fold], outputs: NDArray[np.float64]) -> None:
         x_BD = self._encoder.transform(data.X[rows]).values

@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from skdl.data.folds import Fold, cross_folds, random_folds, trained_rows
+from skdl.data.folds import Fold, cross_folds, mean_by_row, random_folds, trained_rows
 
 TARGETS = {
     "classes": np.repeat([0, 1, 2], [60, 30, 10]),
@@ -72,3 +72,10 @@ def test_folds__when_same_seed__then_the_same():
 def test_trained_rows__then_those_that_any_member_trains_on():
     folds = [Fold(np.array([3, 9]), np.array([5])), Fold(np.array([5, 3]), np.array([9, 12]))]
     np.testing.assert_array_equal(trained_rows(folds), [3, 5, 9])
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+def test_mean_by_row_is_over_the_parts_that_know_the_row(shape):
+    parts = [(np.array([0, 2]), np.ones((2, *shape))), (np.array([2, 3]), np.full((2, *shape), 4.0))]
+    expected = np.reshape([1, np.nan, 2.5, 4], (4, *[1] * len(shape))) * np.ones(shape)
+    np.testing.assert_array_equal(mean_by_row(4, parts), expected)
