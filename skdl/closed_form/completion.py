@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from skdl.closed_form.gaussian import PRIOR_ROWS, RowDistribution, fit_gaussian
+from skdl.data.table import Table
 
 #: Bounds on the share of a row's cells that are hidden.
 LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65
@@ -168,7 +169,7 @@ class Hiding:
         return kept[:, self.column_of_D]
 
 
-class CompletionTable:
+class CompletionTable(Table):
     """Rows with missing cells, their features computed as they are taken.
 
     Parameters
@@ -182,8 +183,6 @@ class CompletionTable:
     """
 
     taken_numbers = TAKEN_NUMBERS
-    prefetches = False
-    sizes: Tensor | None = None
 
     def __init__(
         self,
@@ -247,7 +246,7 @@ def hidden_copies(table: CompletionTable, n_taken: int) -> Copies | None:
     return Copies(present_CND, torch.cat(completed).view(n_copies, n_rows, -1), bins_NME)
 
 
-class HiddenCopies:
+class HiddenCopies(Table):
     """Copies of rows, each with other cells hidden; which one is taken is drawn each time.
 
     Parameters
@@ -260,8 +259,6 @@ class HiddenCopies:
     """
 
     taken_numbers = TAKEN_NUMBERS
-    prefetches = False
-    sizes: Tensor | None = None
 
     def __init__(
         self, table: CompletionTable, copies: Copies, generator: torch.Generator, device: torch.device | str = "cpu"

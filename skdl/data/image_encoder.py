@@ -18,7 +18,7 @@ from torch import Tensor
 
 from skdl.data.image_files import ImageFiles, ImageShape, files_shape
 from skdl.data.scaling import Weights
-from skdl.data.table import SAMPLE_ROWS, TAKEN_NUMBERS, DenseTable, Table
+from skdl.data.table import SAMPLE_ROWS, DenseTable, Table
 from skdl.data.tabular import NUMPY_DTYPES
 
 #: Training images, and numbers in them, from which the statistics of the channels are taken at most.
@@ -109,15 +109,11 @@ class ImageEncoder:
         return DenseTable(images.flatten(1)) if images.is_contiguous() else ImageArray(images)
 
 
-class ImageArray:
+class ImageArray(Table):
     """A table of images ``(n, h, w, c)`` that do not lie row by row in memory, such as ones with channels first.
 
     Laid out anew as a whole they would take their memory twice; so it is done to those that are drawn.
     """
-
-    taken_numbers = TAKEN_NUMBERS
-    prefetches = False
-    sizes: Tensor | None = None
 
     def __init__(self, images: Tensor) -> None:
         self.images = images

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skdl.data.table import SAMPLE_ROWS, TAKEN_NUMBERS
+from skdl.data.table import SAMPLE_ROWS, Table
 
 #: Threads that decode image files at most.
 MAX_THREADS = 8
@@ -146,7 +146,7 @@ def _threads(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="skdl-images")
 
 
-class ImageFiles:
+class ImageFiles(Table):
     """A table whose rows are image files, decoded when they are drawn.
 
     Nothing is kept of an image once it has been handed out.
@@ -176,9 +176,7 @@ class ImageFiles:
         If Pillow is not installed.
     """
 
-    taken_numbers = TAKEN_NUMBERS
     prefetches = True
-    sizes: Tensor | None = None
 
     def __init__(
         self,

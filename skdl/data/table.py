@@ -23,12 +23,14 @@ class Table(Protocol):
     """
 
     n_columns: int
+    #: How many columns are embedded.
+    n_embedded: int = 0
     #: Encoded numbers that should be taken at once.
-    taken_numbers: int
+    taken_numbers: int = TAKEN_NUMBERS
     #: Whether rows are slow to come and should be fetched while those before them are trained on.
-    prefetches: bool
+    prefetches: bool = False
     #: The size ``(n,)`` of each row, where a batch of rows of like sizes is cheaper; None where all cost the same.
-    sizes: Tensor | None
+    sizes: Tensor | None = None
 
     def __len__(self) -> int: ...
 
@@ -50,17 +52,15 @@ class ComparableTable(Table, Protocol):
         """Whether all numbers are those of another table with an equal sample."""
 
 
-class DenseTable:
+class DenseTable(Table):
     """A table in memory: numbers ``(n, D)``, levels ``(n, E)`` of embedded columns, and sizes ``(n,)`` of rows."""
-
-    taken_numbers = TAKEN_NUMBERS
-    prefetches = False
 
     def __init__(self, values: Tensor, codes: Tensor | None = None, sizes: Tensor | None = None) -> None:
         self.values = values
         self.codes = codes
         self.sizes = sizes
         self.n_columns = values.shape[1]
+        self.n_embedded = 0 if codes is None else codes.shape[1]
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -94,12 +94,8 @@ class DenseTable:
         return DenseTable(self.values.to(device), codes, sizes)
 
 
-class SparseTable:
+class SparseTable(Table):
     """A scipy CSR matrix, made dense one minibatch at a time."""
-
-    taken_numbers = TAKEN_NUMBERS
-    prefetches = False
-    sizes: Tensor | None = None
 
     def __init__(self, matrix: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
         self.matrix = matrix
@@ -121,3 +117,27 @@ class SparseTable:
 
     def to(self, device: torch.device | str) -> SparseTable:
         return SparseTable(self.matrix, self.dtype, device)
+
+
+class ScaledTable(Table):
+    """A table whose columns are multiplied by factors ``(D,)`` as they are read."""
+
+    def __init__(self, table: Table, factors_D: Tensor) -> None:
+        self.table, self.factors_D = table, factors_D
+        self.n_columns, self.n_embedded, self.taken_numbers = table.n_columns, table.n_embedded, table.taken_numbers
+        self.prefetches, self.sizes = table.prefetches, table.sizes
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        x, codes = self.table.take(rows)
+        return x * self.factors_D, codes
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Consecutive rows."""
+        x, codes = self.table.slice(start, stop)
+        return x * self.factors_D, codes
+
+    def to(self, device: torch.device | str) -> ScaledTable:
+        return ScaledTable(self.table.to(device), self.factors_D.to(device))

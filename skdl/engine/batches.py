@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
-from skdl.data.table import Table
+from skdl.data.table import ScaledTable, Table
 from skdl.engine.job import Samples
 
 #: Batches whose rows are sorted by size together, where sizes differ: enough for batches of like rows, few enough for
@@ -76,10 +76,27 @@ def padded(tensors: Sequence[Tensor], length: int) -> Tensor:
     return stacked
 
 
-def tables_on(device: str, tables: Sequence[Table]) -> list[Table]:
-    """The tables on a device, one copy of each."""
-    moved = {id(table): table.to(device) for table in tables}
-    return [moved[id(table)] for table in tables]
+class DeviceTables:
+    """Tables on a device: each is copied there once, however many jobs and stacks ask for it.
+
+    The caller keeps the tables alive.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._moved: dict[int, Table] = {}
+
+    def of(self, table: Table) -> Table:
+        """The table's copy on the device."""
+        if id(table) not in self._moved:
+            self._moved[id(table)] = self._copy(table)
+        return self._moved[id(table)]
+
+    def _copy(self, table: Table) -> Table:
+        if isinstance(table, ScaledTable):
+            # Tables of other factors share what they scale.
+            return ScaledTable(self.of(table.table), table.factors_D.to(self.device))
+        return table.to(self.device)
 
 
 def table_numbers(samples: Iterable[Samples]) -> dict[int, int]:
@@ -101,19 +118,20 @@ class Batches:
     samples : sequence of Samples
         In order of falling length.
     batch_size : int
-    device : str
+    tables : DeviceTables
+        Where the tables of the samples are found on the device.
     dtype : torch.dtype
     """
 
-    def __init__(self, samples: Sequence[Samples], batch_size: int, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, samples: Sequence[Samples], batch_size: int, tables: DeviceTables, dtype: torch.dtype) -> None:
         self.lengths = [len(s) for s in samples]
         self.batch_size = batch_size
         self.n_rows = self.lengths[0]
         self.steps = [-(-length // batch_size) for length in self.lengths]
         #: How many jobs have a batch at each step.
         self.widths = [sum(n > step for n in self.steps) for step in range(self.steps[0])]
-        self.device = device
-        self.tables = tables_on(device, [s.table for s in samples])
+        self.device = device = tables.device
+        self.tables = [tables.of(s.table) for s in samples]
         self.taken_rows = self.tables[0].taken_numbers // max(self.tables[0].n_columns, 1)
         self.prefetches = any(table.prefetches for table in self.tables)
         self.runs = self._runs()

@@ -62,7 +62,7 @@ def _threads(wanted: int) -> AbstractContextManager[None]:
 
 
 def threads_for(multiplications: int) -> AbstractContextManager[None]:
-    """Run small steps on one thread.
+    """Run steps of few multiplications, of those that need not wait for one another, on one thread.
 
     Threads of a small product wait for each other by spinning, which next to another process costs many times
     what they bring.

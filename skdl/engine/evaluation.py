@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from skdl.engine.batches import Batches, table_numbers
+from skdl.engine.batches import Batches, DeviceTables, table_numbers
 from skdl.engine.job import Job, Samples
 from skdl.nn.network import NetworkStack
 from skdl.tasks.losses import LossSettings, first_settings, row_losses
@@ -61,7 +61,7 @@ def row_of(theta_KP: Tensor, k: int) -> Tensor:
 class Evaluation:
     """Losses and scores of a stack's networks on their validation rows."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], tables: DeviceTables) -> None:
         self.plan = jobs[0].plan
         validated = [k for k, job in enumerate(jobs) if job.validation is not None]
         samples = {k: _validation(jobs[k]) for k in validated}
@@ -70,7 +70,7 @@ class Evaluation:
         self.jobs = [jobs[k] for k in self.order]
         self.n_models = len(jobs)
         n_rows = evaluation_rows(self.jobs[0])
-        self.batches = Batches([_validation(job) for job in self.jobs], n_rows, self.plan.device, self.plan.dtype)
+        self.batches = Batches([_validation(job) for job in self.jobs], n_rows, tables, self.plan.dtype)
         # In one piece from the start, as the losses of a stack are.
         shape = (len(self.jobs), self.plan.network.n_outputs, self.batches.n_rows)
         self.output_KON = torch.zeros(shape, dtype=self.plan.dtype, device=self.plan.device)

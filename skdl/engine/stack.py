@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skdl.engine.batches import Batches
+from skdl.engine.batches import Batches, DeviceTables
 from skdl.engine.epoch_losses import EpochLosses
 from skdl.engine.evaluation import Evaluation, loss_settings
 from skdl.engine.optimizers import RULES, Rates, StackedOptimizer
@@ -36,7 +36,7 @@ class Part:
 class Stack:
     """The tensors of runs that are trained side by side."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], tables: DeviceTables) -> None:
         self.runs = runs
         jobs = [run.job for run in runs]
         self.plan = plan = jobs[0].plan
@@ -49,7 +49,7 @@ class Stack:
             # The numbers are here now; `release` gives them back.
             run.theta_P = run.kept_P = torch.empty(0)
             run.moments = []
-        self.batches = Batches([job.train for job in jobs], plan.batch_size, plan.device, plan.dtype)
+        self.batches = Batches([job.train for job in jobs], plan.batch_size, tables, plan.dtype)
         self.noise = plan.network.noise(
             [run.streams.noise for run in runs],
             [s.dropout for s in settings],
@@ -57,7 +57,7 @@ class Stack:
             plan.batch_size,
             plan.dtype,
         )
-        self.evaluation = Evaluation(jobs) if any(job.validation is not None for job in jobs) else None
+        self.evaluation = Evaluation(jobs, tables) if any(job.validation is not None for job in jobs) else None
         numbers = loss_settings(jobs, training=True)
         self.losses = EpochLosses(plan.loss, numbers, self.batches.n_rows, plan.network.n_outputs, self.theta_KP)
         self._parts: dict[int, Part] = {}

@@ -17,7 +17,7 @@ from functools import partial
 
 import torch
 
-from skdl.engine.batches import table_numbers
+from skdl.engine.batches import DeviceTables, table_numbers
 from skdl.engine.device import flush_denormals, one_thread_each, threads_for
 from skdl.engine.evaluation import row_of
 from skdl.engine.job import Epoch, Job, Monitor, Plan, Result
@@ -143,8 +143,9 @@ def _train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool]) -> list[
     # Falling length lets shorter jobs sit out the last steps; neighbours that share a table read it at once.
     number = table_numbers(job.train for job in jobs)
     active = sorted(runs, key=lambda run: (-len(run.job.train), number[id(run.job.train.table)]))
-    with torch.no_grad(), threads_for(step_multiplications(jobs)):
-        stacks = stacked(active)
+    tables = DeviceTables(jobs[0].plan.device)
+    with torch.no_grad(), threads_for(parallel_multiplications(jobs)):
+        stacks = stacked(active, tables)
         try:
             while active:
                 for monitor in monitors_of(active):
@@ -158,7 +159,7 @@ def _train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool]) -> list[
                     for stack in stacks:
                         stack.release()
                     active = [run for run in active if run.reason is None]
-                    stacks = stacked(active)
+                    stacks = stacked(active, tables)
         except KeyboardInterrupt:
             for stack in stacks:
                 stack.interrupt()
@@ -166,11 +167,11 @@ def _train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool]) -> list[
     return [run.result() for run in runs]
 
 
-def stacked(runs: Sequence[Run]) -> list[Stack]:
+def stacked(runs: Sequence[Run], tables: DeviceTables) -> list[Stack]:
     """One stack of all runs, or one of each where they cannot be stacked: then they go in step."""
     if not runs:
         return []
-    return [Stack(runs)] if runs[0].job.plan.is_stackable else [Stack([run]) for run in runs]
+    return [Stack(runs, tables)] if runs[0].job.plan.is_stackable else [Stack([run], tables) for run in runs]
 
 
 def monitors_of(runs: Sequence[Run]) -> list[Monitor]:
@@ -198,11 +199,11 @@ def tell_monitors(stacks: Sequence[Stack]) -> None:
                 run.reason = run.reason or "callback"
 
 
-def step_multiplications(jobs: Sequence[Job]) -> int:
-    """Multiplications of the forward pass of one training step."""
-    plan = jobs[0].plan
-    rows = sum(min(plan.batch_size, len(job.train)) for job in jobs)
-    return plan.network.n_multiplications * rows
+def parallel_multiplications(jobs: Sequence[Job]) -> int:
+    """Multiplications of the forward pass of one training step that need not wait for one another."""
+    network, batch_size = jobs[0].plan.network, jobs[0].plan.batch_size
+    n_rows = sum(min(batch_size, len(job.train)) for job in jobs)
+    return network.n_multiplications * n_rows // network.n_time_steps
 
 
 def train_epoch(stack: Stack) -> None:

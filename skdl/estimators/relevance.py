@@ -12,7 +12,6 @@ Whether a table gains by it shows within a few epochs of a few networks, trained
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
@@ -20,7 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from skdl.data.table import Table
+from skdl.data.table import ScaledTable
 from skdl.engine.dispatch import run
 from skdl.engine.job import Job, Monitor, Samples, State
 from skdl.nn.dense import DenseNetwork
@@ -82,35 +81,6 @@ def _standardised(x_ND: Tensor, share_N: Tensor) -> Tensor:
     return torch.where(is_one_value_D, 0, x_ND * (share_N @ x_ND.square()).rsqrt())
 
 
-class ScaledTable:
-    """A table whose columns are multiplied by factors as they are read.
-
-    ``moved`` is what tables with other factors share: the table they all read, on each device.
-    """
-
-    def __init__(self, table: Table, factors_D: Tensor, moved: dict[str, Table]) -> None:
-        self.table, self.factors_D, self.moved = table, factors_D, moved
-        self.n_columns, self.taken_numbers = table.n_columns, table.taken_numbers
-        self.prefetches, self.sizes = table.prefetches, table.sizes
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        x, codes = self.table.take(rows)
-        return x * self.factors_D, codes
-
-    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        """Consecutive rows."""
-        x, codes = self.table.slice(start, stop)
-        return x * self.factors_D, codes
-
-    def to(self, device: torch.device | str) -> ScaledTable:
-        if str(device) not in self.moved:
-            self.moved[str(device)] = self.table.to(device)
-        return ScaledTable(self.moved[str(device)], self.factors_D.to(device), self.moved)
-
-
 def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool:
     """Whether the first networks of a fit, trained for a few epochs, have clearly smaller validation losses scaled.
 
@@ -139,17 +109,14 @@ def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool:
 
 def scaled_jobs(jobs: Sequence[Job], n_kept: int = 0) -> list[Job]:
     """The jobs of a fit on columns that are scaled by what each one's training rows say, but for the leading ones."""
-    moved: dict[int, dict[str, Table]] = defaultdict(dict)
-    return [_scaled_job(job, n_kept, moved) for job in jobs]
+    return [_scaled_job(job, n_kept) for job in jobs]
 
 
-def _scaled_job(job: Job, n_kept: int, moved: dict[int, dict[str, Table]]) -> Job:
+def _scaled_job(job: Job, n_kept: int) -> Job:
     factors_D = _factors_of(job)
     factors_D[:n_kept] = 1
     train, validation = (
-        None
-        if samples is None
-        else replace(samples, table=ScaledTable(samples.table, factors_D, moved[id(samples.table)]))
+        None if samples is None else replace(samples, table=ScaledTable(samples.table, factors_D))
         for samples in (job.train, job.validation)
     )
     start = job.start

@@ -392,7 +392,5 @@ def task_bytes(jobs: Sequence[Job]) -> int:
     Of an embedded column the table has a level a row, and the rows a text.
     """
     table = jobs[0].train.table
-    codes = getattr(table, "codes", None)
-    n_embedded = 0 if codes is None else codes.shape[1]
-    of_row = 2 * table.n_columns * jobs[0].plan.dtype.itemsize + n_embedded * (CODE_BYTES + TEXT_BYTES)
+    of_row = 2 * table.n_columns * jobs[0].plan.dtype.itemsize + table.n_embedded * (CODE_BYTES + TEXT_BYTES)
     return len(table) * of_row + 1

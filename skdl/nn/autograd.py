@@ -252,6 +252,11 @@ class AutogradNetwork(ABC):
         """Multiplications of one row's forward pass."""
         return self.template.n_multiplications
 
+    @property
+    def n_time_steps(self) -> int:
+        """Time steps that are computed one after another."""
+        return self.template.n_time_steps
+
     def at(self, epoch: int, n_epochs: int) -> Self:
         """The network as it is trained after so many epochs of ``n_epochs``."""
         return self

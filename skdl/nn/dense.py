@@ -193,6 +193,11 @@ class DenseNetwork:
         """Multiplications of one row's forward pass."""
         return self.n_weights
 
+    @property
+    def n_time_steps(self) -> int:
+        """Time steps that are computed one after another."""
+        return 1
+
     def stacks_on(self, device: str) -> bool:
         """Whether several such networks are trained side by side: on any device, unless the activation is a user's."""
         return self.activation.stackable

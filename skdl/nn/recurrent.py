@@ -138,7 +138,7 @@ class RecurrentNetwork(AutogradNetwork):
                 if part.bias is not None:
                     part.bias.zero_()
             elif isinstance(part, Recurrence):
-                part.draw_initial(generator, module.n_inner)
+                part.draw_initial(generator, module.n_time_steps)
             elif isinstance(part, nn.BatchNorm1d):
                 part.weight.fill_(1)
                 part.bias.zero_()
@@ -409,7 +409,7 @@ class RecurrentModule(AutogradModule):
     def _count(self, network: RecurrentNetwork, n_features: int, width: int) -> None:
         stride = math.prod(layer.stride for layer in network.conv) * (1 if network.conv else network.patch_size)
         #: Steps of the recurrent layers, for the longest training series.
-        self.n_inner = n_inner = -(-network.n_steps // stride)
+        self.n_time_steps = n_inner = -(-network.n_steps // stride)
         self.n_activations = n_inner * CELLS[network.cell].n_gates * width * network.num_layers
         n_recurrent = sum(p.numel() for p in self.layers.parameters()) * n_inner
         n_stem = sum(p.numel() for p in self.stem.parameters()) * n_inner

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from skdl.data.table import DenseTable
-from skdl.engine.batches import Batches, bucket_by_size, padded, tables_on
+from skdl.data.table import DenseTable, ScaledTable
+from skdl.engine.batches import Batches, DeviceTables, bucket_by_size, padded
 from skdl.engine.job import Samples
 
 LENGTHS = [(7,), (10, 10, 10), (33, 32, 32, 17, 5, 1)]
@@ -42,7 +42,7 @@ def real_rows(batch, k):
 )
 def test_epoch__then_every_row_comes_once_and_padding_weighs_nothing(kind, lengths, batch_size):
     samples = make_samples(lengths, **kind)
-    batches = Batches(samples, batch_size, "cpu", torch.float64)
+    batches = Batches(samples, batch_size, DeviceTables("cpu"), torch.float64)
     seen = [[] for _ in lengths]
     n_steps = 0
     for step, batch in enumerate(batches.epoch(generators(len(lengths)))):
@@ -70,8 +70,8 @@ def test_epoch__then_every_row_comes_once_and_padding_weighs_nothing(kind, lengt
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_epoch__when_in_company__then_each_job_keeps_its_own_order(lengths):
     samples = make_samples(lengths)
-    company = Batches(samples, 8, "cpu", torch.float32)
-    lone = [Batches([sample], 8, "cpu", torch.float32) for sample in samples]
+    company = Batches(samples, 8, DeviceTables("cpu"), torch.float32)
+    lone = [Batches([sample], 8, DeviceTables("cpu"), torch.float32) for sample in samples]
     together, apart = generators(len(lengths)), generators(len(lengths))
     for _ in range(2):
         steps = list(company.epoch(together))
@@ -81,7 +81,7 @@ def test_epoch__when_in_company__then_each_job_keeps_its_own_order(lengths):
 
 
 def test_epoch__when_repeated__then_order_changes_and_seed_reproduces_it():
-    batches = Batches(make_samples((40,)), 40, "cpu", torch.float32)
+    batches = Batches(make_samples((40,)), 40, DeviceTables("cpu"), torch.float32)
     orders = []
     for seed in (0, 0, 1):
         (generator,) = generators(1, seed)
@@ -95,7 +95,7 @@ def test_epoch__when_repeated__then_order_changes_and_seed_reproduces_it():
 @pytest.mark.parametrize("kind", [{}, {"shared": False}, {"whole": True}, {"weighted": True}], ids=str)
 def test_in_order__then_rows_stand_in_their_own_order_with_their_own_weight(kind, lengths):
     samples = make_samples(lengths, **kind)
-    batches = list(Batches(samples, 8, "cpu", torch.float64).in_order())
+    batches = list(Batches(samples, 8, DeviceTables("cpu"), torch.float64).in_order())
     for k, sample in enumerate(samples):
         own = [batch for batch in batches if len(batch.x_KBD) > k]
         rows = torch.cat([batch.x_KBD[k, real_rows(batch, k), 0] for batch in own])
@@ -111,7 +111,7 @@ def test_in_order__then_rows_stand_in_their_own_order_with_their_own_weight(kind
 def test_in_order__when_whole_shared_table__then_every_job_sees_it():
     table = DenseTable(torch.arange(5.0)[:, None])
     samples = [Samples(table, torch.arange(5.0) * k) for k in range(3)]
-    (batch,) = Batches(samples, 8, "cpu", torch.float32).in_order()
+    (batch,) = Batches(samples, 8, DeviceTables("cpu"), torch.float32).in_order()
     assert torch.equal(batch.x_KBD[..., 0], torch.arange(5.0).expand(3, -1))
     assert torch.equal(batch.target_KTB[:, 0], torch.arange(5.0) * torch.arange(3.0)[:, None])
 
@@ -119,7 +119,7 @@ def test_in_order__when_whole_shared_table__then_every_job_sees_it():
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_mean_losses__then_every_row_counts_once_by_its_weight(lengths):
     samples = make_samples(lengths)
-    batches = Batches(samples, 8, "cpu", torch.float64)
+    batches = Batches(samples, 8, DeviceTables("cpu"), torch.float64)
     generators = [torch.Generator().manual_seed(k) for k in range(len(lengths))]
     losses = torch.full((len(lengths), max(lengths)), 99.0, dtype=torch.float64)
     for batch in batches.epoch(generators):
@@ -129,11 +129,30 @@ def test_mean_losses__then_every_row_counts_once_by_its_weight(lengths):
     assert batches.mean_losses(losses) == pytest.approx(expected)
 
 
-def test_tables_on__when_jobs_share_a_table__then_it_is_kept_once():
-    one, other = (DenseTable(torch.ones(2, 1)) for _ in range(2))
-    moved = tables_on("cpu", [one, other, one])
-    assert moved[0] is moved[2] is not moved[1]
-    assert moved[0].values.data_ptr() == one.values.data_ptr()
+class CountedTable(DenseTable):
+    """A table that counts how often it is copied to a device."""
+
+    n_copies = 0
+
+    def to(self, device):
+        self.n_copies += 1
+        return super().to(device)
+
+
+def test_device_tables__when_jobs_share_a_table__then_it_is_copied_once():
+    one, other = (CountedTable(torch.ones(2, 1)) for _ in range(2))
+    tables = DeviceTables("cpu")
+    copies = [tables.of(table) for table in (one, other, one)]
+    assert copies[0] is copies[2] is not copies[1]
+    assert one.n_copies == other.n_copies == 1
+
+
+def test_device_tables__when_tables_are_scaled__then_what_they_scale_is_copied_once():
+    shared = CountedTable(torch.ones(2, 1))
+    tables = DeviceTables("cpu")
+    copies = [tables.of(ScaledTable(shared, torch.tensor([factor]))) for factor in (2.0, 3.0)]
+    assert shared.n_copies == 1 and copies[0].table is copies[1].table
+    assert [copy.take(torch.tensor([0]))[0].item() for copy in copies] == [2.0, 3.0]
 
 
 def test_padded__when_lengths_differ__then_zeros_follow():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from skdl.engine.batches import DeviceTables
 from skdl.engine.evaluation import Evaluation
 from skdl.engine.job import Monitor, history_table
 from skdl.engine.schedules import Schedule
@@ -61,7 +62,8 @@ def test_validation_loss__then_weighted_mean_as_at_prediction_and_without_smooth
 
 @pytest.mark.parametrize(("hidden", "n_rows"), [((8,), 1024), ((1000, 1000), 130), ((10_000,), 64)])
 def test_validation__when_the_network_is_wide__then_few_rows_at_a_time(make, hidden, n_rows):
-    evaluation = Evaluation([validated_job(make, make.plan(hidden=hidden), n_validation=MANY)])
+    job = validated_job(make, make.plan(hidden=hidden), n_validation=MANY)
+    evaluation = Evaluation([job], DeviceTables("cpu"))
     assert {len(batch.weight_K1B[0, 0]) for batch in evaluation.batches.in_order()} == {n_rows, MANY % n_rows}
 
 

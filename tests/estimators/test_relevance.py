@@ -270,12 +270,3 @@ def test_relevance_scaling__when_rows_come_in_a_rhythm__then_the_column_that_mat
     job = Job(None, Settings(), Samples(DenseTable(torch.from_numpy(X)), torch.from_numpy(y)), seed=0)
     (scaled,) = relevance.scaled_jobs([job])
     assert scaled.train.table.factors_D.argmax() == 0 and scaled.train.table.factors_D[0] > 1.5
-
-
-def test_scaled_jobs__when_they_share_a_table__then_a_device_holds_it_once():
-    table = DenseTable(torch.randn(50, 3))
-    target = torch.arange(50) % 2
-    jobs = [Job(None, Settings(), Samples(table, target), seed, Samples(table, target)) for seed in range(3)]
-    scaled = relevance.scaled_jobs(jobs)
-    moved = [samples.table.to("meta").table for job in scaled for samples in (job.train, job.validation)]
-    assert len({id(base) for base in moved}) == 1

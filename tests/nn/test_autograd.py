@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skdl.data.table import DenseTable
-from skdl.engine.batches import Batches
+from skdl.engine.batches import Batches, DeviceTables
 from skdl.engine.device import Streams
 from skdl.engine.job import Job, Plan, Samples, Settings, State
 from skdl.engine.optimizers import OptimizerKind
@@ -399,6 +399,6 @@ def _batch_order(job, plan):
 
     index = torch.arange(len(job.train), dtype=torch.float64).unsqueeze(1)
     samples = Samples(DenseTable(index), job.train.target)
-    batches = Batches([samples], plan.batch_size, "cpu", torch.float64)
+    batches = Batches([samples], plan.batch_size, DeviceTables("cpu"), torch.float64)
     (batch,) = batches.epoch([Streams(job.seed, "cpu").shuffle])
     return batch.x_KBD[0, :, 0].long()
