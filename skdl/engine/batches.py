@@ -77,20 +77,18 @@ def padded(tensors: Sequence[Tensor], length: int) -> Tensor:
 
 
 class DeviceTables:
-    """Tables on a device: each is copied there once, however many jobs and stacks ask for it.
-
-    The caller keeps the tables alive.
-    """
+    """Tables on a device: each is copied there once, however many jobs and stacks ask for it."""
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self._moved: dict[int, Table] = {}
+        #: Each table, which has to live on to keep its ``id``, and its copy.
+        self._copies: dict[int, tuple[Table, Table]] = {}
 
     def of(self, table: Table) -> Table:
         """The table's copy on the device."""
-        if id(table) not in self._moved:
-            self._moved[id(table)] = self._copy(table)
-        return self._moved[id(table)]
+        if id(table) not in self._copies:
+            self._copies[id(table)] = table, self._copy(table)
+        return self._copies[id(table)][1]
 
     def _copy(self, table: Table) -> Table:
         if isinstance(table, ScaledTable):
