@@ -200,6 +200,10 @@ class CompletionTable(Table):
     def __len__(self) -> int:
         return len(self.x_ND)
 
+    def hiding_cells(self, hiding: Hiding) -> CompletionTable:
+        """The same rows, of which cells are hidden each time they are taken."""
+        return CompletionTable(self.x_ND, self.present_ND, self.features, hiding, self.device)
+
     def _encoded(self, x_BD: Tensor, present_BD: Tensor) -> tuple[Tensor, None]:
         if self.hiding is not None:
             present_BD = present_BD & self.hiding.kept(len(x_BD))

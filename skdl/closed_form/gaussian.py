@@ -162,7 +162,8 @@ def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator:
         same = torch.Generator().manual_seed(seed)
         gaussian = fit_gaussian(x_ND[fitted], present_ND[fitted], same, prior_rows)
         completed_ND = gaussian.complete(x_ND[rows], present_ND[rows] & ~hidden_ND)
-        return float((completed_ND - x_ND[rows])[hidden_ND].square().sum())
+        # The distance of each row and not its square, or a few rows that no prior foretells would decide.
+        return float(((completed_ND - x_ND[rows]) * hidden_ND).square().sum(1).sqrt().sum())
 
     # The error mostly falls up to the best prior and rises from there: a walk along them sees three or four.
     at = len(PRIORS) // 2

@@ -7,6 +7,7 @@ network it wants; see :class:`NetworkEstimator`.
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from typing import Any
 
@@ -26,7 +27,7 @@ from skdl.engine.job import Job, Result, Samples
 from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
-from skdl.estimators.training import TrainedEstimator
+from skdl.estimators.training import TrainedEstimator, caller_level
 from skdl.estimators.validation import FitData, check_fit_data
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
 from skdl.nn.network import Network
@@ -44,6 +45,8 @@ STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (30, 12, 80)
 AUTO_MEMBERS = 8
 #: "auto" dropout of classifiers.
 AUTO_DROPOUT = 0.05
+#: A first call of ``partial_fit`` with fewer rows than this is warned of.
+FEWEST_FIRST_ROWS = 10
 #: Share of the rows that a lone network holds out.
 LONE_VALIDATION_FRACTION = 0.1
 
@@ -135,7 +138,8 @@ class NetworkEstimator(TrainedEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the loss. Samples of weight 0 are left out altogether.
+            Weight of each sample in the loss. Samples of weight 0 are left out,
+            but their labels are classes.
         X_val, y_val : like X and y, default=None
             Validation data to use in place of held-out rows.
         sample_weight_val : array-like, default=None
@@ -159,7 +163,7 @@ class NetworkEstimator(TrainedEstimator):
         random_state = check_random_state(self.random_state)
         stops = self._stops_early(len(data.rows), validation is not None)
         holds_out = stops and validation is None
-        n_members = self._n_members(holds_out)
+        n_members = self._n_members(len(data.rows), holds_out)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)
         if holds_out:
             folds = self._folds(data, n_members, self._fold_draws(random_state))
@@ -225,13 +229,20 @@ class NetworkEstimator(TrainedEstimator):
         if classes is not None:
             self._check_classes(np.asarray(classes), is_first)
         if is_first:
+            if len(data.rows) < FEWEST_FIRST_ROWS:
+                warnings.warn(
+                    "The first call of partial_fit fixes the scales of the columns and of y, and the categories. It "
+                    f"was given n_samples={len(data.rows)}. Begin with a batch that is like the rest.",
+                    UserWarning,
+                    stacklevel=caller_level(),
+                )
             self._prepare(data, data.rows, classes)
         else:
             self._keep_encoding(data, data.rows)
         mean_weight = self._mean_weight_with(data, MeanWeight() if is_first else self._mean_weight)
         samples = self._samples(self._encoder.transform(data.X), data, data.rows, mean_weight)
         settings = self._settings(samples, stops=False, epochs=1, schedule=Schedule())
-        n_members = self._n_members(stops=False) if is_first else len(self._optimizer_states)
+        n_members = self._n_members(len(data.rows), stops=False) if is_first else len(self._optimizer_states)
         starts = [None] * n_members if is_first else self._states(n_members)
         monitor = FitMonitor(self, self._module)
         # Another call draws other orders and masks.
@@ -277,8 +288,8 @@ class NetworkEstimator(TrainedEstimator):
     def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation or n_rows >= EARLY_STOPPING_ROWS
 
-    def _auto_members(self, stops: bool) -> int:
-        return AUTO_MEMBERS if stops else 1
+    def _auto_members(self, n_rows: int, stops: bool) -> int:
+        return min(AUTO_MEMBERS, n_rows) if stops else 1
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""
@@ -313,7 +324,8 @@ class NetworkEstimator(TrainedEstimator):
             self.__dict__.pop(name, None)
         self._task = self._make_task()
         if isinstance(self._task, ClassificationTask):
-            self._task.fit(data.y[data.rows], classes)
+            # A class whose samples all have weight 0 is a class.
+            self._task.fit(data.y, classes)
             self.classes_ = self._task.classes
         else:
             self._task.fit(data.y[train_rows], data.weight_of(train_rows))

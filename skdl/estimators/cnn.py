@@ -327,7 +327,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
     def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation
 
-    def _auto_members(self, stops: bool) -> int:
+    def _auto_members(self, n_rows: int, stops: bool) -> int:
         return 1
 
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:

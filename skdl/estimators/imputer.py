@@ -23,16 +23,15 @@ from sklearn.utils._set_output import _get_output_config, _wrap_data_with_contai
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
 
-from skdl.closed_form.completion import CellFeatures, CompletionTable, HiddenCopies, Hiding, hidden_copies
+from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.cells import NumberCells, TableCells
 from skdl.data.filled_frames import in_library, with_cells, with_columns, with_names
-from skdl.data.folds import held_out_rows
 from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
-from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Samples
-from skdl.engine.predict import network_outputs
+from skdl.estimators.cell_model import CellModel
+from skdl.estimators.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
 from skdl.estimators.monitor import FitMonitor
 from skdl.estimators.parameters import (
     FITTED_DOC,
@@ -47,7 +46,6 @@ from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.reconstruction import ReconstructionNetwork
 from skdl.tasks.losses import Loss, ReconstructionError
-from skdl.tasks.residuals import ResidualQuantiles
 
 #: Rows from which a network is trained: fewer leave none to train on and to hold out.
 FEWEST_ROWS = 20
@@ -58,27 +56,14 @@ SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
 #: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
 SMALL_BATCH, LARGE_BATCH = 128, 256
-#: "auto" training steps grow with the columns and with the root of the rows, within bounds; wide rows, of which each
-#: costs more, make fewer.
-FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 300, 2000, 200_000
+#: "auto" training steps grow with the root of the cells, within bounds; wide rows, of which each costs more, make fewer.
+STEPS, FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 9, 300, 2000, 200_000
 #: Under early stopping, as many times more.
 STOPPED_STEPS = 4
-#: Rows of an epoch at least: a small table is gone through several times in each.
-EPOCH_ROWS = 2048
-#: Rows that one network is trained on at most.
-MOST_TRAINING_ROWS = 100_000
-#: Share of the rows that a network holds out, and the most rows.
-HELD_OUT, MOST_HELD_OUT = 0.2, 2000
-#: Share of the cells of held-out rows that are hidden, to see what the networks make of them.
-HIDDEN_CELLS = 0.25
-#: Held-out rows come so often, other cells hidden each time, that there are about so many of them.
-MOST_COPIES, JUDGED_ROWS = 8, 4000
 #: Rows that are imputed at a time.
 IMPUTED_ROWS = 20_000
 #: Share of the cells that are hidden to score an imputer.
 SCORED_CELLS = 0.2
-#: Rows whose holes are learned.
-MOST_PATTERNS = 4096
 
 
 class MissingValue(MissingValues):
@@ -86,17 +71,6 @@ class MissingValue(MissingValues):
 
     def is_satisfied_by(self, val: Any) -> bool:
         return not isinstance(val, bool) and (is_missing_cell(val) or super().is_satisfied_by(val))
-
-
-class HeldOutCells(NamedTuple):
-    """Hidden cells of rows that a network was not trained on, in standardised units ``(N, D)``."""
-
-    truth: Tensor
-    is_hidden: Tensor
-    gaussian: Tensor
-    #: Conditional standard deviation by the Gaussian.
-    deviation: Tensor
-    network: Tensor
 
 
 class EncodedRows(NamedTuple):
@@ -144,6 +118,10 @@ dropout : float in [0, 1), default=0
 
 IMPUTER_TRAINING_DOC = with_entries(
     TRAINING_DOC,
+    learning_rate="""
+learning_rate : float, default=6e-3
+    Learning rate at the height of the schedule: the number to tune first.
+""",
     weight_decay="""
 weight_decay : float, default=0.01
     Decoupled weight decay (Loshchilov and Hutter 2019): a step also shrinks the weights by the factor
@@ -156,7 +134,7 @@ batch_size : int or "auto", default="auto"
     max_epochs="""
 max_epochs : int or "auto", default="auto"
     Epochs, or the most of them under early stopping. An epoch has at least 2,048 rows: those of a smaller table come
-    several times, other cells hidden each time. "auto" makes ``2 * columns * sqrt(rows)`` steps, at least 300 and at
+    several times, other cells hidden each time. "auto" makes ``9 * sqrt(columns * rows)`` steps, at least 300 and at
     most 2,000 (above 100 columns ``200,000 / columns``), and four times as many under early stopping.
 """,
     early_stopping="""
@@ -249,6 +227,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     hidden_layer_sizes: Any = "auto"
     activation: Any = "relu"
     dropout: float = 0.0
+    learning_rate: float = 6e-3
     weight_decay: float = 0.01
 
     _parameter_constraints = {
@@ -279,7 +258,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             sizes = SMALL_LAYERS if self._is_small else LARGE_LAYERS
         hidden = layer_sizes("hidden_layer_sizes", sizes)
         n_columns = len(self._cells.column_of_D)
-        return ReconstructionNetwork(self._features.n_features, n_columns, hidden, get_activation(self.activation))
+        return ReconstructionNetwork(
+            self._model.features.n_features, n_columns, hidden, get_activation(self.activation)
+        )
 
     def _loss(self) -> Loss:
         return ReconstructionError()
@@ -293,7 +274,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:
         n_columns = len(self._cells.column_of_D)
         most = max(min(MOST_STEPS, MOST_STEP_CELLS // n_columns), FEWEST_STEPS)
-        steps = float(np.clip(2 * n_columns * math.sqrt(self._n_rows), FEWEST_STEPS, most))
+        steps = float(np.clip(STEPS * math.sqrt(n_columns * self._n_rows), FEWEST_STEPS, most))
         steps *= STOPPED_STEPS if stops else 1
         batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
         # An epoch of fewer rows than a batch is one step.
@@ -369,12 +350,12 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             self._prior_rows = PRIOR_ROWS
             if self._trains():
                 # It takes a few times as long as the Gaussian itself, which is little beside the networks.
-                self._prior_rows = best_prior(x_ND, present_ND, self._column_of_D, generator)
-            self._gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
+                self._prior_rows = best_prior(x_ND, present_ND, torch.from_numpy(self._cells.column_of_D), generator)
+            gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
+            self._model = CellModel(gaussian, torch.from_numpy(self._cells.column_of_D))
             self.network_ = None
             self._set_history([], is_validated=False)
-            self.network_shares_ = np.zeros(x_ND.shape[1])
-            self._quantiles: list[ResidualQuantiles | None] = [None] * x_ND.shape[1]
+            self.network_shares_ = self._model.shares_D
             self.t_ = 0
         return x_ND, present_ND
 
@@ -418,129 +399,52 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _train(
         self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
     ) -> None:
+        model = self._model
         if not self._continues():
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
-            self._features = CellFeatures.of(self._gaussian, x_ND, present_ND, numbers, generator, self._prior_rows)
+            model.features = CellFeatures.of(model.gaussian, x_ND, present_ND, numbers, generator, self._prior_rows)
         stops = self._stops_early(self._n_rows)
-        held_out = self._held_out(stops, self._fold_draws(random_state))
-        seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out))
-        hidden = [self._hidden_cells(present_ND, rows, random_state) for rows in held_out]
-        trained = [self._training_rows(rows, random_state) for rows in held_out]
+        held_out = held_out_by_members(
+            self._n_rows, self._n_members(self._n_rows, stops), self.validation_fraction, self._fold_draws(random_state)
+        )
+        seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out)).tolist()
+        judged = [hidden_rows(present_ND, rows, model.column_of_D, random_state) for rows in held_out]
+        trained = [training_rows(self._n_rows, rows, random_state) for rows in held_out]
         n_taken = sum(len(rows) * self._likely_epochs(len(rows), stops) for rows in trained)
-        tables = self._training_tables(x_ND, present_ND, seeds.tolist(), n_taken)
+        tables = training_tables(model.table(x_ND, present_ND), model.column_of_D, seeds, n_taken)
         starts = self._states(len(held_out)) if self._continues() else [None] * len(held_out)
         jobs = []
-        for m, (rows, seed, start) in enumerate(zip(trained, seeds.tolist(), starts, strict=True)):
+        for m, rows in enumerate(trained):
             samples = Samples(tables[m], _targets(x_ND[rows], present_ND[rows]), None, rows)
             validation = None
             if stops:
-                copies, is_hidden = hidden[m]
-                x_BD, present_BD = x_ND[copies], present_ND[copies]
-                shown = CompletionTable(x_BD, present_BD & ~is_hidden, self._features)
+                x_BD, present_BD = x_ND[judged[m].rows_B], present_ND[judged[m].rows_B]
+                shown = model.table(x_BD, present_BD & ~judged[m].is_hidden_BD)
                 validation = Samples(shown, _targets(x_BD, present_BD))
             settings = self._settings(samples, stops=stops)
-            jobs.append(Job(self._plan(samples), settings, samples, seed, validation, start, monitor, m))
+            jobs.append(Job(self._plan(samples), settings, samples, seeds[m], validation, starts[m], monitor, m))
         # Members of one fit have equal plans, but each its own samples.
         self._run(jobs)
-        self._fit_shares([self._held_out_cells(x_ND, present_ND, *cells, m) for m, cells in enumerate(hidden)])
+        members, device = self._members(), resolve_device(self.device)
+        parts = [
+            # A fit that was interrupted may have fewer networks than were to be trained.
+            model.judged(members[min(m, len(members) - 1)], x_ND[rows], present_ND[rows], is_hidden, device)
+            for m, (rows, is_hidden) in enumerate(judged)
+        ]
+        model.fit_shares(parts, self._n_rows)
+        self.network_shares_ = model.shares_D
 
     def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
         return False
 
-    def _auto_members(self, stops: bool) -> int:
+    def _auto_members(self, n_rows: int, stops: bool) -> int:
         return SMALL_MEMBERS if self._is_small else LARGE_MEMBERS
-
-    def _held_out(self, stops: bool, random_state: np.random.RandomState) -> list[Tensor]:
-        """The rows that each network holds out."""
-        n_members = self._n_members(stops)
-        fraction = HELD_OUT if isinstance(self.validation_fraction, str) else self.validation_fraction
-        n_held_out = min(held_out_rows(fraction, self._n_rows), MOST_HELD_OUT)
-        if n_held_out >= self._n_rows:
-            raise ValueError(
-                f"validation_fraction={fraction} leaves no rows to train on; n_samples={self._n_rows}. Lower it."
-            )
-        order = random_state.permutation(self._n_rows)
-        return [torch.from_numpy(np.sort(np.roll(order, -m * n_held_out)[:n_held_out])) for m in range(n_members)]
-
-    def _hidden_cells(
-        self, present_ND: Tensor, held_out: Tensor, random_state: np.random.RandomState
-    ) -> tuple[Tensor, Tensor]:
-        """Held-out rows, some of them several times, and which of their cells ``(N, D)`` to hide."""
-        rows = held_out.repeat(int(np.clip(JUDGED_ROWS // len(held_out), 1, MOST_COPIES)))
-        draws = torch.from_numpy(random_state.random_sample((len(rows), len(self._cells.encoders))))
-        return rows, (draws < HIDDEN_CELLS)[:, self._column_of_D] & present_ND[rows]
-
-    def _training_rows(self, held_out: Tensor, random_state: np.random.RandomState) -> Tensor:
-        """The rows of an epoch."""
-        is_trained = np.ones(self._n_rows, dtype=bool)
-        is_trained[held_out] = False
-        rows = random_state.permutation(np.flatnonzero(is_trained))[:MOST_TRAINING_ROWS]
-        return torch.from_numpy(np.tile(rows, max(EPOCH_ROWS // len(rows), 1)))
-
-    def _training_tables(self, x_ND: Tensor, present_ND: Tensor, seeds: list[int], n_taken: int) -> list[Table]:
-        """What each network sees of the rows: the same ones, other cells hidden; all take ``n_taken`` rows at most."""
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        rows = torch.randperm(self._n_rows, generator=generators[0])[:MOST_PATTERNS]
-        first = np.unique(self._cells.column_of_D, return_index=True)[1]
-        patterns_PC = present_ND[rows][:, torch.from_numpy(first)]
-        patterns_PC = patterns_PC[~patterns_PC.all(1)]
-        hidings = [Hiding(generator, patterns_PC, self._column_of_D) for generator in generators]
-        tables = [CompletionTable(x_ND, present_ND, self._features, hiding) for hiding in hidings]
-        copies = hidden_copies(tables[0], n_taken)
-        if copies is None:
-            return [*tables]
-        return [HiddenCopies(tables[0], copies, generator) for generator in generators]
-
-    @property
-    def _column_of_D(self) -> Tensor:
-        return torch.from_numpy(self._cells.column_of_D)
-
-    def _held_out_cells(
-        self, x_ND: Tensor, present_ND: Tensor, rows: Tensor, is_hidden: Tensor, member: int
-    ) -> HeldOutCells:
-        """What a network makes of hidden cells of rows that it was not trained on."""
-        table = CompletionTable(x_ND[rows], present_ND[rows] & ~is_hidden, self._features)
-        module = self._members()[min(member, len(self._members()) - 1)]
-        network = network_outputs(module, table, resolve_device(self.device)).astype(np.float64)
-        gaussian = self._gaussian.complete(table.x_ND, table.present_ND)
-        deviation = self._gaussian.deviation(table.present_ND)
-        return HeldOutCells(table.x_ND.double(), is_hidden, gaussian, deviation, torch.from_numpy(network))
-
-    def _fit_shares(self, parts: list[HeldOutCells]) -> None:
-        """How far to follow the networks in each column, and how residuals are spread."""
-        truth, is_hidden, gaussian, deviation, network = (torch.cat(part) for part in zip(*parts, strict=True))
-        correction, error = (network - gaussian) * is_hidden, (truth - gaussian) * is_hidden
-        # Of all encoded columns of one column together.
-        gain, square = (
-            torch.zeros(len(self._cells.encoders), dtype=torch.float64).index_add_(0, self._column_of_D, sums)
-            for sums in ((correction * error).sum(0), correction.square().sum(0))
-        )
-        gain = gain.clamp(min=0)
-        # What does not agree with the error is noise; the members' average has less of it than the one member that a
-        # row is held out from. The members have most of their rows in common, hence half.
-        noise = (square - gain).clamp(min=0) / ((len(parts) + 1) / 2)
-        shares = (gain / (gain + noise).clamp(min=1e-12))[self._column_of_D]
-        self.network_shares_ = shares.numpy()
-        mean = gaussian + shares * correction
-        # The Gaussian has seen these rows: a regression's residuals are as much smaller than those of other rows.
-        n_predictors = min(len(shares), self._n_rows / 4)
-        optimism = math.sqrt((self._n_rows - n_predictors) / (self._n_rows + n_predictors))
-        for d in range(len(shares)):
-            cells = is_hidden[:, d]
-            scaled = (truth - mean)[cells, d] / deviation[cells, d].clamp(min=1e-12) / optimism
-            self._quantiles[d] = ResidualQuantiles.of(mean[cells, d].numpy(), scaled.numpy())
 
     # --- complete ------------------------------------------------------------------------------------------------
 
     def _completed(self, x_ND: Tensor, present_ND: Tensor) -> NDArray[np.float64]:
-        """Standardised rows with their conditional mean in missing cells."""
-        if self.network_ is None:
-            return self._gaussian.complete(x_ND, present_ND).numpy()
-        table = CompletionTable(x_ND, present_ND, self._features)
-        outputs = network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
-        network = outputs if outputs.ndim == 2 else outputs.mean(axis=0)
-        gaussian = self._gaussian.complete(x_ND, present_ND).numpy()
-        return gaussian + self.network_shares_ * (network - gaussian)
+        """Standardised rows with the mean of their missing cells."""
+        return self._model.completed(self.network_, x_ND, present_ND, resolve_device(self.device))
 
     def transform(self, X: Any) -> Any:
         """Impute missing cells.
@@ -678,11 +582,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _drawn(self, block: EncodedRows, n_samples: int, generator: torch.Generator) -> list[ImputedRows]:
         """Draws of some rows."""
         mean_ND = self._completed(block.x_ND, block.present_ND)
-        deviation_ND = self._gaussian.deviation(block.present_ND).numpy()
+        deviation_ND = self._model.deviation(block.present_ND)
         draws = []
         for _ in range(n_samples):
-            residual_ND = self._gaussian.draw(block.present_ND, generator).numpy()
-            values = self._drawn_values(mean_ND, deviation_ND, residual_ND, block.missing_NC, generator)
+            error_ND = self._model.errors(block.present_ND, generator)
+            values = self._drawn_values(mean_ND, deviation_ND, error_ND, block.missing_NC, generator)
             draws.append(ImputedRows(block.missing_NC, values))
         return draws
 
@@ -690,21 +594,18 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         self,
         mean_ND: NDArray[np.float64],
         deviation_ND: NDArray[np.float64],
-        residual_ND: NDArray[np.float64],
+        error_ND: NDArray[np.float64],
         missing_NC: NDArray[np.bool_],
         generator: torch.Generator,
     ) -> dict[int, NDArray]:
-        """One draw of every missing cell, by a draw of the Gaussian's residuals."""
+        """One draw of every missing cell, by a draw of the Gaussian's errors."""
         values = {}
         for c, encoder, columns, missing in self._holes(missing_NC):
             encoded = mean_ND[missing, columns]
             if isinstance(encoder, NumberCells):
                 d = columns.start
-                residual, deviation = residual_ND[missing, d], deviation_ND[missing, d]
-                quantiles = self._quantiles[d]
-                if quantiles is not None:
-                    residual = deviation * quantiles.residual(encoded[:, 0], residual / deviation)
-                encoded = encoded + residual[:, None]
+                error = self._model.reshaped(d, error_ND[missing, d], deviation_ND[missing, d], encoded[:, 0])
+                encoded = encoded + error[:, None]
             uniform = torch.rand(len(missing), generator=generator, dtype=torch.float64).numpy()
             values[c] = encoder.draw(encoded, uniform)
         return values
@@ -728,13 +629,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _std(self, block: EncodedRows) -> NDArray[np.float64]:
         mean_ND = self._completed(block.x_ND, block.present_ND)
-        deviation_ND = self._gaussian.deviation(block.present_ND).numpy()
+        deviation_ND = self._model.deviation(block.present_ND)
         std = np.where(self._cells.filled, 0.0, np.nan) * np.ones((len(mean_ND), 1))
         for c, encoder, columns, missing in self._holes(block.missing_NC):
             deviation = deviation_ND[missing, columns]
-            quantiles = self._quantiles[columns.start]
-            if isinstance(encoder, NumberCells) and quantiles is not None:
-                deviation = deviation * quantiles.deviation(mean_ND[missing, columns.start])[:, None]
+            if isinstance(encoder, NumberCells):
+                d = columns.start
+                deviation = self._model.spread(d, deviation[:, 0], mean_ND[missing, d])[:, None]
             std[missing, c] = encoder.spread(deviation, mean_ND[missing, columns])
         return std
 
@@ -761,7 +662,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         error = variance = 0.0
         for block in self._blocks(self._check_X(X, reset=False)):
             hidden_ND = torch.rand(len(block.x_ND), len(self._cells.encoders), generator=generator) < SCORED_CELLS
-            hidden_ND = hidden_ND[:, self._column_of_D] & block.present_ND
+            hidden_ND = hidden_ND[:, self._model.column_of_D] & block.present_ND
             truth = block.x_ND.double()
             found = torch.from_numpy(self._completed(block.x_ND, block.present_ND & ~hidden_ND))
             error += float(((found - truth)[hidden_ND] ** 2).sum())

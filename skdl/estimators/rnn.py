@@ -224,8 +224,8 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
     def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
 
-    def _auto_members(self, stops: bool) -> int:
-        return AUTO_MEMBERS if stops else 1
+    def _auto_members(self, n_rows: int, stops: bool) -> int:
+        return min(AUTO_MEMBERS, n_rows) if stops else 1
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         kind = self.validation

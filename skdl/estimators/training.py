@@ -56,8 +56,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         """Whether to stop early with so many rows, or validation rows of the caller's own."""
 
     @abstractmethod
-    def _auto_members(self, stops: bool, /) -> int:
-        """Networks of an ensemble, with or without early stopping on rows of their own."""
+    def _auto_members(self, n_rows: int, stops: bool, /) -> int:
+        """Networks of an ensemble for so many rows, with or without early stopping on rows of their own."""
 
     @abstractmethod
     def _auto_batch_size(self, n_rows: int, /) -> int:
@@ -105,10 +105,10 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             return self._auto_stops(n_rows, has_validation)
         return bool(self.early_stopping)
 
-    def _n_members(self, stops: bool) -> int:
+    def _n_members(self, n_rows: int, stops: bool) -> int:
         if not isinstance(self.n_members, str):
             return self.n_members
-        return len(self._optimizer_states) if self._continues() else self._auto_members(stops)
+        return len(self._optimizer_states) if self._continues() else self._auto_members(n_rows, stops)
 
     def _loss_settings(self) -> dict[str, float]:
         loss = self._loss()

@@ -765,12 +765,6 @@ def test_partial_fit_goes_on_from_a_fit(labelled):
     assert np.any(model.predict_proba(X) != before)
 
 
-def test_weight_zero_rows_bring_no_labels(labelled):
-    X, y = labelled
-    model = MLPClassifier(**SMALL).fit(X, y, sample_weight=(y != 1).astype(float))
-    assert_array_equal(model.classes_, [0, 2])
-
-
 # --- randomness ------------------------------------------------------------------------------------------------------
 
 
@@ -972,3 +966,24 @@ def test_activations_of_the_user(valued, activation):
     X, y = valued
     model = MLPRegressor(**SMALL | {"max_epochs": 60}, activation=activation).fit(X, y)
     assert model.score(X, y) > 0.8
+
+
+def test_first_partial_fit_warns_of_few_rows(valued):
+    X, y = valued
+    with pytest.warns(UserWarning, match="fixes the scales .* n_samples=2. Begin with a batch"):
+        MLPRegressor(**SMALL).partial_fit(X[:2], y[:2])
+
+
+def test_a_class_without_weight_is_a_class(labelled):
+    X, y = labelled
+    classifier = MLPClassifier(**SMALL | {"max_epochs": 40}).fit(X, y, sample_weight=(y > 0).astype(float))
+    assert_array_equal(classifier.classes_, [0, 1, 2])
+    assert classifier.predict_proba(X).shape == (len(X), 3)
+    assert not np.any(classifier.predict(X) == 0)
+
+
+@pytest.mark.parametrize("n_rows", [2, 5])
+def test_early_stopping_on_few_rows_takes_no_more_members_than_rows(valued, n_rows):
+    X, y = valued
+    regressor = MLPRegressor(early_stopping=True, max_epochs=2, random_state=0).fit(X[:n_rows], y[:n_rows])
+    assert len(regressor.network_.members) == n_rows

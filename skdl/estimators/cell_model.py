@@ -1,0 +1,133 @@
+"""What an imputer knows of missing cells: a Gaussian, a correction of it by networks, and how far both are off.
+
+Axes: N rows, D encoded columns, C columns of the table, A cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skdl.closed_form.completion import CellFeatures, CompletionTable
+from skdl.closed_form.gaussian import RowDistribution
+from skdl.engine.predict import network_outputs
+from skdl.nn.network import Ensemble, NetworkModule
+from skdl.tasks.residuals import ResidualQuantiles
+
+
+class JudgedCells(NamedTuple):
+    """Hidden cells of rows that a network was not trained on, in standardised units ``(N, D)``."""
+
+    truth: Tensor
+    is_hidden: Tensor
+    gaussian: Tensor
+    #: Conditional standard deviation by the Gaussian.
+    deviation: Tensor
+    network: Tensor
+
+
+class CellModel:
+    """The distribution of missing cells, given those that are present, in standardised encoded columns.
+
+    The mean is that of a Gaussian, moved towards what networks say as far as that has made the error of hidden cells
+    smaller. The spread is the Gaussian's, reshaped by the errors of hidden cells.
+
+    Parameters
+    ----------
+    gaussian : RowDistribution
+    column_of_D : Tensor of shape (D,)
+        Which column of the table each encoded column belongs to.
+
+    Attributes
+    ----------
+    features : CellFeatures
+        What networks see of a row; set where there are networks.
+    shares_D : ndarray of shape (D,)
+        How far the networks are followed in each column, from 0 to 1.
+    quantiles : list of ResidualQuantiles or None
+        Of each column's errors; None where the Gaussian's are taken.
+    """
+
+    features: CellFeatures
+
+    def __init__(self, gaussian: RowDistribution, column_of_D: Tensor) -> None:
+        self.gaussian, self.column_of_D = gaussian, column_of_D
+        self.shares_D: NDArray[np.float64] = np.zeros(len(column_of_D))
+        self.quantiles: list[ResidualQuantiles | None] = [None] * len(column_of_D)
+
+    def table(self, x_ND: Tensor, present_ND: Tensor) -> CompletionTable:
+        """Rows as networks see them."""
+        return CompletionTable(x_ND, present_ND, self.features)
+
+    def judged(
+        self, network: NetworkModule, x_ND: Tensor, present_ND: Tensor, is_hidden_ND: Tensor, device: str
+    ) -> JudgedCells:
+        """What a network makes of hidden cells of rows that it was not trained on."""
+        table = self.table(x_ND, present_ND & ~is_hidden_ND)
+        output = torch.from_numpy(network_outputs(network, table, device).astype(np.float64))
+        gaussian = self.gaussian.complete(table.x_ND, table.present_ND)
+        return JudgedCells(x_ND.double(), is_hidden_ND, gaussian, self.gaussian.deviation(table.present_ND), output)
+
+    def fit_shares(self, parts: Sequence[JudgedCells], n_rows: int) -> None:
+        """Learn how far to follow the networks in each column, and how errors are spread.
+
+        ``parts`` are the cells that each of them was judged by, ``n_rows`` the rows that the Gaussian was fitted to.
+        """
+        truth, is_hidden, gaussian, deviation, network = (torch.cat(part) for part in zip(*parts, strict=True))
+        correction, error = (network - gaussian) * is_hidden, (truth - gaussian) * is_hidden
+        # Of all encoded columns of one column together.
+        gain, square = (
+            torch.zeros(int(self.column_of_D.max()) + 1, dtype=torch.float64).index_add_(0, self.column_of_D, sums)
+            for sums in ((correction * error).sum(0), correction.square().sum(0))
+        )
+        gain = gain.clamp(min=0)
+        # What does not agree with the error is noise; the members' average has less of it than the one member that a
+        # row is held out from. The members have most of their rows in common, hence half.
+        noise = (square - gain).clamp(min=0) / ((len(parts) + 1) / 2)
+        shares = (gain / (gain + noise).clamp(min=1e-12))[self.column_of_D]
+        self.shares_D = shares.numpy()
+        mean = gaussian + shares * correction
+        # The Gaussian has seen these rows: a regression's residuals are as much smaller than those of other rows.
+        n_predictors = min(len(shares), n_rows / 4)
+        optimism = math.sqrt((n_rows - n_predictors) / (n_rows + n_predictors))
+        for d in range(len(shares)):
+            cells = is_hidden[:, d]
+            scaled = (truth - mean)[cells, d] / deviation[cells, d].clamp(min=1e-12) / optimism
+            self.quantiles[d] = ResidualQuantiles.of(mean[cells, d].numpy(), scaled.numpy())
+
+    def completed(
+        self, network: NetworkModule | Ensemble | None, x_ND: Tensor, present_ND: Tensor, device: str
+    ) -> NDArray[np.float64]:
+        """Rows with the mean of their missing cells."""
+        gaussian = self.gaussian.complete(x_ND, present_ND).numpy()
+        if network is None:
+            return gaussian
+        outputs = network_outputs(network, self.table(x_ND, present_ND), device).astype(np.float64)
+        mean = outputs if outputs.ndim == 2 else outputs.mean(axis=0)
+        return gaussian + self.shares_D * (mean - gaussian)
+
+    def deviation(self, present_ND: Tensor) -> NDArray[np.float64]:
+        """Conditional standard deviation of missing cells by the Gaussian, 0 of the others."""
+        return self.gaussian.deviation(present_ND).numpy()
+
+    def errors(self, present_ND: Tensor, generator: torch.Generator) -> NDArray[np.float64]:
+        """A draw of the Gaussian's errors, those of a row's missing cells together, 0 of the others."""
+        return self.gaussian.draw(present_ND, generator).numpy()
+
+    def reshaped(
+        self, d: int, error_A: NDArray[np.float64], deviation_A: NDArray[np.float64], mean_A: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The errors of some cells of a column, from draws of the Gaussian's."""
+        quantiles = self.quantiles[d]
+        return error_A if quantiles is None else deviation_A * quantiles.residual(mean_A, error_A / deviation_A)
+
+    def spread(self, d: int, deviation_A: NDArray[np.float64], mean_A: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard deviation of the errors of some cells of a column, from that of the Gaussian's."""
+        quantiles = self.quantiles[d]
+        return deviation_A if quantiles is None else deviation_A * quantiles.deviation(mean_A)

@@ -1,0 +1,84 @@
+"""Which rows and cells an imputer's networks are trained on, and which they are judged by.
+
+Axes: N rows of a table, B rows at a time, D encoded columns, C columns of the table, P patterns of missing cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skdl.closed_form.completion import CompletionTable, HiddenCopies, Hiding, hidden_copies
+from skdl.data.folds import held_out_rows
+from skdl.data.table import Table
+
+#: Rows of an epoch at least: a small table is gone through several times in each.
+EPOCH_ROWS = 2048
+#: Rows that one network is trained on at most.
+MOST_TRAINING_ROWS = 100_000
+#: Share of the rows that a network holds out, and the most rows.
+HELD_OUT, MOST_HELD_OUT = 0.2, 2000
+#: Share of the cells of held-out rows that are hidden, to see what the networks make of them.
+HIDDEN_CELLS = 0.25
+#: Held-out rows come so often, other cells hidden each time, that there are about so many of them.
+MOST_COPIES, JUDGED_ROWS = 8, 4000
+#: Rows whose holes are learned.
+MOST_PATTERNS = 4096
+
+
+class HiddenRows(NamedTuple):
+    """Rows that a network is judged by, some of them several times, and which of their cells ``(B, D)`` to hide."""
+
+    rows_B: Tensor
+    is_hidden_BD: Tensor
+
+
+def held_out_by_members(
+    n_rows: int, n_members: int, fraction: float | str, random_state: np.random.RandomState
+) -> list[Tensor]:
+    """The rows that each network holds out.
+
+    Raises
+    ------
+    ValueError
+        If they leave none to train on.
+    """
+    fraction = HELD_OUT if isinstance(fraction, str) else fraction
+    n_held_out = min(held_out_rows(fraction, n_rows), MOST_HELD_OUT)
+    if n_held_out >= n_rows:
+        raise ValueError(f"validation_fraction={fraction} leaves no rows to train on; n_samples={n_rows}. Lower it.")
+    order = random_state.permutation(n_rows)
+    return [torch.from_numpy(np.sort(np.roll(order, -m * n_held_out)[:n_held_out])) for m in range(n_members)]
+
+
+def hidden_rows(
+    present_ND: Tensor, held_out: Tensor, column_of_D: Tensor, random_state: np.random.RandomState
+) -> HiddenRows:
+    """What a network is judged by, of the rows that it holds out."""
+    rows_B = held_out.repeat(int(np.clip(JUDGED_ROWS // len(held_out), 1, MOST_COPIES)))
+    draws_BC = torch.from_numpy(random_state.random_sample((len(rows_B), int(column_of_D.max()) + 1)))
+    return HiddenRows(rows_B, (draws_BC < HIDDEN_CELLS)[:, column_of_D] & present_ND[rows_B])
+
+
+def training_rows(n_rows: int, held_out: Tensor, random_state: np.random.RandomState) -> Tensor:
+    """The rows of an epoch."""
+    is_trained = np.ones(n_rows, dtype=bool)
+    is_trained[held_out] = False
+    rows = random_state.permutation(np.flatnonzero(is_trained))[:MOST_TRAINING_ROWS]
+    return torch.from_numpy(np.tile(rows, max(EPOCH_ROWS // len(rows), 1)))
+
+
+def training_tables(table: CompletionTable, column_of_D: Tensor, seeds: Sequence[int], n_taken: int) -> Sequence[Table]:
+    """What each network sees of a table: the same rows, other cells hidden; all take ``n_taken`` rows at most."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    rows = torch.randperm(len(table), generator=generators[0])[:MOST_PATTERNS]
+    first = np.unique(column_of_D, return_index=True)[1]
+    patterns_PC = table.present_ND[rows][:, torch.from_numpy(first)]
+    patterns_PC = patterns_PC[~patterns_PC.all(1)]
+    tables = [table.hiding_cells(Hiding(generator, patterns_PC, column_of_D)) for generator in generators]
+    copies = hidden_copies(tables[0], n_taken)
+    return tables if copies is None else [HiddenCopies(tables[0], copies, generator) for generator in generators]
