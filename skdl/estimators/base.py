@@ -27,7 +27,7 @@ from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator
-from skdl.estimators.validation import FitData, check_fit_data
+from skdl.estimators.validation import FitData, check_fit_data, check_labels
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
 from skdl.nn.network import Network
 from skdl.tasks.classification import ClassificationTask
@@ -247,9 +247,10 @@ class NetworkEstimator(TrainedEstimator):
     def _check_classes(self, classes: NDArray, is_first: bool) -> None:
         """Refuse classes of ``partial_fit`` that are none, or others than before."""
         if not is_classifier(self):
-            raise ValueError("classes are for classification, and this estimator does regression.")
+            raise ValueError(f"`classes` is only valid for classifiers; {type(self).__name__} is a regressor.")
         if len(classes) == 0:
             raise ValueError("classes must name all labels that y can have. Got none.")
+        check_labels(classes, "classes")
         if is_first:
             return
         # Those of several labels per sample stand in the order of the columns of y.
@@ -260,10 +261,12 @@ class NetworkEstimator(TrainedEstimator):
                 f"{self.classes_.tolist()}."
             )
 
-    def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
+    def _check_data(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool, y_name: str = "y"
+    ) -> FitData:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        return check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self)
+        return check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self, y_name=y_name)
 
     def _check_validation(self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None) -> FitData | None:
         if X is None and y is None:
@@ -272,7 +275,7 @@ class NetworkEstimator(TrainedEstimator):
             return None
         if X is None or y is None:
             raise ValueError("X_val and y_val go together: give both or neither.")
-        return self._check_data(X, y, sample_weight, reset=False)
+        return self._check_data(X, y, sample_weight, reset=False, y_name="y_val")
 
     def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation or n_rows >= EARLY_STOPPING_ROWS
@@ -349,7 +352,7 @@ class NetworkEstimator(TrainedEstimator):
         everything = len(rows) == len(table)
         return Samples(
             table,
-            self._task.encode(data.y[rows], dtype),
+            self._task.encode(data.y[rows], dtype, data.y_name),
             None if weight is None else torch.as_tensor(weight, dtype=dtype),
             None if everything else torch.as_tensor(rows),
         )

@@ -220,7 +220,8 @@ def test_too_large_a_share_to_hold_out_names_it():
         (np.zeros((1, N)), "inconsistent numbers of samples"),
         (Y + 1j, "Complex data not supported"),
         (Y.astype("S1"), "bytes"),
-        (np.array([0, "a"] * 6, dtype=object), "Unknown label type: y holds cells of type int, str"),
+        (np.array([0, "a"] * 6, dtype=object), "Unknown label type: y contains values of type int, str"),
+        (np.array([1, "a", 2.5] * 4, dtype=object), "Unknown label type: y contains values of type float, int, str"),
         (np.array(["a", None] * 6, dtype=object), "Input y contains NaN or None. Drop rows without a label"),
         (np.array([[1, None]] * N, dtype=object), "Input y contains NaN or None"),
         (pd.Series(["a", None] * 6, dtype="str"), "NaN"),
@@ -231,7 +232,7 @@ def test_too_large_a_share_to_hold_out_names_it():
         ([("a", "b")] * N, "multi|Unknown label type"),
         (pd.DataFrame({"a": ["x", "y"] * 6, "b": ["u", "v"] * 6}), "multi|Unknown label type"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_targets_that_are_no_labels(y, message):
     with pytest.raises((ValueError, TypeError), match=message):
