@@ -299,7 +299,7 @@ def _static_array(static: Any) -> NDArray[np.float64]:
         values = values.astype(np.float64)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"The table beside the series holds what is no number: {error}. Pass text as columns of a DataFrame."
+            f"The table beside the series contains a non-numeric value: {error}. Pass text as columns of a DataFrame."
         ) from error
     if np.isinf(values).any():
         raise ValueError(

@@ -553,7 +553,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         Raises
         ------
         ValueError
-            If series have several channels, whose future is not known, or ``n_steps`` is no integer of at least 1.
+            If series have several channels, whose future is not known, or ``n_steps`` is not a positive integer.
         """
         check_is_fitted(self, "network_")
         if not isinstance(n_steps, Integral) or isinstance(n_steps, bool) or n_steps < 1:
@@ -561,8 +561,8 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         past = self._check_X(X, reset=False)
         if past.shape[1] != 1:
             raise ValueError(
-                f"forecast goes on with what it predicts, which is one channel, and X has {past.shape[1]}. "
-                "Fit on targets of the whole horizon and use predict."
+                "forecast feeds its predictions back as input, so series must have one channel. "
+                f"X has {past.shape[1]}. Fit on targets of the whole horizon and use predict."
             )
         series = [values[0, :length] for values, length in zip(past.values, past.lengths, strict=True)]
         parts: list[NDArray[np.float64]] = []

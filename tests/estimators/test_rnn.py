@@ -610,7 +610,7 @@ def test_forecasts_of_bands_go_on_with_the_middle(windows):
 
 def test_forecasts_of_several_channels_are_refused(data):
     model = RNNRegressor(**SMALL).fit(data[0], data[0][:, 0, -3:])
-    with pytest.raises(ValueError, match=r"one channel, and X has 2. Fit on targets of the whole horizon"):
+    with pytest.raises(ValueError, match=r"one channel. X has 2. Fit on targets of the whole horizon"):
         model.forecast(data[0], 6)
 
 
