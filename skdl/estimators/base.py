@@ -130,14 +130,14 @@ class NetworkEstimator(TrainedEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, images, series} of n_samples
-            Training data, as the class takes it. Frames go in raw.
+        X : array-like, sparse matrix, DataFrame, images or series
+            Training data, in any of the forms that the class documentation lists.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the loss. Samples of weight 0 are left out altogether.
+            Weight of each sample in the loss. Samples of weight 0 are ignored entirely.
         X_val, y_val : like X and y, default=None
-            Validation data to use in place of held-out rows.
+            Validation data to use instead of held-out rows.
         sample_weight_val : array-like, default=None
             Weight of each validation sample in the validation score.
 
@@ -408,8 +408,8 @@ class NetworkEstimator(TrainedEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
+        X : array-like, DataFrame, images or series
+            Samples, as in ``fit``.
 
         Returns
         -------
