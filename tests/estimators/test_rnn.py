@@ -473,7 +473,7 @@ def test_bands_are_scored_by_their_middle(windows, horizon):
 @pytest.mark.parametrize("scoring", ["r2", get_scorer("neg_mean_absolute_error")])
 def test_metrics_of_one_value_take_no_bands(windows, scoring):
     model = RNNRegressor(**SMALL, **BANDS, scoring=scoring)
-    with pytest.raises(ValueError, match=r"takes one value a target.*predicts 3\. Set scoring=None"):
+    with pytest.raises(ValueError, match=r"takes one value per target.*predicts 3\. Set scoring=None"):
         model.fit(*windows)
     model.set_params(scoring=lower_pinball, early_stopping=True).fit(*windows)
     assert model.best_validation_score_ < 0
