@@ -293,8 +293,8 @@ class NetworkEstimator(TrainedEstimator):
             fraction = self.validation_fraction
         if crosses and n_rows < n_members:
             raise ValueError(
-                f"n_members={n_members} networks that each hold out other rows need as many rows; n_samples={n_rows}. "
-                "Take fewer n_members, or set early_stopping=False."
+                f"n_members={n_members} networks that hold out different rows need at least as many rows; "
+                f"n_samples={n_rows}. Lower n_members, or set early_stopping=False."
             )
         if held_out_rows(fraction, n_rows) >= n_rows:
             remedy = "Set" if isinstance(self.validation_fraction, str) else "Lower validation_fraction, or set"
@@ -333,7 +333,7 @@ class NetworkEstimator(TrainedEstimator):
         task = self._make_task()
         if type(task) is not type(self._task):
             raise ValueError(
-                "The task was changed since the last fit, so training cannot go on from there. "
+                "The task was changed since the last fit, so training cannot continue from there. "
                 "Call fit with warm_start=False."
             )
         self._task.change_loss(task.loss_parameter)

@@ -33,7 +33,7 @@ class ValidationScorer:
             raise ValueError(
                 f"scoring failed on the {len(self.y)} validation rows of a network: {str(error).rstrip('. ')}. "
                 "Check that the scorer suits the target, for example its average or pos_label. If the rows lack a "
-                "class, take fewer n_members or a larger validation_fraction, or set scoring=None."
+                "class, use fewer n_members or a larger validation_fraction, or set scoring=None."
             ) from error
         try:
             return float(score)

@@ -450,7 +450,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         if self.quantiles is None:
             return super()._make_task()
         if self.loss != "quantile":
-            raise ValueError(f"quantiles go with loss='quantile'. Got loss={self.loss!r}; set it, or quantiles=None.")
+            raise ValueError(f"quantiles requires loss='quantile'. Got loss={self.loss!r}; set it, or quantiles=None.")
         levels = [float(level) for level in self.quantiles if isinstance(level, Real)]
         rises = all(low < high for low, high in pairwise([0, *levels, 1]))
         if len(levels) < max(len(self.quantiles), 1) or not rises:

@@ -55,7 +55,7 @@ def classification_task(loss: Any, label_smoothing: float) -> ClassificationTask
     """The task of a classifier, whose loss and label smoothing must go together."""
     if label_smoothing > 0 and loss != "cross_entropy":
         raise ValueError(
-            f"label_smoothing={label_smoothing} goes with loss='cross_entropy' alone. Got loss={loss!r}; "
+            f"label_smoothing={label_smoothing} requires loss='cross_entropy'. Got loss={loss!r}; "
             "set label_smoothing=0."
         )
     return ClassificationTask(loss)
@@ -125,8 +125,8 @@ class SpreadMixin:
             )
         if unexplained is None:
             warnings.warn(
-                "No rows were held out in fit, so the standard deviation is that among the networks alone, which "
-                "knows nothing of the noise in y. Fit with early_stopping=True, or with X_val and y_val.",
+                "No rows were held out in fit, so the standard deviation covers only the disagreement among the "
+                "networks, not the noise in y. Fit with early_stopping=True, or with X_val and y_val.",
                 UserWarning,
                 stacklevel=caller_level(),
             )

@@ -86,7 +86,7 @@ class ClassificationTask:
         """
         if len(self.classes) == 2 and not self.is_multilabel and callable(loss) is self.is_binary:
             raise ValueError(
-                "Between a loss by name and a callable one, a network of two classes has another number of outputs. "
+                "For two classes, a network has two outputs under a callable loss and one under a loss given by name. "
                 "Call fit with warm_start=False."
             )
         self.loss_parameter = loss

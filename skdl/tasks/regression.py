@@ -85,8 +85,8 @@ class RegressionTask:
         """
         if has_log_link(loss) != self.has_log_link:
             raise ValueError(
-                f"loss={loss!r} cannot go on from a fit with loss={self.loss_parameter!r}: one of them predicts the "
-                "logarithm of the mean, the other one y itself. Call fit with warm_start=False."
+                f"loss={loss!r} cannot continue a fit with loss={self.loss_parameter!r}: one of them predicts the "
+                "logarithm of the mean, the other y itself. Call fit with warm_start=False."
             )
         self.loss_parameter = loss
 

@@ -192,7 +192,7 @@ def test_very_few_rows_of_one_class(Estimator, settings, n_rows):
 @pytest.mark.parametrize("n_members", [1, 2, 8])
 def test_too_few_rows_to_hold_any_out(n_members):
     model = MLPClassifier(**SMALL | {"early_stopping": True, "n_members": n_members})
-    remedy = "Set early_stopping=False" if n_members == 1 else "Take fewer n_members"
+    remedy = "Set early_stopping=False" if n_members == 1 else "Lower n_members"
     # scikit-learn's checks look for the number of samples in these words.
     with pytest.raises(ValueError, match=f"n_samples=1. {remedy}"):
         model.fit([[0.0]], [0])
@@ -200,7 +200,7 @@ def test_too_few_rows_to_hold_any_out(n_members):
 
 def test_more_members_than_rows_names_them():
     model = MLPRegressor(**SMALL | {"early_stopping": True, "n_members": 8})
-    with pytest.raises(ValueError, match=r"n_members=8 .* n_samples=5\. Take fewer n_members"):
+    with pytest.raises(ValueError, match=r"n_members=8 .* n_samples=5\. Lower n_members"):
         model.fit(np.zeros((5, 1)), np.arange(5.0))
 
 

@@ -571,7 +571,7 @@ def test_warm_start_takes_another_loss(valued):
 def test_going_on_refuses_a_loss_that_reads_the_output_otherwise(valued, method, first, second):
     X, y = valued[0], np.abs(valued[1])
     model = MLPRegressor(**SMALL, warm_start=True, loss=first).fit(X, y)
-    with pytest.raises(ValueError, match=f"loss='{second}' cannot go on from a fit with loss='{first}'"):
+    with pytest.raises(ValueError, match=f"loss='{second}' cannot continue a fit with loss='{first}'"):
         getattr(model.set_params(loss=second), method)(X, y)
     assert np.isfinite(model.set_params(loss=first).fit(X, y).predict(X)).all()
 
@@ -580,7 +580,7 @@ def test_going_on_refuses_a_loss_of_another_number_of_outputs(labelled):
     X, y = labelled
     model = MLPClassifier(**SMALL, warm_start=True).fit(X, y > 0)
     own = torch.nn.CrossEntropyLoss(reduction="none")
-    with pytest.raises(ValueError, match="another number of outputs"):
+    with pytest.raises(ValueError, match="two outputs under a callable loss"):
         model.set_params(loss=own).fit(X, y > 0)
     # More classes have an output each under either.
     model = MLPClassifier(**SMALL, warm_start=True).fit(X, y)

@@ -871,7 +871,7 @@ def test_another_horizon_is_refused(windows, forecaster):
         ({"conv_channels": (), "stem": "conv"}, "Use stem=None"),
         ({"patch_size": 0}, "'patch_size' parameter"),
         ({"dropout": 1.0}, "'dropout' parameter"),
-        ({"quantiles": (0.1, 0.9)}, "quantiles go with loss='quantile'"),
+        ({"quantiles": (0.1, 0.9)}, "quantiles requires loss='quantile'"),
         ({"quantiles": (0.9, 0.1), "loss": "quantile"}, "quantiles must be numbers that rise"),
         ({"quantiles": (0.0, 0.5), "loss": "quantile"}, "between 0 and 1"),
         ({"quantiles": (0.1, np.nan), "loss": "quantile"}, "quantiles must be numbers that rise"),
