@@ -2,14 +2,14 @@
 Which cell?
 ===========
 
-Recurrent cells compared by scikit-learn's own search, on folds that never look ahead.
+Recurrent cells compared by scikit-learn's own search, on folds that never look into the future.
 """
 
 # %%
 # The data
 # --------
 #
-# Cycles of uneven length and height, as those of the spots on the sun are: a made-up noisy oscillator.
+# Synthetic data with cycles of uneven length and height, like those of sunspots: a noisy oscillator.
 
 import numpy as np
 
@@ -29,9 +29,9 @@ print(X.shape, y.shape)
 # The search
 # ----------
 #
-# ``TimeSeriesSplit`` trains on what comes first and tests on what comes next. Windows overlap: ``gap`` keeps the
-# targets of the training windows out of the windows that are tested on, 12 steps of horizon at 3 steps a window.
-# ``skip=None`` compares the networks alone.
+# ``TimeSeriesSplit`` trains on earlier windows and tests on later ones. Windows overlap, so ``gap`` keeps the targets
+# of the training windows out of the test windows: a horizon of 12 steps, at 3 steps per window. ``skip=None`` compares
+# the networks alone.
 
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 

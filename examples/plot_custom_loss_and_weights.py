@@ -2,20 +2,20 @@
 A loss of your own, and weighted samples
 ========================================
 
-Two ways to tell a network what an error costs: a loss function in torch, when the cost depends on the error, and
-sample weights, when it depends on the sample.
+Two ways to tell a network what an error costs: a loss function in torch, if the cost depends on the error, and sample
+weights, if it depends on the sample.
 """
 
 # %%
 # A loss of your own
 # ------------------
 #
-# A shop orders stock ahead of a demand that it can only guess. Every item short loses a sale and costs four times as
-# much as an item left over. Any function of torch tensors can be the loss, as long as it returns one number per sample;
-# torch works out its derivative.
+# A shop orders stock before it knows the demand. Every item short loses a sale and costs four times as much as an item
+# left over. Any function of torch tensors can be the loss, as long as it returns one number per sample; torch
+# differentiates it.
 #
 # Targets are standardised for training, so the loss sees errors in units of the standard deviation of ``y``. A cost
-# that is proportional to the error keeps its meaning; one with a threshold would need it in those units.
+# proportional to the error keeps its meaning; a cost with a threshold would need the threshold in those units.
 
 import numpy as np
 import torch
@@ -45,10 +45,9 @@ for name, loss in {"squared error": "squared_error", "cost of the shop": stock_c
     print(f"{name:16} cost per day {cost:5.1f}, demand met on {np.mean(orders[name] >= y_test):.0%} of days")
 
 # %%
-# The second network orders more than it expects to sell, and most where demand varies most. It has found by itself
-# what theory says: the best order is the quantile ``SHORT / (SHORT + LEFT_OVER)`` of demand, here 80 %.
-# ``loss="quantile", quantile=0.8`` is this very loss up to a factor; a function of your own is for costs that have no
-# name.
+# The second network orders more than it expects to sell, and most where demand varies most. It has learned what theory
+# says: the best order is the quantile ``SHORT / (SHORT + LEFT_OVER)`` of demand, here 80 %. ``loss="quantile",
+# quantile=0.8`` is the same loss up to a factor; a custom function is for costs without a built-in loss.
 
 import matplotlib.pyplot as plt
 
@@ -65,12 +64,11 @@ plt.show()
 # Weighted samples
 # ----------------
 #
-# A survey asked 1,500 people in a town and 150 in the country, although as many people live in one as in the other.
-# Unweighted, the fit answers for the people who were asked. With a weight of ten for each answer from the country it
-# answers for the people who live there.
+# A survey asked 1,500 people in a town and 150 in the country, although equally many live in each. Unweighted, the fit
+# represents the people who were asked. With a weight of ten for each answer from the country, it represents the people
+# who live there.
 #
-# Town and country differ in a way that the model is not told, so it cannot serve both: the weights decide whom it
-# serves.
+# The model does not know who lives where, so it cannot fit both groups: the weights decide which one it fits.
 
 n_town, n_country = 1500, 150
 age = rng.uniform(20, 80, size=(n_town + n_country, 1))

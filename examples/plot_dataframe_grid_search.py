@@ -2,15 +2,15 @@
 Tune a network on a raw data frame
 ==================================
 
-A data frame as it comes, with text columns and missing values, goes into a network without any preparation, and
-scikit-learn's own grid search tunes the learning rate and both penalties.
+A raw data frame with text columns and missing values goes into a network without any preparation, and scikit-learn's
+own grid search tunes the learning rate and both penalties.
 """
 
 # %%
 # The data
 # --------
 #
-# 344 penguins of three species. Text columns and numbers stand side by side, and some cells are empty.
+# 344 penguins of three species, with text and numeric columns and some missing cells.
 
 from sklearn.model_selection import train_test_split
 
@@ -29,8 +29,8 @@ X.head()
 #
 # No imputer, no one-hot encoder, no scaler: the estimator learns all of that from the training rows of each fold.
 #
-# The species are so easy to tell apart that most candidates reach the same accuracy. The log loss still sees a
-# difference: it asks for probabilities that are sure where they may be sure.
+# The species are so easy to tell apart that most candidates reach the same accuracy. The log loss still shows
+# differences, because it also rewards justified confidence.
 
 from sklearn.callback import ProgressBar
 from sklearn.model_selection import GridSearchCV
@@ -53,7 +53,7 @@ search.fit(X_train, y_train)
 # The result
 # ----------
 #
-# The test rows have had no part in any choice.
+# The test rows were not used for any choice.
 
 best = search.best_estimator_
 print(f"best parameters: {search.best_params_}")
@@ -64,9 +64,9 @@ print(f"accuracy on held-out rows: {best.score(X_test, y_test):.3f}")
 # The loss curves
 # ---------------
 #
-# The best network once more for each of three learning rates. The test rows are there to look at: nothing stops
-# early or is chosen by them. Training losses are taken while dropout leaves units out, so that the dashed line may
-# lie below the solid one; where it stays above, the network knows its training rows better than any others.
+# The best network, refitted with each of three learning rates. The test rows are only for display: they are not used
+# for early stopping or any choice. Training losses are measured under dropout, so the dashed line may lie below the
+# solid one; where it stays above, the network fits its training rows better than new ones.
 
 import matplotlib.pyplot as plt
 from sklearn.base import clone

@@ -2,17 +2,17 @@
 Regression on a small table
 ===========================
 
-442 patients, ten measurements each, and the progression of their diabetes a year later: few rows and a noisy
-target, the ground on which a linear model is hardest to beat.
+442 patients, ten measurements each, and the progression of their diabetes a year later: with few rows and a noisy
+target, a linear model is hard to beat.
 """
 
 # %%
 # Three models on the same folds
 # ------------------------------
 #
-# Columns and target go in as they are: the network scales both, and predicts in the units of ``y``. The first network
-# has no penalty, the second has its ``l1`` tuned inside each training part. Every prediction below is for
-# a patient whom the model had not seen, neither in training nor in tuning.
+# Columns and target are passed as they are: the network scales both, and predicts in the units of ``y``. The first
+# network has no penalty; the ``l1`` of the second is tuned within each training part. Every prediction below is for a
+# patient whom the model had not seen, in training or tuning.
 
 import numpy as np
 from sklearn.datasets import load_diabetes
@@ -36,9 +36,9 @@ predictions = {name: cross_val_predict(model, X, y, cv=folds) for name, model in
 # The scores
 # ----------
 #
-# The networks come level with the linear model and go no further: differences of this size are chance with 442
-# patients, and there is little here that a straight line would miss. A network pays off where effects bend or act
-# together, and on tables with more rows than this one.
+# The networks match the linear model but do not beat it: with 442 patients, differences of this size are chance, and
+# there is little here that a linear model would miss. A network pays off where effects are nonlinear or interact, and
+# on tables with more rows than this one.
 
 for name, prediction in predictions.items():
     r2, error = r2_score(y, prediction), mean_absolute_error(y, prediction)
@@ -48,7 +48,7 @@ for name, prediction in predictions.items():
 # Predicted against actual
 # ------------------------
 #
-# Both models draw the extremes towards the middle, as they must where the measurements explain half of the variance.
+# Both models pull the extremes towards the mean, as they must where the measurements explain half of the variance.
 
 import matplotlib.pyplot as plt
 

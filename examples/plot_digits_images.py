@@ -2,16 +2,17 @@
 Digits, from images to mistakes
 ===============================
 
-1,797 handwritten digits of 8 x 8 pixels. A convolutional network takes the images as they are, and for the few that
-it gets wrong it says which pixels it looked at.
+1,797 handwritten digits of 8 x 8 pixels. A convolutional network takes the images as they are, and shows which pixels
+led to its few mistakes.
 """
 
 # %%
 # The images go in
 # ----------------
 #
-# An array ``(n, 8, 8)``, not flattened and not scaled: the network standardises pixels by the images it is trained on,
-# and moves them a little, differently in each step. For images as small as these the default network has two blocks.
+# The images are an array ``(n, 8, 8)``, not flattened and not scaled: the network standardises pixels by its training
+# images, and shifts, rotates and zooms them a little, differently in each step. For images this small the default
+# network has two blocks.
 
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -31,7 +32,7 @@ print(f"accuracy on {len(X_test)} held-out images: {network.score(X_test, y_test
 # Which are taken for which
 # -------------------------
 #
-# The diagonal is left out of the colours, so that the mistakes show.
+# The diagonal is left out of the colour scale, so that the mistakes stand out.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,9 +53,9 @@ plt.show()
 # The mistakes, and what they rest on
 # -----------------------------------
 #
-# Every wrong image, the surest mistake first, and below it the pixels that speak for the predicted digit (red) and
-# against it (blue) by integrated gradients. Grad-CAM, the default, is for larger images: it is as coarse as the last
-# feature maps, here 2 x 2.
+# All misclassified images, the most confident mistake first. Below each are the pixels that support the predicted digit
+# (red) or speak against it (blue), by integrated gradients. Grad-CAM, the default, is for larger images: it is as
+# coarse as the last feature maps, here 2 x 2.
 
 from skdl.display import SaliencyDisplay
 

@@ -2,18 +2,19 @@
 Fine-tuning on few images
 =========================
 
-A network that was trained on some digits is trained on with a few images of others: what it has learned about strokes
-need not be learned again.
+A network pretrained on some digits is fine-tuned on a few images of others: what it has learned about strokes carries
+over.
 """
 
 # %%
 # Two networks to start from
 # --------------------------
 #
-# Both know the digits 0 to 4 only. The first tells the five apart. The second sees each image in four orientations
-# and tells digit and orientation: twenty classes from the same images, for which it has to look closer.
+# Both know only the digits 0 to 4. The first tells the five apart. The second sees each image in four orientations and
+# predicts digit and orientation: twenty classes from the same images, a harder task.
 #
-# All networks of this example are plain ones, without residual blocks and label smoothing, and with one augmentation.
+# All networks of this example are plain ones, without residual blocks or label smoothing, and with the same
+# augmentation.
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -39,15 +40,14 @@ turned_network = CNNClassifier(**plain, max_epochs=15, random_state=0).fit(turne
 # What to try
 # -----------
 #
-# The task is to tell 5 to 9 apart from twenty images of each. Half of the images of these digits is for choosing, the
-# other half has no part in it. ``backbone`` takes the fitted network; its output layer is replaced, and ``freeze`` says
-# which of the layers below keep their weights. The new output layer starts from nothing, so it may learn faster than
-# the rest: ``head_lr_factor``. The network from scratch has its learning rate chosen, too.
+# The task is to tell 5 to 9 apart from twenty images of each. Half of the images of these digits are for choosing
+# settings, the other half is kept for testing. ``backbone`` takes the fitted network; its output layer is replaced, and
+# ``freeze`` says which of the layers below keep their weights. The new output layer starts untrained, so it may need a
+# higher learning rate than the rest: ``head_lr_factor``. The learning rate of the network from scratch is chosen, too.
 #
-# Each error is a mean over eight draws of the hundred training images, after ten epochs, on the rest of the half.
-# Frozen layers are at best level with training from scratch: what tells 0 to 4 apart is not enough for 5 to 9, and the
-# layers have to be trained on. From the network that has seen its digits turned, that is worth more than from the other
-# one.
+# Each error is measured on the remaining images of that half after ten epochs, and is the mean over eight draws of the
+# hundred training images. Frozen layers are at best level with training from scratch: features for 0 to 4 are not
+# enough for 5 to 9, so the layers need further training. That pays off more from the network trained on rotated digits.
 
 X_choose, X_test, y_choose, y_test = train_test_split(
     X[~is_known], y[~is_known], test_size=0.5, stratify=y[~is_known], random_state=0
@@ -98,9 +98,9 @@ for title, candidates in {"from scratch": from_scratch, "fine-tuned": fine_tuned
 # On the other half
 # -----------------
 #
-# Both chosen candidates, now also with fewer and more images than they were chosen for. After ten epochs, with twenty
-# images of each digit or more, the fine-tuned network makes some 30 % fewer mistakes; with five it makes more, for its
-# settings were chosen on twenty. A network from scratch that is given forty epochs makes up for a part of that.
+# Both chosen candidates, now also with fewer and more images than they were chosen with. After ten epochs, with twenty
+# or more images of each digit, the fine-tuned network makes some 30 % fewer mistakes; with five it makes more, because
+# its settings were chosen on twenty. Training from scratch for forty epochs makes up part of the difference.
 
 n_each = [5, 10, 20, 50]
 errors = {name: np.array([mean_error(settings, n, is_test=True) for n in n_each]) for name, settings in chosen.items()}
@@ -116,7 +116,7 @@ print(f"20 images of each, 40 epochs: {longer[0]:.3f} from scratch, {longer[1]:.
 # Error by number of images
 # -------------------------
 #
-# The gap stays about as wide from five images to fifty. Both axes are logarithmic.
+# The gap is about equally wide from five images to fifty. Both axes are logarithmic.
 
 import matplotlib.pyplot as plt
 

@@ -2,16 +2,16 @@
 Search the augmentation
 =======================
 
-With few images, what training does to them matters as much as the network. ``augment`` is a parameter like any other,
-so scikit-learn's own search can choose it.
+With few images, augmentation matters as much as the network. ``augment`` is a parameter like any other, so
+scikit-learn's own search can choose it.
 """
 
 # %%
 # The candidates
 # --------------
 #
-# A hundred digits to learn from, ten of each, and the other 1,697 to see afterwards what the choice was worth. One
-# candidate is there as a warning: a mirrored 3 is no digit.
+# A hundred digits for training, ten of each, and the other 1,697 to check the choice afterwards. One candidate is there
+# as a warning: a mirrored 3 is not a digit.
 
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -38,11 +38,11 @@ candidates = {
 # The search
 # ----------
 #
-# A small network without residual blocks, for it trains in a moment, and five folds, so that each network sees 80
-# images. Candidates that make equally many mistakes, as happens on so few images, differ in their log loss.
+# A small network without residual blocks, because it trains quickly, and five folds, so that each network sees 80
+# images. Candidates with equally many mistakes, common with so few images, differ in their log loss.
 #
-# Inside ``train_together`` the search comes to the same results as outside. Convolutional networks are trained one
-# after the other there, and are no faster on a processor; the report of the run says what was trained.
+# Inside ``train_together`` the search gives the same results as outside. Convolutional networks are trained one after
+# the other there, and are no faster on a CPU; the report of the run says what was trained.
 
 network = CNNClassifier(residual=False, label_smoothing=0, max_epochs=50, random_state=0)
 grid = {"augment": list(candidates.values())}
@@ -57,13 +57,13 @@ print(f"chosen: {search.best_params_}")
 # Was the choice good?
 # --------------------
 #
-# Each candidate once more on all hundred images, scored on those that had no part in the search. This is for looking
-# only; nothing is chosen by it.
+# Each candidate, refitted on all hundred images and scored on those not used in the search. This is only a check;
+# nothing is chosen by it.
 #
-# The candidate that the search has found is level with the best on held-out images by the log loss, and better than
-# training on the images as they are. The order of the others is rough: "a little of each" is fourth in the search and
-# ties with the first on held-out images. Mirrored digits cost more than any augmentation gives. To mix images costs
-# too: on top of moving them it is more than fifty epochs can make use of.
+# By log loss on held-out images, the candidate chosen by the search is level with the best, and better than training
+# without augmentation. The order of the others is rough: "a little of each" is fourth in the search and ties with the
+# first on held-out images. Mirroring digits costs more than any augmentation gains. Mixing images costs too: combined
+# with moving them, it would need more than fifty epochs.
 
 import numpy as np
 from sklearn.base import clone
@@ -85,8 +85,8 @@ for i, (name, augment) in enumerate(candidates.items()):
 # Scores by candidate
 # -------------------
 #
-# The folds of one candidate, 20 images each, mostly lie about as far apart as the candidates do. All candidates are
-# scored on the same folds, which makes their means easier to compare than the dots suggest; still, with a hundred
+# The scores of one candidate's folds, 20 images each, mostly vary about as much as the candidates do. All candidates
+# are scored on the same folds, which makes their means easier to compare than the dots suggest; still, with a hundred
 # images a search tells good from harmful rather than best from second best.
 
 import matplotlib.pyplot as plt

@@ -2,16 +2,16 @@
 A network as a feature extractor
 ================================
 
-A convolutional network that was trained on some digits turns images of others into numbers that a linear classifier
-can use. It is a transformer like any other, and stands in a pipeline.
+A convolutional network trained on some digits turns images of others into features for a linear classifier. It is a
+transformer like any other, and works in a pipeline.
 """
 
 # %%
 # A network that has seen half of the digits
 # ------------------------------------------
 #
-# The network learns to tell 0 to 4 apart. ``transform`` gives what its output layer sees of an image: 256 numbers.
-# Residual blocks and label smoothing are left out, for with them the embeddings do worse on the digits below.
+# The network learns to tell 0 to 4 apart. ``transform`` returns the input of its output layer: 256 numbers per image.
+# Residual blocks and label smoothing are left out, because the embeddings do worse with them on the digits below.
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -38,8 +38,8 @@ print(f"embeddings: {network.transform(X[~is_known]).shape}")
 # ------------------------
 #
 # A logistic regression tells 5 to 9 apart, from the raw pixels or from the embeddings. ``FrozenEstimator`` keeps the
-# network as it is when the pipeline is fitted; without it the network would be trained afresh on the few images at
-# hand. Each accuracy is on 500 other images of 5 to 9, and is a mean over ten draws.
+# network unchanged when the pipeline is fitted; without it the network would be retrained on the few images available.
+# Each accuracy is on 500 other images of 5 to 9, averaged over ten draws.
 
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -76,9 +76,9 @@ print(f"{'embeddings better in':22}" + "".join(f"{f'{n}/{N_DRAWS}':>8}" for n in
 # Accuracy by number of images
 # ----------------------------
 #
-# With 20 images of each digit and more, embeddings are the better features, and leave a fifth to two fifths fewer
-# mistakes. With 10 there is no difference, and with 5 the pixels do better in most draws. The bands are one standard
-# deviation of the draws.
+# With 20 or more images of each digit, embeddings are the better features, with a fifth to two fifths fewer mistakes.
+# With 10 there is no difference, and with 5 the pixels do better in most draws. The bands are one standard deviation of
+# the draws.
 
 import matplotlib.pyplot as plt
 

@@ -2,16 +2,17 @@
 Imputers compared
 =================
 
-A third of the cells of some tables is hidden, and imputed by ``DeepImputer`` and by the imputers of scikit-learn: how
-far are they from the truth, in rows that they were fitted on and in new ones, and how long does it take?
+A third of the cells of several tables is hidden and imputed by ``DeepImputer`` and by scikit-learn's imputers. How
+large are the errors, in the rows used for fitting and in new ones, and how long does it take?
 """
 
 # %%
 # Measure
 # -------
 #
-# The error is the root of the mean squared error of hidden cells, each column over its standard deviation: the mean of
-# a column has an error of about 1. One split and one draw of hidden cells; differences of a few percent mean nothing.
+# The error is the root mean squared error of hidden cells, each column divided by its standard deviation: imputing the
+# column mean has an error of about 1. With one split and one draw of hidden cells, differences of a few percent mean
+# nothing.
 
 from time import perf_counter
 

@@ -2,16 +2,16 @@
 Missing values in a pipeline
 ============================
 
-Penguins with holes, from the raw frame to a score: an imputer is a step of a pipeline like any other, and learns from
-the training folds alone.
+Penguins with missing values, from the raw frame to a score: an imputer is a step of a pipeline like any other, and
+learns only from the training folds.
 """
 
 # %%
-# Holes
-# -----
+# Missing cells
+# -------------
 #
-# The measurements of some penguins are missing, and the sex of others. To have something to find, a fifth of the
-# cells that are there is taken out as well.
+# The measurements of some penguins are missing, and the sex of others. To have true values to compare with, a fifth of
+# the observed cells is also removed.
 
 import numpy as np
 import pandas as pd
@@ -30,8 +30,8 @@ print(X_test.head())
 # A completed frame
 # -----------------
 #
-# ``transform`` fills the holes of new rows with what was learned from the training rows. Cells that were there come
-# back as they were, text columns as text columns.
+# ``transform`` fills the missing cells of new rows with what was learned from the training rows. Observed cells are
+# returned unchanged, text columns as text columns.
 
 imputer = DeepImputer(random_state=0).fit(X_train)
 completed = imputer.transform(X_test)
@@ -41,8 +41,8 @@ print(completed.head().round(1))
 # What it found
 # -------------
 #
-# The true values of most holes are known here. Numbers: root mean squared error over that of the column's mean. Text:
-# share of wrong cells, beside that of the most frequent value.
+# The true values of most missing cells are known here. Numbers: root mean squared error divided by that of the column
+# mean. Text: share of wrong cells, compared with that of the most frequent value.
 
 truth = X.loc[X_test.index]
 lines = []
@@ -60,7 +60,7 @@ print(pd.DataFrame(lines, columns=["column", "hidden", "error", "mean or mode"])
 # In front of a classifier
 # ------------------------
 #
-# Any classifier can follow. Here it is one that cannot take text or holes by itself.
+# Any classifier can follow. This one does not accept text or missing values by itself.
 
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer

@@ -2,16 +2,16 @@
 Multiple imputation
 ===================
 
-A regression on imputed values takes guesses for data: its standard errors are too small. Draws in place of means,
-one analysis for each completed table, and Rubin's rules say how sure a coefficient is.
+A regression on imputed values treats guesses as data: its standard errors are too small. Multiple imputation draws
+values instead of using means, repeats the analysis on each completed table, and combines the results by Rubin's rules.
 """
 
 # %%
-# A coefficient and its holes
-# ---------------------------
+# A coefficient with missing data
+# -------------------------------
 #
-# How does the progression of diabetes depend on the body mass index, at the same age, blood pressure and blood values?
-# Two cells in five are hidden.
+# How does the progression of diabetes depend on the body mass index, given age, blood pressure and blood values? Two
+# cells in five are hidden.
 
 import numpy as np
 from sklearn.datasets import load_diabetes
@@ -40,8 +40,8 @@ def regression(table, column="bmi"):
 # Draws and Rubin's rules
 # -----------------------
 #
-# ``sample`` completes the table 20 times, the cells of a row drawn together. The coefficient is the mean of the 20
-# coefficients; its variance is the mean of their variances and, on top, the variance between them (Rubin 1987).
+# ``sample`` completes the table 20 times, drawing the missing cells of a row jointly. The coefficient is the mean of
+# the 20 coefficients; its variance is the mean of their variances plus the variance between them (Rubin 1987).
 
 imputer = DeepImputer(random_state=0).fit(holes)
 N_DRAWS = 20
@@ -61,8 +61,8 @@ for name, (coefficient, variance) in results.items():
 # Intervals
 # ---------
 #
-# The imputed table promises more than it can keep: its standard error is near that of the complete table. That of the
-# draws is larger, and smaller than that of the few rows without holes.
+# The imputed table is overconfident: its standard error is close to that of the complete table. That of multiple
+# imputation is larger, but smaller than that of the few complete rows.
 
 import matplotlib.pyplot as plt
 

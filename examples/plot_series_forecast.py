@@ -2,16 +2,16 @@
 A forecast with bands
 =====================
 
-The load of a made-up grid, hour by hour: a day, a week, the weather, and a level that drifts. ``window`` cuts it into
-windows, a recurrent network forecasts the next day, and three quantiles say how sure it is.
+The load of a synthetic power grid, hour by hour, with daily and weekly cycles, weather and a drifting level. ``window``
+cuts it into windows, a recurrent network forecasts the next day, and three quantiles show the uncertainty.
 """
 
 # %%
 # The data
 # --------
 #
-# A long table as it comes out of a data base: one row an hour, the time in a column, a weather forecast that is known a
-# day ahead.
+# A long table as it comes out of a database: one row per hour, the time in a column, and a weather forecast known a day
+# ahead.
 
 import numpy as np
 import pandas as pd
@@ -31,8 +31,8 @@ table.tail(3)
 # Windows
 # -------
 #
-# Four days of hours to look back at, a day to forecast, a window every six hours. What is known of the day to come,
-# the temperature forecast and the calendar, runs ahead of the load by the horizon.
+# Four days of hourly history, one day to forecast, one window every six hours. What is known about the day ahead, the
+# temperature forecast and the calendar, is shifted ahead of the load by the horizon.
 
 from skdl import window
 
@@ -50,8 +50,8 @@ X, y, index = window(
 print(X.shape, y.shape, index["time"][0])
 
 # %%
-# Windows come in the order of time, so the last ones are the test. Four windows are left out in between, since their
-# targets reach into the windows that are tested on.
+# Windows are in time order, so the last ones are the test set. Four windows in between are left out, because their
+# targets overlap the test windows.
 
 n_test = 60
 X_train, y_train = X[: -n_test - 4], y[: -n_test - 4]
@@ -61,8 +61,8 @@ X_test, y_test = X[-n_test:], y[-n_test:]
 # The fit
 # -------
 #
-# Four networks, each on three quarters of the weeks, and a ridge regression beside them, blended by how well each does
-# on what it has not seen. The weights say which part carries the forecast.
+# Four networks, each trained on three quarters of the weeks, are blended with a ridge regression according to how well
+# each does on held-out data. The weights show which part carries the forecast.
 
 from skdl import RNNRegressor
 

@@ -2,7 +2,7 @@
 A whole search trained as one
 =============================
 
-A grid over two parameters asks for many networks of one shape. ``train_together`` trains them side by side, under
+A grid over two parameters needs many networks of the same shape. ``train_together`` trains them side by side, inside
 scikit-learn's own search.
 """
 
@@ -11,7 +11,7 @@ scikit-learn's own search.
 # ----------
 #
 # Handwritten digits of 8 x 8 pixels. Eight learning rates times six strengths of the ``l1`` penalty, on three folds:
-# 144 networks that differ in nothing but a few numbers and in the rows that they see.
+# 144 networks that differ only in a few numbers and in their training rows.
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -31,8 +31,8 @@ grid = {"learning_rate": np.logspace(-3, 0, 8), "l1": [0, 1e-4, 3e-4, 1e-3, 3e-3
 # One after another, and together
 # -------------------------------
 #
-# The search is the same object both times. Inside the context its fits run in threads, wait for each other where each
-# would train its network, and are trained as a few stacks.
+# The search object is the same both times. Inside the context its fits run in threads, wait for each other before they
+# train, and are trained as a few stacks.
 
 import time
 
@@ -53,8 +53,8 @@ print(f"one after another: {seconds_alone:5.1f} s")
 print(f"together:          {seconds_together:5.1f} s, {seconds_alone / seconds_together:.1f} times as fast")
 
 # %%
-# The report of the run lists the stacks: how many networks each held, and what it took. The last one is the refit, a
-# network on its own. Stacks are trained two at a time where there are two cores.
+# The report of the run lists the stacks, with the number of networks and the time of each. The last one is the refit, a
+# single network. With two cores, two stacks are trained at a time.
 
 print(run.report_)
 
@@ -62,8 +62,8 @@ print(run.report_)
 # The same results
 # ----------------
 #
-# How a network is trained does not depend on its company. Scores agree up to the rounding of floating-point numbers,
-# which only the networks at the largest learning rate blow up: their training is close to chaos.
+# The training of a network does not depend on the others in its stack. Scores agree up to floating-point rounding,
+# which only the networks at the largest learning rate amplify: their training is close to chaotic.
 
 distance = np.abs(together.cv_results_["mean_test_score"] / alone.cv_results_["mean_test_score"] - 1)
 print(f"relative difference of the mean scores: median {np.median(distance):.0e}, largest {distance.max():.0e}")
@@ -76,9 +76,9 @@ print(f"accuracy on held-out rows: {together.best_estimator_.score(X_test, y_tes
 # The map
 # -------
 #
-# With a search this cheap a whole plane can be looked at in place of a point. Log loss on the folds' validation rows,
-# darker is better, and the chosen candidate. A strong penalty leaves no weights to learn with, and the learning rate
-# has a broad optimum with a steep edge on its right: beyond it training falls apart.
+# A search this cheap can map a whole plane. The plot shows the log loss on the folds' validation rows, darker is
+# better, and the chosen candidate. A strong penalty leaves no weights to learn with, and the learning rate has a broad
+# optimum with a steep edge on its right, beyond which training fails.
 
 import matplotlib.pyplot as plt
 

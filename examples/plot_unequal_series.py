@@ -2,15 +2,15 @@
 Series of unequal lengths
 =========================
 
-Gestures, machine cycles, appliances: every series has a length of its own. A list of arrays goes in as it is.
+Gestures, machine cycles, appliances: every series has its own length. Pass a list of arrays as it is.
 """
 
 # %%
 # The data
 # --------
 #
-# Three kinds of made-up pulses in two channels, from 30 to 150 steps long: they differ in how the second channel
-# follows the first one, wherever in the series the pulse is.
+# Three kinds of synthetic pulses in two channels, from 30 to 150 steps long. They differ in how the second channel
+# follows the first one, wherever in the series the pulse occurs.
 
 import numpy as np
 
@@ -34,7 +34,7 @@ X_train, X_test, y_train, y_test = X[:240], X[240:], y[:240], y[240:]
 # The fit
 # -------
 #
-# Batches are made of series of like lengths and are as long as the longest of them. Padding changes no prediction.
+# Batches contain series of similar lengths and are as long as the longest of them. Padding does not affect predictions.
 
 from skdl import RNNClassifier
 
@@ -43,10 +43,11 @@ print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 print({part: round(weight, 2) for part, weight in classifier.blend_weights_.items()})
 
 # %%
-# The pure network, and the closed-form path by itself
-# ----------------------------------------------------
+# The network and the closed-form path by themselves
+# --------------------------------------------------
 #
-# ``skip=None`` leaves out the ridge regression on random convolutions; a network of no weight leaves that alone.
+# ``skip=None`` leaves out the ridge regression on random convolutions; setting the weight of the network to 0 leaves
+# only the regression.
 
 network = RNNClassifier(max_epochs=15, hidden_size=32, n_members=2, skip=None, random_state=0).fit(X_train, y_train)
 print(f"network alone {network.score(X_test, y_test):.3f}")
@@ -59,7 +60,7 @@ classifier.blend_weights_ = weights
 # Where it looks
 # --------------
 #
-# The steps of each channel that speak for the predicted kind.
+# The steps of each channel that support the predicted class.
 
 import matplotlib.pyplot as plt
 

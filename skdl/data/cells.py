@@ -24,6 +24,8 @@ from skdl.data.scaling import SCALINGS
 MOST_LEVELS = 32
 #: Rows that a level must have for one, in columns of more levels than that: names and identifiers tell nothing.
 FEWEST_LEVEL_ROWS = 5
+#: What to convert a column to, by its kind in ``fit``.
+AS_TYPES = {"numeric": "numbers", "categorical": "text or categories", "datetime": "dates"}
 #: A day in the unit of dates here, microseconds.
 DAY = 86_400e6
 #: Bound on standardised values, so that their squares stay finite.
@@ -270,7 +272,7 @@ class TableCells:
             if values is None:
                 raise ValueError(
                     f"Column {columns[c].name!r} is {columns[c].kind}, but was {self.kinds[c]} in fit. "
-                    "Convert it to what it was."
+                    f"Convert it to {AS_TYPES[self.kinds[c]]}."
                 )
             encoded_ND[:, start : start + encoder.width] = encoder.encode(values)
             start += encoder.width

@@ -214,7 +214,7 @@ def _span_seconds(values: NDArray) -> NDArray[np.float64]:
 def refuse_lazy(X: Any, name: str = "X") -> None:
     """Refuse a frame whose rows are not there yet, with the remedy."""
     if hasattr(X, "collect") and not is_frame(X) and not sp.issparse(X):
-        raise TypeError(f"A {type(X).__name__} has no rows yet. Pass {name}.collect(), a DataFrame.")
+        raise TypeError(f"{name} is a {type(X).__name__}. Pass {name}.collect().")
 
 
 def forget_columns(estimator: Any) -> None:

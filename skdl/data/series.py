@@ -20,16 +20,16 @@ from skdl.data.tensors import as_array
 
 
 class SeriesWithTable(NamedTuple):
-    """Series and a table with a row for each, cut by rows as searches and cross-validation of scikit-learn do.
+    """Series and a table with one row for each, which scikit-learn's searches and cross-validation can split by rows.
 
-    Estimators on series take it wherever they take a tuple (series, table), which scikit-learn cannot cut.
+    Estimators on series accept it wherever they accept a tuple (series, table), which scikit-learn cannot split.
 
     Parameters
     ----------
     series : array, list of arrays or DataFrame
-        As estimators take them without a table.
+        As estimators accept them without a table.
     table : DataFrame or array of shape (n_series, n_columns)
-        What stands beside the series.
+        Further columns, one row per series.
 
     Examples
     --------
@@ -299,7 +299,7 @@ def _static_array(static: Any) -> NDArray[np.float64]:
         values = values.astype(np.float64)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"The table beside the series holds what is no number: {error}. Pass text as columns of a DataFrame."
+            f"The table beside the series contains a non-numeric value: {error}. Pass text as columns of a DataFrame."
         ) from error
     if np.isinf(values).any():
         raise ValueError(

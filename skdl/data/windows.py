@@ -43,67 +43,68 @@ def window(
 ) -> Any:
     """Cut series into windows of the past and the values of the target that follow.
 
-    Windows come in the order of the time of their last step, over all groups, so that
-    :class:`sklearn.model_selection.TimeSeriesSplit` never tests on what lies before what it trains on. Neighbouring
-    windows overlap: a ``gap`` of ``horizon / step`` windows, times the number of series, keeps targets of training and
-    test apart.
+    Windows of all series are ordered by the time of their last step, so that
+    :class:`sklearn.model_selection.TimeSeriesSplit` never tests on the past of what it trains on. Neighbouring windows
+    overlap: a ``gap`` of ``horizon / step`` windows, times the number of series, keeps training and test targets apart.
 
     Parameters
     ----------
     frame : DataFrame or array-like of shape (n_rows,) or (n_rows, n_columns)
-        A row per step, evenly spaced. Columns of an array are called 0, 1, ...
+        One row per step, evenly spaced. Columns of an array are called 0, 1, ...
     target : label, default=None
-        Column to forecast, the first channel of the windows. None is the only column there is.
+        Column to forecast, which becomes the first channel of the windows. None if there is only one column.
     lags : int
-        Steps of a window.
+        Number of steps of a window.
     horizon : int, default=1
-        Steps to forecast.
+        Number of steps to forecast.
     step : int, default=1
-        Steps from one window to the next. Windows are laid so that the last one ends as late as it can.
+        Number of steps from one window to the next. Windows are placed so that the last one ends as late as possible.
     by : label, default=None
-        Column that says which series a row belongs to, of numbers or text. Windows never cross from one to another.
+        Column of numbers or text that says which series a row belongs to. Windows never span two series.
     time : label, default=None
-        Column of time stamps, rising within each series. None takes the rows as they come. Where steps are regular, a
-        step of more than 1.5 times the usual one of its series is a gap; months and days of daylight saving are none.
-        Steps count as regular if four in five are, but not days of a week in which one is always left out, such as
-        days of trade: there rows are neighbours as they stand. Numbers such as 202412 and 20241231 are read as dates.
+        Column of time stamps, increasing within each series. With None, rows are taken in their given order. If steps
+        are regular, a step of more than 1.5 times the usual step of its series is a gap; months and daylight-saving
+        changes are not. Steps are regular if four in five have the usual length, unless the same day of the week is
+        always left out, as in trading days: then consecutive rows are neighbours. Numbers such as 202412 and 20241231
+        are read as dates.
     features : sequence of labels, default=None
-        Columns beside the target that become channels, of numbers or booleans. None takes all of these that have no
-        other part.
+        Numeric or boolean columns, besides the target, that become channels. None uses all that have no other role.
     known_future : sequence of labels, default=()
-        Columns whose values over the horizon are known beforehand, such as calendars and plans. Their channels run
-        ``horizon`` steps ahead of the others, so that they end with the last step of the horizon.
+        Columns whose values over the horizon are known in advance, such as calendars and plans. Their channels are
+        shifted ahead by ``horizon`` steps, so that they end with the last step of the horizon.
     static : sequence of labels, default=()
-        Columns of one value per series. X is then a :class:`SeriesWithTable`, a tuple (windows, table) as estimators
-        take it, that searches cut by rows.
+        Columns with one value per series. X is then a :class:`SeriesWithTable`: a tuple (windows, table) that
+        estimators accept and searches can split by rows.
     last : bool, default=False
-        Give the last window of each series alone, whose target is still to come, and no y. It ends with the last row
-        whose target is known; rows behind that may hold what ``known_future`` needs.
+        Return only the last window of each series, whose target lies in the future, and no y. It ends with the last row
+        whose target is known; later rows may contain the values of ``known_future``.
     return_index : bool, default=False
-        Whether to give the time stamp and the series of each window as well.
+        Whether to also return the time stamp and the series of each window.
 
     Returns
     -------
     X : ndarray of shape (n, channels, lags), or SeriesWithTable of it and a DataFrame or ndarray
-        Windows; missing values are NaN. Those whose last step has no value in any channel are left out: they would pass
-        for shorter series. So are those with a gap of ``time`` inside, between window and target or in the target.
+        Windows; missing values are NaN. Windows whose last step has no value in any channel are left out, because they
+        would be mistaken for shorter series. So are windows with a gap of ``time`` inside, before the target or in the
+        target.
     y : ndarray of shape (n, horizon), or (n,) for a horizon of 1
-        Not with ``last=True``. Windows that would have missing values here are left out.
+        Not with ``last=True``. Windows with missing targets are left out.
     index : structured ndarray of shape (n,)
-        If ``return_index``: fields "time", the stamp of the last step, and "by". Integers and text stay what they are,
-        dates are of microseconds at least, those with a time zone in UTC, and times of other objects are floats.
+        If ``return_index``: fields "time", the stamp of the last step, and "by". Integers and text keep their type;
+        dates have at least microsecond resolution, time-zone-aware ones are in UTC, and times given as other objects
+        become floats.
 
     Raises
     ------
     ValueError
-        If a column is not there or is no numbers, if entries of ``by`` are missing, if time stamps are missing, occur
-        twice or do not rise within a series, if ``known_future`` holds the target or reaches further than the lags, or
-        if no series is long enough or has a window without gaps.
+        If a column does not exist or is not numeric, if entries of ``by`` are missing, if time stamps are missing,
+        repeated or not increasing within a series, if ``known_future`` contains the target or reaches further than the
+        lags, or if no series is long enough or has a window without gaps.
 
     Warns
     -----
     UserWarning
-        If some series are shorter than ``lags + horizon`` and give no window, or windows are left out for gaps.
+        If some series are shorter than ``lags + horizon`` and yield no window, or windows are left out because of gaps.
 
     Examples
     --------

@@ -50,9 +50,9 @@ References:
 
 
 def load_penguins(*, as_frame: bool = False, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
-    """Load the Palmer penguins: three species told apart by their measurements.
+    """Load the Palmer penguins: three species to be classified by their measurements.
 
-    A raw table as one meets it: numbers, text columns, and missing values in both.
+    A typical raw table, with numeric columns, text columns, and missing values in both.
 
     ==================   ==============
     Samples              344
@@ -72,7 +72,7 @@ def load_penguins(*, as_frame: bool = False, return_X_y: bool = False) -> Bunch 
     Returns
     -------
     bunch : :class:`~sklearn.utils.Bunch`
-        With these attributes.
+        A dictionary-like object with these attributes.
 
         data : ndarray of shape (344, 7), dtype object, or DataFrame
             The features. Missing values are NaN.
@@ -87,7 +87,7 @@ def load_penguins(*, as_frame: bool = False, return_X_y: bool = False) -> Bunch 
         DESCR : str
             What the columns mean, where the data come from, and their licence.
         filename : str
-            The place of the CSV file.
+            The path of the CSV file.
     (data, target) : tuple
         If ``return_X_y=True``.
 

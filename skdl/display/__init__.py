@@ -1,4 +1,4 @@
-"""Figures of fitted estimators, drawn by matplotlib in the manner of scikit-learn's displays."""
+"""Figures of fitted estimators, drawn by matplotlib in the style of scikit-learn's displays."""
 
 from skdl.display.saliency import SaliencyDisplay
 

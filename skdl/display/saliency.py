@@ -19,19 +19,20 @@ POSITIVE_CMAP, SIGNED_CMAP = "inferno", "RdBu_r"
 
 
 class SaliencyDisplay:
-    """Images with heat maps over them, which say what an estimator looks at.
+    """Images with heat maps that show what an estimator responds to.
 
-    It is recommended to use :meth:`from_estimator` to make a display.
+    Use :meth:`from_estimator` to create a display.
 
     Parameters
     ----------
     images : array-like of shape (n, h, w) or (n, h, w, c)
-        Pixels. One channel is drawn gray, three as RGB, the first three of four likewise, and the mean of any other
-        number gray. Pixels of type uint8 go from 0 to 255; others from the smallest to the largest number in images.
+        Pixels. One channel is drawn in gray, three as RGB, four as RGB without the last one, and any other number as
+        the mean in gray. Pixels of type uint8 range from 0 to 255; others from the smallest to the largest value in
+        images.
     maps : array-like of shape (n, h, w)
-        A number for each pixel of each image.
+        One value for each pixel of each image.
     labels : sequence of length n, default=None
-        What to write above each image. None is nothing.
+        Title of each image. None is no titles.
 
     Attributes
     ----------
@@ -43,7 +44,7 @@ class SaliencyDisplay:
     Raises
     ------
     ValueError
-        If there are no images, or another number of maps, or of labels, than of images.
+        If there are no images, or if the numbers of images, maps and labels differ.
 
     Examples
     --------
@@ -84,20 +85,20 @@ class SaliencyDisplay:
         cmap: Any = None,
         alpha: float = 0.7,
     ) -> SaliencyDisplay:
-        """Explain images by a fitted estimator, and plot.
+        """Explain the predictions of a fitted estimator, and plot.
 
         Parameters
         ----------
         estimator : CNNClassifier or CNNRegressor
-            Fitted.
+            A fitted estimator.
         X : like X in ``fit``
             Images. All of them are drawn.
         y : array-like of shape (n,), default=None
-            What the maps explain, see ``estimator.explain``: None is the prediction.
+            Labels or outputs to explain; see ``estimator.explain``. None is the prediction.
         method : {"gradcam", "integrated_gradients", "occlusion"}, default="gradcam"
             How the maps are made.
         labels : sequence of length n, default=None
-            What to write above each image. None is y, or the predictions of a classifier.
+            Title of each image. None is y, or the predictions of a classifier.
         ax, n_columns, cmap, alpha
             See :meth:`plot`.
 
@@ -125,21 +126,21 @@ class SaliencyDisplay:
     def plot(
         self, ax: Any = None, *, n_columns: int | None = None, cmap: Any = None, alpha: float = 0.7
     ) -> SaliencyDisplay:
-        """Draw each image with its map over it.
+        """Draw each image with its map on top.
 
-        Each map has the full range of the colours for itself, from 0, or between its largest number and the negative
-        of it where there are negative ones.
+        Each map uses the full colour range: from 0 to its largest value or, if any map has negative values, symmetric
+        around 0.
 
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            Axes to draw on, one for each image. None makes a figure.
+            Axes to draw on, one for each image. None creates a figure.
         n_columns : int, default=None
-            Images side by side in a new figure. None is as many as there are, at most 5.
+            Number of images per row of a new figure. None is all of them, at most 5.
         cmap : str or matplotlib Colormap, default=None
-            Colours of the maps. None is "inferno", or "RdBu_r" where there are negative numbers.
+            Colours of the maps. None is "inferno", or "RdBu_r" if there are negative values.
         alpha : float in [0, 1], default=0.7
-            Opacity of a map where its number is largest; it falls to 0 with the number.
+            Opacity of a map at its largest absolute value; it falls to 0 with the value.
 
         Returns
         -------

@@ -28,7 +28,7 @@ from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator, caller_level
-from skdl.estimators.validation import FitData, check_fit_data
+from skdl.estimators.validation import FitData, check_fit_data, check_labels
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
 from skdl.nn.network import Network
 from skdl.tasks.classification import ClassificationTask
@@ -133,15 +133,14 @@ class NetworkEstimator(TrainedEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, images, series} of n_samples
-            Training data, as the class takes it. Frames go in raw.
+        X : array-like, sparse matrix, DataFrame, images or series
+            Training data, in any of the forms that the class documentation lists.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the loss. Samples of weight 0 are left out,
-            but their labels are classes.
+            Weight of each sample in the loss. Samples of weight 0 are ignored, except that their labels are classes.
         X_val, y_val : like X and y, default=None
-            Validation data to use in place of held-out rows.
+            Validation data to use instead of held-out rows.
         sample_weight_val : array-like, default=None
             Weight of each validation sample in the validation score.
 
@@ -258,9 +257,10 @@ class NetworkEstimator(TrainedEstimator):
     def _check_classes(self, classes: NDArray, is_first: bool) -> None:
         """Refuse classes of ``partial_fit`` that are none, or others than before."""
         if not is_classifier(self):
-            raise ValueError("classes are for classification, and this estimator does regression.")
+            raise ValueError(f"`classes` is only valid for classifiers; {type(self).__name__} is a regressor.")
         if len(classes) == 0:
             raise ValueError("classes must name all labels that y can have. Got none.")
+        check_labels(classes, "classes")
         if is_first:
             return
         # Those of several labels per sample stand in the order of the columns of y.
@@ -271,10 +271,12 @@ class NetworkEstimator(TrainedEstimator):
                 f"{self.classes_.tolist()}."
             )
 
-    def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
+    def _check_data(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool, y_name: str = "y"
+    ) -> FitData:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        return check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self)
+        return check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self, y_name=y_name)
 
     def _check_validation(self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None) -> FitData | None:
         if X is None and y is None:
@@ -283,7 +285,7 @@ class NetworkEstimator(TrainedEstimator):
             return None
         if X is None or y is None:
             raise ValueError("X_val and y_val go together: give both or neither.")
-        return self._check_data(X, y, sample_weight, reset=False)
+        return self._check_data(X, y, sample_weight, reset=False, y_name="y_val")
 
     def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation or n_rows >= EARLY_STOPPING_ROWS
@@ -301,8 +303,8 @@ class NetworkEstimator(TrainedEstimator):
             fraction = self.validation_fraction
         if crosses and n_rows < n_members:
             raise ValueError(
-                f"n_members={n_members} networks that each hold out other rows need as many rows; n_samples={n_rows}. "
-                "Take fewer n_members, or set early_stopping=False."
+                f"n_members={n_members} networks that hold out different rows need at least as many rows; "
+                f"n_samples={n_rows}. Lower n_members, or set early_stopping=False."
             )
         if held_out_rows(fraction, n_rows) >= n_rows:
             remedy = "Set" if isinstance(self.validation_fraction, str) else "Lower validation_fraction, or set"
@@ -342,7 +344,7 @@ class NetworkEstimator(TrainedEstimator):
         task = self._make_task()
         if type(task) is not type(self._task):
             raise ValueError(
-                "The task was changed since the last fit, so training cannot go on from there. "
+                "The task was changed since the last fit, so training cannot continue from there. "
                 "Call fit with warm_start=False."
             )
         self._task.change_loss(task.loss_parameter)
@@ -361,7 +363,7 @@ class NetworkEstimator(TrainedEstimator):
         everything = len(rows) == len(table)
         return Samples(
             table,
-            self._task.encode(data.y[rows], dtype),
+            self._task.encode(data.y[rows], dtype, data.y_name),
             None if weight is None else torch.as_tensor(weight, dtype=dtype),
             None if everything else torch.as_tensor(rows),
         )
@@ -417,8 +419,8 @@ class NetworkEstimator(TrainedEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
+        X : array-like, DataFrame, images or series
+            Samples, as in ``fit``.
 
         Returns
         -------

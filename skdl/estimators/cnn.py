@@ -80,69 +80,68 @@ AUGMENTATION_CONSTRAINTS = {
 
 IMAGE_DOC = """
 image_shape : tuple of int or None, default=None
-    (height, width) or (height, width, channels) of images that come as flat rows. None: rows are signals of one
-    channel, and images bring their own shape.
+    (height, width) or (height, width, channels) of images passed as flat rows. With None, rows are signals of one
+    channel, and images have their own shape.
 channels : {"auto", "first", "last"}, default="auto"
-    Where the channels of images ``(n, h, w, c)`` or ``(n, c, h, w)`` stand. "auto" is the last axis if its length is
-    1, 3 or 4, else the first one if its length is, else the last.
+    Position of the channel axis in images ``(n, h, w, c)`` or ``(n, c, h, w)``. "auto" is the last axis if its length
+    is 1, 3 or 4, otherwise the first one if its length is, otherwise the last.
 resize : tuple of int or None, default=None
-    (height, width) that all images are brought to.
+    (height, width) to which all images are resized.
 path_column : str or None, default=None
-    Column of a DataFrame that holds the paths of image files.
+    Column of a DataFrame with the paths of image files.
 """
 
 CONV_DOC = """
 conv_channels : tuple of int or "auto", default="auto"
-    Channels of each block of convolution, pooling, normalisation and activation. A block halves the image as long as
-    its shorter side is at least 4 pixels. "auto" takes as many blocks as halve the image, at least two, with 32, 64,
-    128, ... channels up to 256.
+    Number of channels of each block of convolution, pooling, normalisation and activation. A block halves the image as
+    long as its shorter side is at least 4 pixels. "auto" uses as many blocks as halve the image, at least two, with 32,
+    64, 128, ... channels up to 256.
 kernel_size : int, default=3
     Height and width of the convolutions.
 pooling : {"max", "average"}, default="max"
     How blocks halve the image.
 hidden_layer_sizes : tuple of int, default=()
-    Units of the dense layers after the last block, whose feature maps are averaged to 2 x 2 first.
+    Number of units of the dense layers after the last block, whose feature maps are first averaged to 2 x 2.
 activation : str or callable, default="relu"
     As in :class:`MLPClassifier`.
 normalization : {"batch", "layer", None}, default="batch"
-    Normalisation in front of each activation of a block. "layer" is over all pixels and channels of an image.
+    Normalisation before each activation of a block. "layer" normalises over all pixels and channels of an image.
 residual : bool, default=True
-    Whether each block ends with one more convolution around which its input is carried (He et al. 2016).
+    Whether each block ends with one more convolution with a skip connection around it (He et al. 2016).
 dropout : float in [0, 1), default=0
-    Share of the inputs of dense layers that a training step leaves out.
+    Fraction of the inputs of dense layers dropped in each training step.
 backbone : torch.nn.Module or None, default=None
-    A network that was trained before, in place of the blocks: a module of images ``(n, channels, h, w)`` that gives
-    features ``(n, F)`` or ``(n, F, h, w)``, or the ``network_`` of another fitted CNN, whose dense layers are replaced.
-    It is copied, never changed. What is trained of it is for ``freeze`` to say, not for its ``requires_grad``.
+    A pretrained network to use instead of the blocks: a module that maps images ``(n, channels, h, w)`` to features
+    ``(n, F)`` or ``(n, F, h, w)``, or the ``network_`` of another fitted CNN, whose dense layers are replaced. It is
+    copied, never changed. ``freeze`` decides which of its layers are trained; ``requires_grad`` is ignored.
 freeze : "all", "gradual", int or None, default=None
-    How many of the backbone's first layers keep their weights. "gradual" releases them from the top down: the dense
-    layers are trained alone at first, and one more of the backbone's layers at equal intervals, all of them from a
-    quarter of ``max_epochs`` on (Howard and Ruder 2018). A fit that goes on from an earlier one, by ``warm_start`` or a
-    second ``partial_fit``, trains all of them. Layers that keep their weights keep the statistics of their
-    normalisation, too. Under "all", on a fitted CNN without a backbone of its own, the dense layers see the maps of all
-    its blocks (Evci et al. 2022), for the last ones alone lack detail. Without a ``backbone`` it has no effect.
+    How many of the backbone's first layers keep their weights. "gradual" unfreezes them from the top down: the dense
+    layers are trained alone at first, then one more of the backbone's layers at equal intervals, and all of them from a
+    quarter of ``max_epochs`` on (Howard and Ruder 2018). A fit that continues an earlier one, by ``warm_start`` or a
+    second ``partial_fit``, trains all of them. Frozen layers also keep their normalisation statistics. Under "all", on
+    a fitted CNN without a backbone of its own, the dense layers see the feature maps of all its blocks (Evci et al.
+    2022), because the last ones alone lack detail. Without a ``backbone`` it has no effect.
 head_lr_factor : float, default=1
-    What the learning rate is multiplied by for the dense layers on a ``backbone``.
+    Factor on the learning rate of the dense layers on top of a ``backbone``.
 augment : "auto", dict, callable or None, default="auto"
-    What training does to images, afresh in each step. A dict sets some of "shift" (largest shift, as a share of each
-    axis), "rotation" (in degrees), "zoom" (largest change of size), "flip" (True: half of the images are mirrored
-    left to right), "cutout" (side of a blanked square, as a share of each axis; DeVries and Taylor 2017) and "mixup"
-    (largest share of another image and its label that is mixed in; Zhang et al. 2018). "auto" is
-    {AUTO}, and flip where the nearest neighbour
-    of a mirrored image is of its class nearly as often as that of the image itself, over all classes alike, and more
-    often than by chance; never for regression.
-    A callable takes standardised images ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns such images.
-    Signals are not augmented under "auto".
+    Random changes to the training images, drawn afresh in each step. A dict sets some of "shift" (largest shift, as a
+    fraction of each axis), "rotation" (in degrees), "zoom" (largest relative change of size), "flip" (True: half of the
+    images are mirrored left to right), "cutout" (side of a blanked square, as a fraction of each axis; DeVries and
+    Taylor 2017) and "mixup" (largest fraction of another image and its label that is mixed in; Zhang et al. 2018).
+    "auto" is {AUTO}, and flip if the nearest
+    neighbour of a mirrored image has the right class nearly as often as that of the original, averaged over classes,
+    and more often than by chance; never for regression, and nothing for signals. A callable takes standardised images
+    ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns images of the same shape.
 test_time_augmentation : int, default=0
-    Over how many shifted, turned or mirrored views of each image predictions are averaged, beside the image itself.
+    Number of augmented views of each image over which predictions are averaged, in addition to the image itself.
 """.replace("{AUTO}", str(MOVES.settings()))
 
 CNN_CLASSIFICATION_DOC = with_entries(
     CLASSIFICATION_DOC,
     label_smoothing="""
 label_smoothing : float in [0, 1) or "auto", default="auto"
-    Share of each label's probability that is spread over all classes in training, under "cross_entropy". "auto" is 0.1
-    under that loss.
+    Fraction of each label's probability that is spread over all classes in training, under "cross_entropy". "auto" is
+    0.1 under that loss.
 """,
 )
 
@@ -150,25 +149,24 @@ CNN_TRAINING_DOC = with_entries(
     TRAINING_DOC,
     optimizer="""
 optimizer : {"adamw", "adam", "sgd", "rmsprop", "muon"}, default="muon"
-    Rule of the parameter updates. Weight decay is decoupled under every rule, so "adam" and "adamw" are two names
-    of one rule. "muon" (Jordan et al. 2024) moves the weights of each layer but the last along all directions alike, at
-    7 times ``learning_rate``, and all other parameters by Adam with a shorter memory; it needs about half the epochs
-    of Adam. ``l1`` is then only about as strong as it says.
+    Update rule. Weight decay is decoupled under every rule, so "adam" and "adamw" are the same. "muon" (Jordan et al.
+    2024) orthogonalises the update of each layer's weights except the last layer's, at 7 times ``learning_rate``, and
+    updates all other parameters by Adam with a shorter memory; it needs about half the epochs of Adam. ``l1`` then acts
+    only approximately as stated.
 """,
     weight_decay="""
 weight_decay : float, default=0.7
-    Decoupled weight decay (Loshchilov and Hutter 2019): a step also shrinks the weights by the factor
-    ``1 - learning_rate * weight_decay``.
+    Decoupled weight decay (Loshchilov and Hutter 2019): each step also multiplies the weights by ``1 - learning_rate *
+    weight_decay``.
 """,
     batch_size="""
 batch_size : int or "auto", default="auto"
-    Images of a training step. "auto" takes 64, or 32 for fewer than 600 training images.
+    Number of images per training step. "auto" is 64, or 32 for fewer than 600 training images.
 """,
     max_epochs="""
 max_epochs : int or "auto", default="auto"
-    Passes over the training images, or the most of them under early stopping. "auto" takes
-    ``38 * (2000 / n) ** (2 / 3)`` for n images under "muon", ``40 * (2000 / n) ** (1 / 2)`` under other optimisers,
-    and between 10 and 100 of them.
+    Number of passes over the training images, or the maximum under early stopping. "auto" is ``38 * (2000 / n) ** (2 /
+    3)`` for n images under "muon", and ``40 * (2000 / n) ** (1 / 2)`` under other optimisers, between 10 and 100.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default=False
@@ -178,7 +176,7 @@ early_stopping : bool or "auto", default=False
 """,
     n_members="""
 n_members : int or "auto", default="auto"
-    Networks to train and average. "auto" is 1.
+    Number of networks to train and average. "auto" is 1.
 """,
 )
 
@@ -390,24 +388,24 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         return combined if outputs.ndim == 3 else combined[0]
 
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "gradcam") -> NDArray:
-        """Say which pixels an output rests on.
+        """Show which pixels an output depends on.
 
         Parameters
         ----------
         X : array-like of images, paths or flat rows
             As in ``fit``.
         y : array-like of shape (n_samples,), default=None
-            Labels whose outputs are explained, by default the predicted ones; for regression the number of the target,
+            Labels whose outputs are explained, by default the predicted ones; for regression the index of the target,
             by default the first.
         method : {"gradcam", "integrated_gradients", "occlusion"}, default="gradcam"
-            Feature maps weighted by how much they raise the output (Selvaraju et al. 2017), gradients along the way
-            from the mean image (Sundararajan et al. 2017), or the fall of the output under a patch of the mean pixel
-            (Zeiler and Fergus 2014).
+            "gradcam": feature maps weighted by how much they increase the output (Selvaraju et al. 2017).
+            "integrated_gradients": gradients along the path from the mean image (Sundararajan et al. 2017).
+            "occlusion": the decrease of the output when a patch is replaced by the mean pixel (Zeiler and Fergus 2014).
 
         Returns
         -------
         maps : ndarray of shape (n_samples, height, width)
-            Larger where a pixel speaks for the output; in units of the logit, or of the standardised target.
+            Larger where a pixel supports the output; in units of the logit, or of the standardised target.
         """
         check_is_fitted(self, "network_")
         check_method(method, EXPLANATIONS)
@@ -465,7 +463,7 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
     """Convolutional network for classification of images.
 
     X may be an array of images ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)``, a list of arrays or Pillow images,
-    a list of paths to image files, or flat rows with ``image_shape``. Pixels may be of 8 bits or floating; they are
+    a list of paths to image files, or flat rows with ``image_shape``. Pixels may be uint8 or floating-point; they are
     standardised by the training images. Flat rows without ``image_shape`` are signals.
 
     Parameters
@@ -486,7 +484,7 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
 
     See Also
     --------
-    CNNRegressor : The same for numeric targets.
+    CNNRegressor : Regression on images.
 
     Examples
     --------
@@ -526,7 +524,7 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
 class CNNRegressor(NetworkRegressorMixin, ImageNetworkEstimator):
     """Convolutional network for regression on images.
 
-    One or several targets, standardised for training and given back in their own units. X is as in
+    One or several targets are standardised for training and predicted in their own units. X is as in
     :class:`CNNClassifier`.
 
     Parameters
@@ -545,7 +543,7 @@ class CNNRegressor(NetworkRegressorMixin, ImageNetworkEstimator):
 
     See Also
     --------
-    CNNClassifier : The same for labels.
+    CNNClassifier : Classification of images.
 
     Examples
     --------

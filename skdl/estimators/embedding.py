@@ -23,7 +23,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     _members: Callable[[], list[Any]]
 
     def transform(self, X: Any) -> NDArray:
-        """Embed samples: what the output layer of the network sees of them.
+        """Embed samples: the input of the output layer, as features for other models.
 
         Parameters
         ----------
@@ -33,7 +33,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_embedding)
-            Of each network, one after the other, if there are several; float32, or float64 under ``dtype="float64"``.
+            With several networks, their embeddings side by side; float32, or float64 under ``dtype="float64"``.
         """
         table, device = self._table(X), resolve_device(self.device)
         return np.hstack([network_outputs(member, table, device, _embeddings) for member in self._members()])

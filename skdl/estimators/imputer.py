@@ -91,29 +91,30 @@ class ImputedRows(NamedTuple):
 
 IMPUTER_DOC = """
 strategy : {"deep", "gaussian"}, default="deep"
-    "gaussian" is the conditional mean of a Gaussian that is fitted by expectation maximisation (Dempster et al. 1977):
-    it takes a fraction of a second. "deep" chooses the Gaussian's prior by held-out cells, and adds what networks have
-    learned beyond it, column by column as far as it made their error smaller.
+    "gaussian" imputes the conditional mean of a Gaussian fitted by expectation maximisation (Dempster et al. 1977), in
+    a fraction of a second. "deep" chooses the Gaussian's prior on held-out cells, and adds a correction learned by
+    networks, in each column as far as it reduces the error.
 missing_values : int, float, str, None or pandas.NA, default=numpy.nan
-    What stands for a missing cell, beside NaN, None and pandas.NA, which always do: a number or a string.
+    A number or string that marks missing cells, in addition to NaN, None and pandas.NA, which always do.
 add_indicator : bool, default=False
-    Whether a column is appended for each column that had missing cells in ``fit``: 1 where the cell was missing. The
-    columns of a frame are then called as ``get_feature_names_out`` says, also where their names are no text.
+    Whether to append a column for each column that had missing cells in ``fit``: 1 where the cell was missing. The
+    columns of a frame are then named as in ``get_feature_names_out``, even if their names are not strings.
 keep_empty_features : bool, default=False
-    Whether columns without a single value in ``fit`` are kept. In arrays they become zeros; in frames they stay as
-    they are.
+    Whether to keep columns without a single value in ``fit``. In arrays they become zeros; in frames they stay
+    unchanged.
 clip : bool, default=True
-    Whether imputed numbers keep to the range of the column's values in ``fit``.
+    Whether to keep imputed numbers within the range of the column's values in ``fit``.
 round_integers : bool, default=False
-    Whether columns that hold whole numbers only are imputed with whole numbers. Integer columns of frames then stay
-    integer columns; otherwise those with imputed cells become columns of floats. Columns of integers that are not the
-    same as floats, beyond ``2**53``, stay integer columns and have their imputed cells rounded in any case.
+    Whether to impute whole numbers in columns that contain only whole numbers. Integer columns of frames then stay
+    integer columns; otherwise those with imputed cells become float columns. Columns with integers beyond ``2**53``,
+    which floats cannot represent exactly, always stay integer columns and have their imputed cells rounded.
 hidden_layer_sizes : int, sequence of int or "auto", default="auto"
-    Units of each hidden layer. "auto" is ``(64, 64)`` for tables of fewer than 10,000 cells, else ``(128, 128)``.
+    Number of units of each hidden layer. "auto" is ``(64, 64)`` for tables of fewer than 10,000 cells, and ``(128,
+    128)`` otherwise.
 activation : {activations}, default="relu"
     Activation of the hidden layers.
 dropout : float in [0, 1), default=0
-    Share of the hidden units that a training step leaves out.
+    Fraction of the hidden units dropped in each training step.
 """.replace("{activations}", "{" + ", ".join(f'"{name}"' for name in sorted(ACTIVATIONS)) + "}")
 
 IMPUTER_TRAINING_DOC = with_entries(
@@ -124,36 +125,37 @@ learning_rate : float, default=6e-3
 """,
     weight_decay="""
 weight_decay : float, default=0.01
-    Decoupled weight decay (Loshchilov and Hutter 2019): a step also shrinks the weights by the factor
-    ``1 - learning_rate * weight_decay``.
+    Decoupled weight decay (Loshchilov and Hutter 2019): each step also multiplies the weights by ``1 - learning_rate *
+    weight_decay``.
 """,
     batch_size="""
 batch_size : int or "auto", default="auto"
-    Rows of a training step. "auto" takes 256 for 1,000 training rows or more, else 128.
+    Rows per training step. "auto" is 256 for 1,000 training rows or more, and 128 otherwise.
 """,
     max_epochs="""
 max_epochs : int or "auto", default="auto"
-    Epochs, or the most of them under early stopping. An epoch has at least 2,048 rows: those of a smaller table come
-    several times, other cells hidden each time. "auto" makes ``9 * sqrt(columns * rows)`` steps, at least 300 and at
-    most 2,000 (above 100 columns ``200,000 / columns``), and four times as many under early stopping.
+    Number of epochs, or the maximum under early stopping. An epoch has at least 2,048 rows: those of a smaller table
+    are repeated, with other cells hidden each time. "auto" makes ``9 * sqrt(columns * rows)`` steps, at least 300 and
+    at most 2,000 (above 100 columns ``200,000 / columns``), and four times as many under early stopping.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default="auto"
-    Whether to stop when the error of hidden cells of held-out rows no longer falls, and to keep the best epoch.
-    "auto" does not.
+    Whether to stop when the error on hidden cells of held-out rows no longer falls, and keep the best epoch. "auto" is
+    False.
 """,
     validation_fraction="""
 validation_fraction : float in (0, 1) or "auto", default="auto"
-    Share of the rows that each network holds out, at most 2,000. They tell in which columns, and how far, it is to be
-    trusted, and how far draws are from the mean. "auto" is 0.2.
+    Fraction of the rows that each network holds out, at most 2,000. They determine how much of the correction is used
+    in each column, and how far draws lie from the mean. "auto" is 0.2.
 """,
     n_members="""
 n_members : int or "auto", default="auto"
-    Networks to train side by side and average. "auto" is 4 for tables of fewer than 10,000 cells, else 3.
+    Number of networks to train side by side and average. "auto" is 4 for tables of fewer than 10,000 cells, and 3
+    otherwise.
 """,
     scoring="""
 scoring : None
-    There is no target to score by; held-out rows go by the error of hidden cells.
+    Not used: there is no target to score. Held-out rows are judged by the error on hidden cells.
 """,
 )
 
@@ -161,20 +163,19 @@ scoring : None
 @documented(imputer=IMPUTER_DOC, training=IMPUTER_TRAINING_DOC, fitted=FITTED_DOC)
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepImputer(TransformerMixin, TrainedEstimator):
-    """Imputation of missing cells in tables of mixed columns by networks on top of a Gaussian.
+    """Imputation of missing cells in tables of mixed columns, by networks on top of a Gaussian.
 
-    A Gaussian of all columns completes a row by its conditional mean. Networks are trained to correct it: cells that
-    are present are hidden from them and have to be found from the others (denoising, Vincent et al. 2008; masked
-    reconstruction, Du et al. 2024). ``transform`` completes rows by what was learned in ``fit``, one by one: a row's
-    values do not depend on its company, and rows of ``fit`` are not treated otherwise than new ones. Cells that are
-    present come back as they are.
+    A Gaussian over all columns completes a row by its conditional mean. Networks are trained to correct it: observed
+    cells are hidden from them and must be predicted from the others (denoising, Vincent et al. 2008; masked
+    reconstruction, Du et al. 2024). ``transform`` only applies what ``fit`` learned and completes each row
+    independently of the others, whether or not it was in ``fit``. Observed cells are returned unchanged.
 
-    Categorical, boolean, text and date columns of frames go in raw and come back in their own type; categories get the
-    levels of ``fit`` that they lack, and a column that has no cell to tell its type by becomes what it was in ``fit``.
-    A frame comes back as a frame of its own library, an array as an array; see also ``set_output``. Levels that were
-    not there in ``fit`` stay as they are and count as missing in the completion of the others. Of more than 32 levels
-    of a column the 32 most frequent ones with at least five rows are imputed, or the most frequent one; in the
-    completion of other columns the rest, and what was not there in ``fit``, counts as one level more.
+    Categorical, boolean, text and date columns of frames are accepted as they are and keep their type; categorical
+    columns gain the levels of ``fit`` that they lack, and a column without any value gets its type from ``fit``. The
+    result for a frame is a frame of the same library, and for an array an array; see also ``set_output``. Levels not
+    seen in ``fit`` stay unchanged and count as missing in the completion of other columns. In columns of more than 32
+    levels, the 32 most frequent ones with at least five rows are imputed, or the most frequent one; in the completion
+    of other columns, all rarer and unseen levels count as one further level.
 
     Parameters
     ----------
@@ -184,26 +185,25 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     Attributes
     ----------
     network_ : torch.nn.Module
-        The trained network, or the ensemble of several; None under ``strategy="gaussian"`` and with fewer than 20
-        rows.
+        The trained network, or the ensemble of several; None under ``strategy="gaussian"`` and with fewer than 20 rows.
     network_shares_ : ndarray of shape (n_encoded,)
-        How far the networks' correction is followed in each encoded column, from 0 to 1: what made the squared error
-        of held-out cells smallest. 0 leaves the column to the Gaussian.
+        How much of the networks' correction is applied in each encoded column, from 0 to 1: the share that minimises
+        the squared error of held-out cells. With 0 the Gaussian's estimate is used.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns, where all are strings.
+        Names of the columns, if all are strings.
     history_ : structured ndarray
-        One row per epoch: loss, validation loss and score, learning rate, seconds. No row without networks.
+        One row per epoch: loss, validation loss and score, learning rate, seconds. Empty without networks.
     loss_curve_ : list of float
         Training loss of each epoch: half the squared error of standardised cells, averaged over all cells.
     n_iter_ : int
-        Epochs that were trained.
+        Number of epochs trained.
 
     See Also
     --------
-    sklearn.impute.IterativeImputer : Regressions of each column on the others.
-    sklearn.impute.SimpleImputer : A constant, mean, median or most frequent value of each column.
+    sklearn.impute.IterativeImputer : Regression of each column on the others.
+    sklearn.impute.SimpleImputer : A constant, or the mean, median or most frequent value of each column.
 
     Examples
     --------
@@ -306,8 +306,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Raises
         ------
         ValueError
-            If a parameter is not valid, X holds infinite numbers, no cell of X has a value, a column of X has the name
-            of an indicator, or columns have names of several levels.
+            If a parameter is not valid, X contains infinite numbers, all cells of X are missing, a column of X has the
+            name of an indicator, or column names have several levels.
         """
         self._validate_params()
         random_state = check_random_state(self.random_state)
@@ -523,12 +523,12 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the columns, where ``fit`` was given none.
+            Names of the columns, if ``fit`` was given none.
 
         Returns
         -------
         names : ndarray of str objects
-            Names of the columns that are kept, then those of the indicators.
+            Names of the columns kept, then those of the indicators.
         """
         check_is_fitted(self, "network_shares_")
         return self._names_out(input_features)
@@ -541,24 +541,24 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     # --- draws ---------------------------------------------------------------------------------------------------
 
     def sample(self, X: Any, n_samples: int = 10, random_state: Any = None) -> list[Any]:
-        """Complete tables with draws in place of the means, for multiple imputation (Rubin 1987).
+        """Complete tables with random draws instead of means, for multiple imputation (Rubin 1987).
 
-        The cells of a row are drawn together, with the correlations that the Gaussian gives them. How far numbers lie
-        from their mean follows the errors of held-out cells; levels follow their probabilities.
+        The missing cells of a row are drawn jointly, with the correlations of the Gaussian. Deviations of numbers from
+        their mean follow the errors of held-out cells; levels follow their probabilities.
 
         Parameters
         ----------
         X : {array-like, DataFrame} of shape (n_samples, n_features)
             Rows.
         n_samples : int, default=10
-            How many tables.
+            Number of tables.
         random_state : int, RandomState instance or None, default=None
             Seed of the draws.
 
         Returns
         -------
         tables : list of {ndarray, DataFrame}
-            Each as :meth:`transform` returns it.
+            Each like the result of :meth:`transform`.
 
         Raises
         ------
@@ -621,8 +621,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Returns
         -------
         std : ndarray of shape (n_samples, n_features)
-            In the unit of the column, microseconds for dates; of a level, that of whether it is the most probable
-            one. 0 for cells that are present, NaN in columns that had no value in ``fit``.
+            In the unit of the column, microseconds for dates; for levels, the standard deviation of whether the most
+            probable level is correct. 0 for observed cells, NaN in columns that had no value in ``fit``.
         """
         check_is_fitted(self, "network_shares_")
         return np.concatenate([self._std(block) for block in self._blocks(self._check_X(X, reset=False))])
@@ -640,9 +640,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         return std
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Share of the variance of hidden cells that is found again.
+        """Fraction of the variance of hidden cells that is explained.
 
-        A fifth of the cells that X has is hidden, always the same ones of the same table, and imputed.
+        A fifth of the observed cells of X is hidden, always the same ones for the same table, and imputed.
 
         Parameters
         ----------
@@ -654,8 +654,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Returns
         -------
         score : float
-            1 minus the squared error of standardised cells over that of the columns' training means: 1 is perfect, 0
-            is as good as the means.
+            1 minus the ratio of the squared error of standardised cells to that of the columns' training means: 1 is
+            perfect, 0 is as good as the means.
         """
         check_is_fitted(self, "network_shares_")
         generator = torch.Generator().manual_seed(0)

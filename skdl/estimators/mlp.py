@@ -46,39 +46,40 @@ from skdl.tasks.regression import RegressionTask
 
 NETWORK_DOC = """
 hidden_layer_sizes : tuple of int, default=(128, 128)
-    Units of each hidden layer; ``()`` is a linear model.
+    Number of units of each hidden layer; ``()`` is a linear model.
 activation : str or callable, default="relu"
     "identity", "relu", "leaky_relu", "gelu", "silu", "mish", "selu", "elu", "tanh", "sigmoid", a function of one
     tensor, or a module class without parameters such as :class:`torch.nn.Hardswish`.
 normalization : {None, "batch", "layer"}, default=None
-    Normalisation in front of each activation.
+    Normalisation before each activation.
 dropout : float in [0, 1) or "auto", default="auto"
-    Share of the hidden units that a training step leaves out. "auto" is 0.05 for classification and 0 for regression,
+    Fraction of the hidden units dropped in each training step. "auto" is 0.05 for classification and 0 for regression,
     where dropout biases predicted means.
 numeric_scaling : {"robust", "standard", None}, default="robust"
-    Of numeric columns, by statistics of the training rows. "robust": minus the median, over the interquartile
-    range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, over the standard
-    deviation. None: as they are. Sparse matrices are divided by each column's largest value instead.
+    Scaling of numeric columns by statistics of the training rows. "robust": minus the median, divided by the
+    interquartile range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, divided
+    by the standard deviation. None: unchanged. Columns of sparse matrices are divided by their largest absolute value
+    instead.
 numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="both"
-    What a numeric column becomes beside its scaled self. "piecewise_linear" cuts its range into bins, at quantiles
-    and where a small decision tree of the column alone would split it, and gives one number per bin (Gorishniy et al.
-    2022). It aims at 256 bins in all, but at 8 to 64 a column, and at 64 rows per bin above 8; columns of few values
-    get fewer, those of two or one none, and columns that the tree tells much of up to two and a half times as many.
-    "periodic" takes cosines of 16 frequencies and mixes them to 3 numbers per column; frequencies, phases and mixture
-    are trained with the network (Gorishniy et al. 2022, Holzmueller et al. 2024).
-    "both" has the bins and, of at most 32 numeric columns with at least 500 training rows, cosines of 8 frequencies
-    beside them. Beside bins, numbers that stand for categories become categories as well. None is the faster and
-    plainer network. There is none for sparse matrices, no "periodic" with more than 256 numeric columns, and no bins
-    with more than 256 of three values or more.
+    What is added to each scaled numeric column. "piecewise_linear" cuts its range into bins, at quantiles and where a
+    small decision tree on the column alone would split it, and adds one number per bin (Gorishniy et al. 2022). It aims
+    at 256 bins in total, with 8 to 64 per column and at least 64 rows per bin above 8; columns of few values get fewer,
+    those of two or one none, and columns that the tree finds very informative up to two and a half times as many.
+    "periodic" adds 3 numbers per column, mixed from cosines of 16 frequencies; frequencies, phases and mixture are
+    trained with the network (Gorishniy et al. 2022, Holzmueller et al. 2024). "both" adds the bins and, with at most 32
+    numeric columns and at least 500 training rows, cosines of 8 frequencies. With bins, numbers that stand for
+    categories are also encoded as categories. None gives a faster and plainer network. Sparse matrices have no
+    embedding; with more than 256 numeric columns there is no "periodic", and with more than 256 of three or more
+    distinct values there are no bins.
 relevance_scaling : bool or "auto", default="auto"
     Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
-    the target on the network's own training rows: where many columns say little, those that say more are learned
-    first. Under a ``numeric_embedding`` with bins, "auto" does so in classification of more than 50 columns; where of
-    at least 10 numeric columns fewer than 60 % split the target better than chance would, each by itself; and where
-    the first two networks, trained for five epochs both ways, have a clearly smaller loss on their validation rows.
-    Under ``warm_start`` it stays as it was. There is none for sparse matrices, nor for the columns of a periodic
-    embedding and embedded categories, nor in ``partial_fit``. Penalties and weight decay act on the weights of scaled
-    columns.
+    the target on the network's own training rows: among many uninformative columns, the informative ones are then
+    learned first. If the ``numeric_embedding`` has bins, "auto" does so in three cases: in classification of more than
+    50 columns; if fewer than 60 % of at least 10 numeric columns, each by itself, split the target better than chance
+    would; and if the first two networks, trained for five epochs both ways, have a clearly smaller loss on their
+    validation rows with it. Under ``warm_start`` the choice is kept. Sparse matrices, the columns of a periodic
+    embedding, embedded categories and ``partial_fit`` are not scaled. Penalties and weight decay act on the weights of
+    scaled columns.
 """
 
 #: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
@@ -91,7 +92,7 @@ TABLE_FITTED_DOC = """
 relevance_scaling_ : bool
     Whether the last ``fit`` scaled encoded columns by relevance.
 coefs_, intercepts_ : list of ndarray
-    Weights ``(n_in, n_out)`` and biases of each layer, from input to output, of a lone network.
+    Weights ``(n_in, n_out)`` and biases of each layer, from input to output; only for a single network.
 """
 
 
@@ -208,8 +209,8 @@ class TableNetworkEstimator(NetworkEstimator):
 class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
     """Multilayer perceptron for classification of tables.
 
-    Binary, multiclass and multilabel targets; numeric, boolean, categorical, text and date columns, with missing
-    values, straight from a pandas or polars frame.
+    Targets may be binary, multiclass or multilabel. X may be a pandas or polars frame with numeric, boolean,
+    categorical, text and date columns and missing values, a numeric array, or a sparse matrix.
 
     Parameters
     ----------
@@ -226,7 +227,7 @@ class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
 
     See Also
     --------
-    MLPRegressor : The same for numeric targets.
+    MLPRegressor : Regression on tables.
 
     Examples
     --------
@@ -251,8 +252,9 @@ class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
 class MLPRegressor(NetworkRegressorMixin, TableNetworkEstimator):
     """Multilayer perceptron for regression on tables.
 
-    One or several targets, standardised for training and given back in their own units; numeric, boolean,
-    categorical, text and date columns, with missing values, straight from a pandas or polars frame.
+    One or several targets are standardised for training and predicted in their own units. X may be a pandas or polars
+    frame with numeric, boolean, categorical, text and date columns and missing values, a numeric array, or a sparse
+    matrix.
 
     Parameters
     ----------
@@ -267,7 +269,7 @@ class MLPRegressor(NetworkRegressorMixin, TableNetworkEstimator):
 
     See Also
     --------
-    MLPClassifier : The same for labels.
+    MLPClassifier : Classification of tables.
 
     Examples
     --------
@@ -299,9 +301,10 @@ class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
     Parameters
     ----------
     task : {"classification", "regression"}, default="classification"
-        What y is. It decides what scikit-learn takes the estimator for.
+        The type of target, which also determines whether scikit-learn treats the estimator as a classifier or a
+        regressor.
     loss : str or callable, default="auto"
-        "auto" is "cross_entropy" for classification and "squared_error" for regression; else as in
+        "auto" is "cross_entropy" for classification and "squared_error" for regression; otherwise as in
         :class:`MLPClassifier` and :class:`MLPRegressor`.
     {classification}
     {quantile}

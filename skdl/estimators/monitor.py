@@ -31,8 +31,9 @@ class ValidationScorer:
             score = self.scorer(estimator, self.X, self.y, **weights)
         except ValueError as error:
             raise ValueError(
-                f"scoring failed on the {len(self.y)} rows that a network is validated by: {error} Hold out more rows "
-                "by fewer n_members or a larger validation_fraction, choose another scoring, or set scoring=None."
+                f"scoring failed on the {len(self.y)} validation rows of a network: {str(error).rstrip('. ')}. "
+                "Check that the scorer suits the target, for example its average or pos_label. If the rows lack a "
+                "class, use fewer n_members or a larger validation_fraction, or set scoring=None."
             ) from error
         try:
             return float(score)

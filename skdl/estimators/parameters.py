@@ -120,65 +120,67 @@ def _without_booleans(allowed: Any) -> Any:
 
 TRAINING_DOC = """
 optimizer : {"adamw", "adam", "sgd", "rmsprop", "muon"}, default="adamw"
-    Rule of the parameter updates. Weight decay is decoupled under every rule, so "adam" and "adamw" are two names
-    of one rule. "muon" (Jordan et al. 2024) orthogonalises the update of the weights of each layer but the last, at 7
-    times ``learning_rate``, and updates all other parameters by Adam with a shorter memory; ``l1`` is then only about
-    as strong as it says.
+    Update rule. Weight decay is decoupled under every rule, so "adam" and "adamw" are the same. "muon" (Jordan et al.
+    2024) orthogonalises the update of each layer's weights except the last layer's, at 7 times ``learning_rate``, and
+    updates all other parameters by Adam with a shorter memory; ``l1`` then acts only approximately as stated.
 momentum : float in [0, 1), default=0.9
     Momentum of "sgd".
 nesterov : bool, default=True
     Whether the momentum of "sgd" is Nesterov's.
 learning_rate : float, default=3e-3
-    Learning rate at the height of the schedule: the number to tune first.
+    Peak learning rate of the schedule. Tune this parameter first.
 lr_schedule : {"constant", "cosine", "one_cycle", "step", "exponential", "plateau"}, default="cosine"
-    How the learning rate moves over ``max_epochs``. "cosine" falls to zero; "one_cycle" rises for 30 % of the
-    steps and falls to zero; "step" divides by 10 after each third; "exponential" falls to 1 % of its start;
-    "plateau" halves whenever the loss (the validation score, if there is one) has not improved for five epochs.
+    How the learning rate changes over ``max_epochs``. "cosine" falls to zero; "one_cycle" rises for 30 % of the steps
+    and then falls to zero; "step" is divided by 10 after each third; "exponential" falls to 1 % of its start; "plateau"
+    is halved whenever the loss (the validation score, if there is one) has not improved for five epochs.
 lr_warmup : float in [0, 1), default=0
-    Share of the steps over which the learning rate first rises in a straight line.
+    Fraction of the steps over which the learning rate first rises linearly.
 l1 : float, default=0
     Penalty ``l1 * sum(abs(w))`` on the weights, never on biases. A proximal step makes weights exactly zero.
 l2 : float, default=0
-    Penalty ``l2 / 2 * sum(w ** 2)`` on the weights, never on biases, beside the mean loss of the samples.
+    Penalty ``l2 / 2 * sum(w ** 2)`` on the weights, never on biases, added to the mean loss of the samples.
 weight_decay : float, default=0.1
-    Decoupled weight decay (Loshchilov and Hutter 2019): a step also shrinks the weights by the factor
-    ``1 - learning_rate * weight_decay``.
+    Decoupled weight decay (Loshchilov and Hutter 2019): each step also multiplies the weights by ``1 - learning_rate *
+    weight_decay``.
 gradient_clip : float or None, default=None
-    Largest norm of the gradient of all parameters together.
+    Maximum norm of the gradient over all parameters.
 batch_size : int or "auto", default="auto"
-    Rows of a training step. "auto" takes 256 for 2,000 training rows or more, 128 for 600 or more, else 32.
+    Rows per training step. "auto" is 256 for 2,000 training rows or more, 128 for 600 or more, and 32 otherwise.
 max_epochs : int or "auto", default="auto"
-    Passes over the n training rows, or the most of them under early stopping. "auto" is ``30 * sqrt(4000 / n)``, but
-    from 12 to 80; under early stopping ``160 * sqrt(4000 / n)``, but from 12 to 640.
+    Number of passes over the n training rows, or the maximum under early stopping. "auto" is ``30 * sqrt(4000 / n)``,
+    between 12 and 80; under early stopping ``160 * sqrt(4000 / n)``, between 12 and 640.
 early_stopping : bool or "auto", default="auto"
-    Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their
-    score no longer improves, and keep the parameters of the best epoch. "auto" does so from 16 rows on, and
-    whenever ``fit`` is given ``X_val``.
+    Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their score
+    no longer improves, and keep the parameters of the best epoch. "auto" does so with 16 rows or more, and whenever
+    ``fit`` is given ``X_val``.
 validation_fraction : float in (0, 1) or "auto", default="auto"
-    Share of the rows that each network holds out, stratified by class or by rank of the target. "auto" lets
-    several networks hold out one fold each, so that every row trains all networks but one; a lone network 10 %.
+    Fraction of the rows that each network holds out at random, stratified by class or by rank of the target. With
+    "auto", several networks hold out one fold each, so that every row trains all networks but one; a single network
+    holds out 10 %.
 n_members : int or "auto", default="auto"
-    Networks to train side by side and average. "auto" is 8 where rows are held out for early stopping, else 1.
+    Number of networks to train side by side and average. "auto" is 8 if rows are held out for early stopping, and 1
+    otherwise.
 n_iter_no_change : int, default=20
-    Epochs without a better validation score before training stops.
+    Number of epochs without a better validation score after which training stops.
 tol : float, default=0
-    By how much a score must rise to count as better for ``n_iter_no_change``.
+    Minimum improvement of the score that counts for ``n_iter_no_change``.
 scoring : str, callable or None, default=None
-    Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable
-    ``scorer(estimator, X, y)``, or None for the negative loss. Of epochs with equal scores that of the smaller
-    validation loss is better. Without rows to validate on, scores are not computed.
+    Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable ``scorer(estimator, X, y)``, or
+    None for the negative loss. Among epochs with equal scores, the one with the smallest validation loss is best.
+    Without validation rows, no scores are computed.
 warm_start : bool, default=False
-    Whether ``fit`` goes on from the parameters and the optimiser's state of the last ``fit``, with its encoding of
-    the columns and of y. On the same rows each network holds out those that it has held out before; on other rows,
-    scores and ``out_of_fold_`` may be of rows that it was trained on in an earlier fit.
+    Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of the
+    columns and of y. On the same rows each network holds out the same rows as before; on other rows, scores and
+    ``out_of_fold_`` may include rows that it was trained on in an earlier fit.
 random_state : int, RandomState instance or None, default=None
-    Draws initial weights, the order of the rows, dropout masks and the held-out rows. None takes numpy's global random
-    state, as everywhere in scikit-learn; no other global state is read or moved.
+    Determines initial weights, the order of the rows, dropout masks and the held-out rows. None uses numpy's global
+    random state, as everywhere in scikit-learn; no other global state is read or changed.
 device : str, default="auto"
-    "auto", "cpu", "cuda", "cuda:1", ..., or "mps". "auto" takes a GPU if there is one. Fitted estimators always
-    hold CPU tensors.
+    "auto", "cpu", "cuda", "cuda:1", ..., or "mps". "auto" uses a GPU if there is one. Fitted estimators always hold CPU
+    tensors.
 dtype : {"float32", "float64", "bfloat16"}, default="float32"
-    Precision of the training. "bfloat16" computes matrix products in bfloat16, all else in float32; it needs a GPU.
+    Precision of the training. "bfloat16" computes matrix products in bfloat16 and everything else in float32; it needs
+    a GPU.
 verbose : int, default=0
     Print a line every ``verbose`` epochs.
 """
@@ -189,33 +191,33 @@ network_ : torch.nn.Module
 n_features_in_ : int
     Number of columns of X.
 feature_names_in_ : ndarray of shape (`n_features_in_`,)
-    Names of the columns of X, where they are strings.
+    Names of the columns of X, if they are strings.
 n_iter_ : int
-    Epochs of the last ``fit`` and of the calls of ``partial_fit`` after it.
+    Number of epochs of the last ``fit`` and of any later calls of ``partial_fit``.
 loss_ : float
-    Mean training loss of the epoch whose parameters were kept, taken while it ran.
+    Mean training loss during the epoch whose parameters were kept.
 best_loss_ : float or None
-    Smallest training loss of an epoch; None where rows were held out.
+    Smallest training loss of an epoch; None if rows were held out.
 loss_curve_ : list of float
     Training loss of each of these epochs.
 validation_scores_ : list of float or None
     Validation score of each epoch: the negative loss, or ``scoring``. None without validation rows.
 best_validation_score_ : float or None
-    The largest of them; of several networks the mean of each one's largest.
+    The best of these scores; with several networks, the mean of their best scores.
 out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
     Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
     that no network held out. None without early stopping or with ``X_val``.
 history_ : structured ndarray
     One row per epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
-    ``pandas.DataFrame(history_)`` makes a frame of it.
+    ``pandas.DataFrame(history_)`` converts it to a frame.
 n_layers_ : int
-    Number of layers, input and output included.
+    Number of layers, including input and output.
 n_outputs_ : int
     Number of outputs of the network.
 out_activation_ : str
     "logistic", "softmax" or "identity".
 t_ : int
-    Training samples seen.
+    Number of training samples seen.
 """
 
 

@@ -55,15 +55,15 @@ LEAST_KEPT = 4
 AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS, MOST_FORECAST_EPOCHS = 1500, 15, 100, 30
 SERIES_DOC = """
 layout : {"channels_first", "time_first"}, default="channels_first"
-    How series of several channels stand: (n, channels, time) or (n, time, channels).
+    Axis order of series with several channels: (n, channels, time) or (n, time, channels).
 series_scaling : {"auto", "last", "mean", "standard"} or None, default="auto"
     What is subtracted from each series before anything is learned: "last", its last value; "mean", its mean;
-    "standard", its mean, with the rest over its standard deviation. In forecasts, where the target continues a channel,
-    that is done to this channel alone and undone in the predictions (Kim et al. 2022), so that a series at another
-    level gets the same forecast from that level. "auto" is "last" where the last value of a channel is a better guess
-    of all targets than their means are, else None. Under "auto", where the last value tells of the targets what the
-    shape of the series does not, as in series that return to a mean, it is also an input of its own, clipped to the
-    range of training: there, and under None, levels matter.
+    "standard", its mean, and the rest is divided by its standard deviation. In forecasts, where the target continues a
+    channel, this applies to that channel only and is undone in the predictions (Kim et al. 2022), so that a series at
+    another level gets the same forecast relative to that level. "auto" is "last" if the last value of a channel
+    predicts all targets better than their means do, and None otherwise. If under "auto" the last value says more about
+    the targets than the shape of the series does, as in series that revert to a mean, it is also an input, clipped to
+    the range of training: then, and under None, levels matter.
 """
 
 RECURRENT_DOC = """
@@ -71,54 +71,53 @@ cell : {"gru", "lstm", "rnn"}, default="gru"
     Gated recurrent unit (Cho et al. 2014), long short-term memory (Hochreiter and Schmidhuber 1997), or plain units
     with tanh.
 hidden_size : int or "auto", default="auto"
-    Units of a recurrent layer, in each direction. "auto" is 64, or 128 where a channel goes on into the target and
-    there are 1,000 training series or more.
+    Number of units of a recurrent layer, in each direction. "auto" is 64, or 128 in forecasts (where a channel
+    continues into the target) with 1,000 training series or more.
 num_layers : int, default=1
-    Recurrent layers.
+    Number of recurrent layers.
 bidirectional : bool or "auto", default="auto"
-    Whether each layer runs backwards as well. "auto" does so unless a channel goes on into the target.
+    Whether each layer also runs backwards. "auto" does so except in forecasts.
 stem : {"auto", "patch", "conv"} or None, default="auto"
-    What stands in front of the recurrent layers: a dense layer on patches of neighbouring steps (Lin et al. 2023),
-    convolutions with batch normalisation and relu, or nothing. "auto" takes patches where a channel goes on into the
-    target, else convolutions; nothing for series of fewer than 16 steps.
+    What precedes the recurrent layers: a dense layer on patches of neighbouring steps (Lin et al. 2023), convolutions
+    with batch normalisation and relu, or nothing. "auto" uses patches in forecasts and convolutions otherwise, and
+    nothing for series of fewer than 16 steps.
 patch_size : int or "auto", default="auto"
-    Steps of a patch. Patches end where the series ends. "auto" is 8, less for short series, and for long ones so many
-    that there are at most 32 patches.
+    Number of steps of a patch. The last patch ends where the series ends. "auto" is 8, fewer for short series, and for
+    long series as many as limit the number of patches to 32.
 conv_channels : tuple of int or "auto", default="auto"
-    Channels of each convolution, of kernel sizes 7, 5, 3, 3, ... As many of them halve the series as leave about 24
-    steps. "auto" is (48, 96, 96), and more of 96 for series of more than about 270 steps.
+    Number of channels of each convolution; kernel sizes are 7, 5, 3, 3, ... As many convolutions halve the series as
+    leave about 24 steps. "auto" is (48, 96, 96), with further layers of 96 for series of more than about 270 steps.
 pooling : {"auto", "last", "mean", "max", "attention"} or tuple of them, default="auto"
-    What the states of all steps become. "auto" is "last" where a channel goes on into the target, else ("last",
-    "mean", "max").
+    How the states of all steps are combined. "auto" is "last" in forecasts, and ("last", "mean", "max") otherwise.
 hidden_layer_sizes : tuple of int or "auto", default="auto"
-    Units of the dense layers after the pooling. "auto" is one layer of twice ``hidden_size`` where a channel goes on
-    into the target, else none.
+    Number of units of the dense layers after the pooling. "auto" is one layer of twice ``hidden_size`` in forecasts,
+    and none otherwise.
 dropout : float in [0, 1), default=0.2
-    Share of the inputs of dense layers, and of further recurrent layers, that a training step leaves out; of the latter
-    the same at all steps of a series (Gal and Ghahramani 2016).
+    Fraction of the inputs of dense layers, and of recurrent layers after the first, dropped in each training step; for
+    recurrent layers the same ones at all steps of a series (Gal and Ghahramani 2016).
 skip : {"auto", "linear", "convolution"} or None, default="auto"
-    A ridge regression in closed form beside the networks: on the last steps one by one, or on shares of steps at which
-    random convolutions exceed thresholds (Dempster et al. 2021). Both are blended by weights of at least 0, which are
-    fitted to what each says of rows that it did not see; see ``blend_weights_``. "auto" takes convolutions for
-    classification, for regression whichever predicts held-out rows better, and needs held-out rows: without them there
-    is no such path. None is the pure network.
+    A closed-form ridge regression beside the networks, not a skip connection inside them: on the last steps ("linear"),
+    or on the fractions of steps at which random convolutions exceed thresholds ("convolution", Dempster et al. 2021).
+    Networks and regression are blended with non-negative weights, fitted to their predictions of held-out rows; see
+    ``blend_weights_``. "auto" is "convolution" for classification, and for regression whichever predicts held-out rows
+    better; without held-out rows there is no regression. None is the networks alone.
 validation : {"auto", "random", "blocks", "time"}, default="auto"
-    Which rows networks hold out: random ones, stratified by the target; stretches of neighbouring rows, one for each
-    network, the last one for a lone network; or the last ones, the same for each. "auto" is "blocks" where a channel
-    goes on into the target: windows that overlap would else give the held-out ones away. Rows should then be in the
-    order of time. Beside a stretch one row fewer than a row has targets is left out of training on each side, at most a
-    quarter of the rows that are not held out.
+    Which rows networks hold out: "random", rows stratified by the target; "blocks", stretches of neighbouring rows, one
+    per network (the last one for a single network); "time", the last rows, the same for each network. "auto" is
+    "blocks" in forecasts, because overlapping windows would leak the held-out ones, and "random" otherwise. Rows should
+    then be in time order. On each side of a stretch, one row fewer than there are targets is left out of training, at
+    most a quarter of the rows outside the stretch.
 """
 
 RNN_TRAINING_DOC = with_entries(
     TRAINING_DOC,
     learning_rate="""
 learning_rate : float, default=2e-3
-    Learning rate at the height of the schedule: the number to tune first.
+    Peak learning rate of the schedule. Tune this parameter first.
 """,
     lr_schedule="""
 lr_schedule : {"constant", "cosine", "one_cycle", "step", "exponential", "plateau"}, default="one_cycle"
-    How the learning rate moves over ``max_epochs``; see :class:`MLPClassifier`.
+    How the learning rate changes over ``max_epochs``; see :class:`MLPClassifier`.
 """,
     weight_decay="""
 weight_decay : float, default=0.01
@@ -126,26 +125,27 @@ weight_decay : float, default=0.01
 """,
     gradient_clip="""
 gradient_clip : float or None, default=1
-    Largest norm of the gradient of all parameters together, which keeps long series from blowing up.
+    Maximum norm of the gradient over all parameters, which keeps gradients of long series from exploding.
 """,
     batch_size="""
 batch_size : int or "auto", default="auto"
-    Series of a training step, of like lengths where they differ. "auto" takes 64, or 32 for fewer than 1,000 series.
+    Number of series per training step, of similar lengths if they differ. "auto" is 64, or 32 for fewer than 1,000
+    series.
 """,
     max_epochs="""
 max_epochs : int or "auto", default="auto"
-    Passes over the training series. "auto" takes as many as make about 1,500 steps, between 15 and 100; at most 30
-    where a channel goes on into the target.
+    Number of passes over the training series. "auto" aims at about 1,500 steps, between 15 and 100 epochs, or at most
+    30 in forecasts.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default="auto"
     Whether to stop when the score of held-out rows no longer improves, and keep the parameters of the best epoch.
-    "auto" does so if ``fit`` is given ``X_val``. Otherwise it holds rows out, from 30 on, for the blend with ``skip``
-    alone: every network is trained to the end of its schedule.
+    "auto" does so if ``fit`` is given ``X_val``. Otherwise, with 30 series or more, it holds rows out only to fit the
+    blend with ``skip``, and trains every network to the end of its schedule.
 """,
     n_members="""
 n_members : int or "auto", default="auto"
-    Networks to train and average. "auto" is 4 where rows are held out, else 1.
+    Number of networks to train and average. "auto" is 4 if rows are held out, and 1 otherwise.
 """,
 )
 
@@ -153,12 +153,12 @@ RNN_FITTED_DOC = (
     FITTED_DOC.rstrip()
     + """
 blend_weights_ : dict of str to float
-    What the outputs of "network" and "skip" are multiplied by before they are added up; under reversible scaling,
-    their distance from the level of the series.
+    Weights by which the outputs of "network" and "skip" are multiplied before they are added; if the level is removed,
+    they multiply the difference from the level of the series.
 n_channels_ : int
-    Channels of the series.
+    Number of channels of the series.
 n_static_ : int
-    Columns of the table beside the series.
+    Number of columns of the table beside the series.
 """
 )
 
@@ -279,24 +279,25 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
     # --- predict -------------------------------------------------------------------------------------------------
 
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "occlusion") -> NDArray[np.float64]:
-        """Say which steps and channels an output rests on.
+        """Show which steps and channels an output depends on.
 
         Parameters
         ----------
         X : array-like of series
             As in ``fit``.
         y : array-like of shape (n_samples,), default=None
-            Labels whose outputs are explained, by default the predicted ones; for regression the number of the output,
+            Labels whose outputs are explained, by default the predicted ones; for regression the index of the output,
             by default the first.
         method : {"occlusion", "integrated_gradients"}, default="occlusion"
-            "occlusion" is of the whole model: the fall of the output when a sixteenth of the steps of one channel
-            becomes the mean of the channel, or the level of the series where that is taken out. "integrated_gradients"
-            (Sundararajan et al. 2017) is of the networks alone, step by step, along the way from such a series.
+            "occlusion" explains the whole model: the decrease of the output when a sixteenth of the steps of one
+            channel is replaced by the mean of the channel, or by the level of the series if that is removed.
+            "integrated_gradients" (Sundararajan et al. 2017) explains the networks alone, step by step, relative to
+            such a series.
 
         Returns
         -------
         maps : ndarray of shape (n_samples, n_channels, n_steps), or (n_samples, n_steps, n_channels) under "time_first"
-            Larger where a step speaks for the output, 0 behind the end of a series; in units of the logit, or of the
+            Larger where a step supports the output, 0 after the end of a series; in units of the logit, or of the
             standardised target.
         """
         check_is_fitted(self, "network_")
@@ -345,8 +346,8 @@ class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
     """Recurrent network for classification of series.
 
     X may be an array of series ``(n, channels, time)``, a list of arrays ``(channels, time)`` of unequal lengths, rows
-    ``(n, time)`` of one channel, or a tuple of one of these and a table with a row per series. NaN is a missing value,
-    and at the end of a series it is padding, which changes nothing.
+    ``(n, time)`` of one channel, or a tuple of one of these and a table with one row per series. NaN is a missing
+    value; at the end of a series it is padding, which has no effect.
 
     Parameters
     ----------
@@ -364,7 +365,7 @@ class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
 
     See Also
     --------
-    RNNRegressor : The same for numeric targets and forecasts.
+    RNNRegressor : Regression on series, and forecasts.
 
     Examples
     --------
@@ -384,9 +385,9 @@ RNN_LOSS_DOC = (
     REGRESSION_LOSS_DOC
     + """
 quantiles : tuple of float or None, default=None
-    Quantiles, in rising order, that ``loss="quantile"`` predicts at once, in place of ``quantile``. They never cross.
-    Metrics of scikit-learn take one value a target: leave ``scoring``, here and in searches, at None, or make it a
-    callable ``scorer(estimator, X, y)`` that picks a quantile.
+    Quantiles, in increasing order, that ``loss="quantile"`` predicts at once, instead of ``quantile``. They never
+    cross. scikit-learn's metrics take one value per target: leave ``scoring``, here and in searches, at None, or pass a
+    callable ``scorer(estimator, X, y)`` that selects a quantile.
 """
 )
 
@@ -403,8 +404,8 @@ quantiles : tuple of float or None, default=None
 class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
     """Recurrent network for regression on series and for forecasts.
 
-    y holds one value per series, several targets, or the steps of a horizon; :func:`skdl.window` cuts such X and y out
-    of long tables. X is as in :class:`RNNClassifier`.
+    y contains one value per series, several targets, or the steps of a horizon; :func:`skdl.window` makes such X and y
+    from long tables. X is as in :class:`RNNClassifier`.
 
     Parameters
     ----------
@@ -420,8 +421,8 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
 
     See Also
     --------
-    RNNClassifier : The same for labels.
-    skdl.window : Windows of long tables.
+    RNNClassifier : Classification of series.
+    skdl.window : Windows from long tables.
 
     Examples
     --------
@@ -449,7 +450,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         if self.quantiles is None:
             return super()._make_task()
         if self.loss != "quantile":
-            raise ValueError(f"quantiles go with loss='quantile'. Got loss={self.loss!r}; set it, or quantiles=None.")
+            raise ValueError(f"quantiles requires loss='quantile'. Got loss={self.loss!r}; set it, or quantiles=None.")
         levels = [float(level) for level in self.quantiles if isinstance(level, Real)]
         rises = all(low < high for low, high in pairwise([0, *levels, 1]))
         if len(levels) < max(len(self.quantiles), 1) or not rises:
@@ -461,8 +462,8 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         metric = getattr(scorer, "_score_func", None)
         if self.quantiles is not None and getattr(metric, "__module__", "").startswith("sklearn.metrics"):
             raise ValueError(
-                f"scoring={self.scoring!r} takes one value a target, and quantiles={self.quantiles!r} predicts "
-                f"{len(self.quantiles)}. Set scoring=None for the loss of the quantiles, or a callable "
+                f"scoring={self.scoring!r} takes one value per target, but quantiles={self.quantiles!r} predicts "
+                f"{len(self.quantiles)}. Set scoring=None for the loss of the quantiles, or pass a callable "
                 "scorer(estimator, X, y)."
             )
         return scorer
@@ -481,19 +482,19 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         X : array-like of series
             As in ``fit``. Series may be longer or shorter than there.
         return_std : bool, default=False
-            Whether to give the standard deviation of each prediction's error as well; see
-            :meth:`MLPRegressor.predict`. It is at least that of y in training for series whose level is taken out and
-            that have no value in its channel. Not for several quantiles.
+            Whether to also return the standard deviation of each prediction's error; see :meth:`MLPRegressor.predict`.
+            If the level is removed, series without any value in its channel get at least the standard deviation of y in
+            training. Not available with several quantiles.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, horizon); (..., n_quantiles) for several quantiles
             Values in the units of y as float64.
         std : ndarray like y
-            If ``return_std``.
+            Only if ``return_std``.
         """
         if return_std and self.quantiles is not None:
-            raise ValueError("return_std=True is for means. The quantiles say how sure each prediction is.")
+            raise ValueError("return_std=True is for means. The quantiles show how certain each prediction is.")
         if not return_std:
             return super().predict(X)
         check_is_fitted(self, "network_")
@@ -528,32 +529,32 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         return r2_score(y, self._middle(self.predict(X)), sample_weight=sample_weight)
 
     def forecast(self, X: Any, n_steps: int) -> NDArray[np.float64]:
-        """Forecast further than the horizon of the fit: each forecast is the past of the next one.
+        """Forecast beyond the horizon of the fit, by feeding predictions back as input.
 
-        Errors add up on the way. Where there is data enough, a fit on targets of the whole horizon, which ``predict``
-        then gives at once, is the better forecast.
+        Errors accumulate. If there are enough data, a fit on targets of the whole horizon, which ``predict`` then
+        returns at once, forecasts better.
 
-        Targets of the fit must be the steps that follow the series, in their order and in the units of the channel, as
-        :func:`skdl.window` gives them. The estimator cannot tell them from other targets, with which forecasts are
-        without meaning.
+        Targets of the fit must be the steps that follow the series, in order and in the units of the channel, as
+        :func:`skdl.window` returns them. The estimator cannot check this; with other targets, forecasts are
+        meaningless.
 
         Parameters
         ----------
         X : array-like of series of one channel
-            As in ``fit``, with the table beside it if there was one.
+            As in ``fit``, including the table beside it if there was one.
         n_steps : int
-            Steps to forecast.
+            Number of steps to forecast.
 
         Returns
         -------
         y : ndarray of shape (n_samples, n_steps); (n_samples, n_steps, n_quantiles) for several quantiles
-            In the units of y. Of several quantiles the one nearest to the median goes on, so that bands beyond the
+            In the units of y. With several quantiles, the one nearest to the median is fed back, so bands beyond the
             first horizon are too narrow.
 
         Raises
         ------
         ValueError
-            If series have several channels, whose future is not known, or ``n_steps`` is no integer of at least 1.
+            If series have several channels, whose future is not known, or ``n_steps`` is not a positive integer.
         """
         check_is_fitted(self, "network_")
         if not isinstance(n_steps, Integral) or isinstance(n_steps, bool) or n_steps < 1:
@@ -561,8 +562,8 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         past = self._check_X(X, reset=False)
         if past.shape[1] != 1:
             raise ValueError(
-                f"forecast goes on with what it predicts, which is one channel, and X has {past.shape[1]}. "
-                "Fit on targets of the whole horizon and use predict."
+                "forecast feeds its predictions back as input, so series must have one channel. "
+                f"X has {past.shape[1]}. Fit on targets of the whole horizon and use predict."
             )
         series = [values[0, :length] for values, length in zip(past.values, past.lengths, strict=True)]
         parts: list[NDArray[np.float64]] = []

@@ -25,10 +25,10 @@ from skdl.tasks.regression import RegressionTask
 
 CLASSIFICATION_DOC = """
 label_smoothing : float in [0, 1), default=0
-    Share of each label's probability that is spread over all classes in training, under "cross_entropy".
+    Fraction of each label's probability that is spread over all classes in training, under "cross_entropy".
 class_weight : dict, "balanced" or None, default=None
-    Weights of the classes in the loss. "balanced" weighs them by one over their frequency, in ``partial_fit`` by that
-    among the rows of each call.
+    Weights of the classes in the loss. "balanced" weights classes by their inverse frequency, in ``partial_fit`` among
+    the rows of each call.
 """
 
 QUANTILE_DOC = """
@@ -38,16 +38,16 @@ quantile : float in (0, 1), default=0.5
 
 CLASSIFICATION_LOSS_DOC = """
 loss : {"cross_entropy", "focal"} or callable, default="cross_entropy"
-    "focal" weighs easy samples less (Lin et al. 2017, gamma 2). A callable takes the logits of shape (n, n_classes)
-    and the class indices (n,) as torch tensors and returns the loss of each sample; for multilabel targets it takes
-    one logit per label and targets of 0 and 1.
+    "focal" gives easy samples less weight (Lin et al. 2017, gamma 2). A callable takes the logits of shape (n,
+    n_classes) and the class indices (n,) as torch tensors and returns the loss of each sample; for multilabel targets
+    it takes one logit per label and targets of 0 and 1.
 """
 
 REGRESSION_LOSS_DOC = """
 loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or callable, default="squared_error"
-    Losses act on the standardised target; "huber" turns linear at one standard deviation; "poisson" predicts the
-    logarithm of the mean and needs targets of at least 0. A callable takes predictions and standardised targets as
-    torch tensors of shape (n,), or (n, n_outputs) where there are several, and returns the loss of each sample.
+    Losses apply to the standardised target; "huber" becomes linear beyond one standard deviation; "poisson" predicts
+    the logarithm of the mean and needs non-negative targets. A callable takes predictions and standardised targets as
+    torch tensors of shape (n,), or (n, n_outputs) if there are several targets, and returns the loss of each sample.
 """
 
 
@@ -55,7 +55,7 @@ def classification_task(loss: Any, label_smoothing: float) -> ClassificationTask
     """The task of a classifier, whose loss and label smoothing must go together."""
     if label_smoothing > 0 and loss != "cross_entropy":
         raise ValueError(
-            f"label_smoothing={label_smoothing} goes with loss='cross_entropy' alone. Got loss={loss!r}; "
+            f"label_smoothing={label_smoothing} requires loss='cross_entropy'. Got loss={loss!r}; "
             "set label_smoothing=0."
         )
     return ClassificationTask(loss)
@@ -91,19 +91,20 @@ class SpreadMixin:
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
+        X : array-like, DataFrame, images or series
+            Samples, as in ``fit``.
         return_std : bool, default=False
-            Whether to give the standard deviation of each prediction's error as well.
+            Whether to also return the standard deviation of each prediction's error.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Values in the units of y as float64.
         std : ndarray like y
-            If ``return_std``: the square root of the sum of two variances, that among the networks at the sample, and
-            that part of the squared errors on held-out or validation rows which the first one does not explain. In
-            the units of y. Without such rows in the last ``fit``, the first one alone, and a warning.
+            Only if ``return_std``: the square root of the sum of two variances, that between the networks at the
+            sample, and the part of the squared error on held-out or validation rows that the first one does not
+            explain, in the units of y. Without such rows in the last ``fit``, only the first variance is used, with a
+            warning.
 
         Raises
         ------
@@ -114,7 +115,7 @@ class SpreadMixin:
             return super().predict(X)  # type: ignore[misc]
         outputs = self._network_outputs(X)
         if not isinstance(self._task, RegressionTask):
-            raise ValueError("return_std=True is for regression. predict_proba says how sure a classifier is.")
+            raise ValueError("return_std=True is for regression. predict_proba shows how certain a classifier is.")
         is_lone = outputs.ndim == 2
         unexplained = self._unexplained
         if unexplained is None and is_lone:
@@ -124,8 +125,8 @@ class SpreadMixin:
             )
         if unexplained is None:
             warnings.warn(
-                "No rows were held out in fit, so the standard deviation is that among the networks alone, which "
-                "knows nothing of the noise in y. Fit with early_stopping=True, or with X_val and y_val.",
+                "No rows were held out in fit, so the standard deviation covers only the disagreement among the "
+                "networks, not the noise in y. Fit with early_stopping=True, or with X_val and y_val.",
                 UserWarning,
                 stacklevel=caller_level(),
             )
@@ -186,8 +187,8 @@ class ProbabilityMixin:
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
+        X : array-like, DataFrame, images or series
+            Samples, as in ``fit``.
 
         Returns
         -------
@@ -202,8 +203,8 @@ class ProbabilityMixin:
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
+        X : array-like, DataFrame, images or series
+            Samples, as in ``fit``.
 
         Returns
         -------
@@ -235,18 +236,20 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
     ) -> Any:
         """Train for one epoch on some rows.
 
-        The first call fixes the encoding of the columns. There is no early stopping and no schedule.
-        Of estimators on series the networks alone are trained: the ridge regression of ``skip`` and the weights of the
-        blend stay as ``fit`` left them, and without a ``fit`` before there are none.
+        The first call fixes how X is encoded, such as categories and scales: give it a representative batch. There is
+        no early stopping and no schedule.
+
+        Recurrent networks only: the ridge regression of ``skip`` and the blend weights are not trained. They stay as
+        ``fit`` left them; without an earlier ``fit`` there are none.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training data.
+        X : array-like, DataFrame, images or series
+            Training data, as in ``fit``.
         y : array-like of shape (n_samples,)
             Target.
         classes : array-like of shape (n_classes,), default=None
-            All labels that any call will bring; needed at the first call unless its y holds them all.
+            All labels that any call will contain; required in the first call unless its y contains them all.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample in the loss.
 
@@ -277,14 +280,16 @@ class NetworkRegressorMixin(RegressorMixin, SpreadMixin):
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         """Train for one epoch on some rows.
 
-        The first call fixes the encoding of the columns and of y. There is no early stopping and no schedule.
-        Of estimators on series the networks alone are trained: the ridge regression of ``skip`` and the weights of the
-        blend stay as ``fit`` left them, and without a ``fit`` before there are none.
+        The first call fixes how X is encoded, such as categories and scales, and the scale of y: give it a
+        representative batch. There is no early stopping and no schedule.
+
+        Recurrent networks only: the ridge regression of ``skip`` and the blend weights are not trained. They stay as
+        ``fit`` left them; without an earlier ``fit`` there are none.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training data.
+        X : array-like, DataFrame, images or series
+            Training data, as in ``fit``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None

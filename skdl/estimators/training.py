@@ -171,10 +171,15 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             rows = [module.to_row(network).to(self._torch_dtype()) for module in self._members()]
         except LookupError:
             rows = []
-        if len(rows) != n_members or len(rows[0]) != network.n_numbers:
+        if rows and len(rows) != n_members:
             raise ValueError(
-                "The architecture was changed since the last fit, so training cannot go on from there. "
-                "Set warm_start=False, or give the parameters of the network back their values."
+                f"warm_start continues with {len(rows)} network(s), but n_members={n_members}. "
+                "Set warm_start=False, or restore n_members."
+            )
+        if not rows or len(rows[0]) != network.n_numbers:
+            raise ValueError(
+                "The architecture was changed since the last fit, so training cannot continue from there. "
+                "Restore the previous architecture parameters, or call fit with warm_start=False."
             )
         states = []
         for theta_P, (moments, n_steps) in zip(rows, self._optimizer_states, strict=True):

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from skdl.data.frames import check_unique_names, is_frame, is_missing_cell, refuse_lazy
 from skdl.data.tensors import as_array
+from skdl.tasks.classification import label_type_error
 
 
 def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
@@ -84,28 +85,35 @@ def _is_finite(X: NDArray) -> bool:
         return math.isfinite(X.sum())
 
 
-def check_target(y: Any, *, numeric: bool) -> NDArray:
+def check_target(y: Any, *, numeric: bool, name: str = "y") -> NDArray:
     """Check y and make it a 1-D or 2-D array; a single column is flattened with scikit-learn's warning."""
     if sp.issparse(y):
         y = y.toarray()
     if not numeric:
-        _check_labels(y)
+        check_labels(y, name)
     elif np.asarray(y).dtype.kind in "mM":
-        raise TypeError("y holds dates or durations. Convert it to numbers, in the unit that predictions are to have.")
-    y = check_array(y, ensure_2d=False, dtype=np.float64 if numeric else None, input_name="y", ensure_min_samples=0)
+        raise TypeError(f"{name} holds dates or durations. Convert it to numbers, in the unit of the predictions.")
+    y = check_array(y, ensure_2d=False, dtype=np.float64 if numeric else None, input_name=name, ensure_min_samples=0)
     if y.ndim == 0:
-        raise ValueError(f"y should be a 1d array, got {y!r} instead.")
+        raise ValueError(f"{name} should be a 1d array, got {y!r} instead.")
     if y.ndim == 2 and y.shape[1] == 1:
         return column_or_1d(y, warn=True)
     return y
 
 
-def _check_labels(y: Any) -> None:
-    cells = np.asarray(y)
-    if cells.dtype == object and any(is_missing_cell(cell) for cell in cells.flat):
+def check_labels(labels: Any, name: str) -> None:
+    """Refuse an array of objects that are missing, or of types that cannot be sorted together."""
+    cells = np.asarray(labels)
+    if cells.dtype != object:
+        return
+    if any(is_missing_cell(cell) for cell in cells.flat):
         raise ValueError(
-            "Input y contains NaN or None. Drop rows without a label, or give them one of their own, such as 'none'."
+            f"Input {name} contains NaN or None. Drop rows without a label, or give them one of their own, such as "
+            "'none'."
         )
+    types = {type(cell) for cell in cells.flat}
+    if len(types) > 1 and not all(issubclass(of_cell, str) for of_cell in types):
+        raise label_type_error(cells, name)
 
 
 def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
@@ -126,15 +134,16 @@ class FitData:
     y: NDArray
     weight: NDArray[np.float64] | None
     rows: NDArray[np.intp]
+    y_name: str = "y"
 
     def weight_of(self, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
         return None if self.weight is None else self.weight[rows]
 
 
-def check_fit_data(X: Any, y: Any, sample_weight: Any, *, estimator: BaseEstimator) -> FitData:
+def check_fit_data(X: Any, y: Any, sample_weight: Any, *, estimator: BaseEstimator, y_name: str = "y") -> FitData:
     """Put X, which is checked already, together with its checked target and weights."""
-    y = check_target(as_array(y), numeric=not is_classifier(estimator))
+    y = check_target(as_array(y), numeric=not is_classifier(estimator), name=y_name)
     if len(y) != X.shape[0]:
         check_consistent_length(X, y)
     weight = check_weight(sample_weight, y)
-    return FitData(X, y, weight, np.arange(len(y)) if weight is None else np.flatnonzero(weight))
+    return FitData(X, y, weight, np.arange(len(y)) if weight is None else np.flatnonzero(weight), y_name)

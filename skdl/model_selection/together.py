@@ -155,7 +155,7 @@ class Report(list[StackReport]):
 
 
 class TogetherRun:
-    """What ``with train_together() as run`` gives.
+    """The ``run`` of ``with train_together() as run``.
 
     Attributes
     ----------
@@ -189,28 +189,28 @@ _gatherings: weakref.WeakSet[Gathering] = weakref.WeakSet()
 def train_together(
     *, max_models: int = 256, max_memory: int | float | str = "2GB", device: str | None = None
 ) -> AbstractContextManager[TogetherRun]:
-    """Train the networks of a search side by side, as few stacks of many.
+    """Train the networks of a search side by side, in a few large stacks.
 
-    Inside the context, everything that scikit-learn hands to joblib runs in threads, each up to the point where it
-    would train a network. When all have come so far, networks of the same shape, batch size and optimiser are
-    trained as one stack, whatever their learning rates, penalties, dropout rates, seeds and rows; then the threads go
-    on. Results are those of the same search without the context, up to float rounding. Estimators that are not
-    skdl's just run.
+    Inside the context, everything that scikit-learn passes to joblib runs in threads, each up to the point where it
+    would train a network. When all have reached it, networks of the same shape, batch size and optimiser are trained
+    as one stack, whatever their learning rates, penalties, dropout rates, seeds and rows; then the threads continue.
+    The results are those of the same search without the context, up to floating-point rounding. Estimators of other
+    libraries run as usual.
 
     Parameters
     ----------
     max_models : int, default=256
-        Most networks of a stack, and most tasks of a search that hold data at the same time.
+        Maximum number of networks in a stack, and of tasks of a search that hold data at the same time.
     max_memory : int or str, default="2GB"
-        Most memory for the data of tasks that wait for each other, and for what a stack works on.
+        Maximum memory for the data of waiting tasks and the working memory of a stack.
     device : str, default=None
-        Where to train, in place of the estimators' own ``device``.
+        Device to train on, overriding the estimators' own ``device``.
 
     Returns
     -------
     context : context manager
-        Gives a :class:`TogetherRun`, whose ``report_`` lists the stacks. Inside another ``train_together`` it joins
-        that one, whose limits hold.
+        Yields a :class:`TogetherRun`, whose ``report_`` lists the stacks. Inside another ``train_together`` it joins
+        that one, whose limits apply.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def train_together(
 
     Notes
     -----
-    ``n_jobs`` of a search is not heeded inside. The fit times in ``cv_results_`` include the wait for others.
+    ``n_jobs`` of a search is ignored inside. The fit times in ``cv_results_`` include waiting for other fits.
 
     Examples
     --------

@@ -104,7 +104,10 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
     try:
         module = activation()
     except TypeError as error:
-        raise ValueError(f"activation={activation.__name__} is no activation without parameters: {error}.") from error
+        raise ValueError(
+            f"activation={activation.__name__} cannot be created without arguments: {error}. "
+            "Pass a class that needs none, or a function."
+        ) from error
     if next(module.parameters(), None) is not None:
         raise ValueError(
             f"activation={activation.__name__} has parameters of its own, which would not be trained. "

@@ -19,6 +19,20 @@ MOST_NAMED = 10
 CHUNK_NUMBERS = 1_000_000
 
 
+def label_type_error(labels: NDArray, name: str = "y") -> ValueError:
+    """What is wrong with an array of objects as labels."""
+    types = sorted({type(cell).__name__ for cell in labels.flat})
+    if len(types) == 1 and types[0] in ("bool", "int"):
+        return ValueError(
+            f"Unknown label type: {name} is an object array of values that are all of type {types[0]}. Pass "
+            f"{name}.astype({types[0]})."
+        )
+    return ValueError(
+        f"Unknown label type: {name} contains values of type {', '.join(types)}. Labels must be all strings, all "
+        f"integers or all booleans: convert them, for example by {name}.astype(str)."
+    )
+
+
 class ClassificationTask:
     """Binary, multiclass and multilabel targets.
 
@@ -42,16 +56,7 @@ class ClassificationTask:
                 "the regressor of the same family, or MLPEstimator(task='regression')."
             )
         if kind == "unknown":
-            cells = sorted({type(cell).__name__ for cell in y.flat})
-            if len(cells) == 1 and cells[0] in ("bool", "int"):
-                raise ValueError(
-                    f"Unknown label type: y is an array of objects that are all of type {cells[0]}. Convert it by "
-                    f"y.astype({cells[0]})."
-                )
-            raise ValueError(
-                f"Unknown label type: y holds cells of type {', '.join(cells)}. Labels are all text, all whole numbers "
-                "or all booleans: convert y to one of them, such as by astype(str)."
-            )
+            raise label_type_error(y)
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
             # It says what is wrong.
             check_classification_targets(y)
@@ -81,7 +86,7 @@ class ClassificationTask:
         """
         if len(self.classes) == 2 and not self.is_multilabel and callable(loss) is self.is_binary:
             raise ValueError(
-                "Between a loss by name and a callable one, a network of two classes has another number of outputs. "
+                "For two classes, a network has two outputs under a callable loss and one under a loss given by name. "
                 "Call fit with warm_start=False."
             )
         self.loss_parameter = loss
@@ -97,7 +102,7 @@ class ClassificationTask:
     def output_activation(self) -> str:
         return "logistic" if self.is_binary or self.is_multilabel else "softmax"
 
-    def encode(self, y: NDArray, dtype: torch.dtype) -> Tensor:
+    def encode(self, y: NDArray, dtype: torch.dtype, name: str = "y") -> Tensor:
         """Class indices ``(n,)``, or 0 and 1 ``(n, O)`` for binary and multilabel targets.
 
         Raises
@@ -108,24 +113,24 @@ class ClassificationTask:
         if self.is_multilabel:
             if y.ndim != 2 or y.shape[1] != len(self.classes):
                 raise ValueError(
-                    f"y has shape {y.shape}, but the model was fitted on {len(self.classes)} labels per sample."
+                    f"{name} has shape {y.shape}, but the model was fitted on {len(self.classes)} labels per sample."
                 )
             return torch.as_tensor(np.asarray(y.todense() if hasattr(y, "todense") else y, dtype=float), dtype=dtype)
         if y.ndim != 1:
-            raise ValueError(f"y has shape {y.shape}, but the model was fitted on one label per sample.")
+            raise ValueError(f"{name} has shape {y.shape}, but the model was fitted on one label per sample.")
         try:
             index = np.searchsorted(self.classes, y).clip(max=len(self.classes) - 1)
         except TypeError as error:
             raise ValueError(
-                f"y holds labels that cannot be compared with those that the model knows, {self.classes.tolist()}: "
-                f"{error}."
+                f"{name} contains labels that cannot be compared with those that the model knows, "
+                f"{self.classes.tolist()}: {error}."
             ) from error
         unseen = self.classes[index] != y
         if np.any(unseen):
             labels = np.unique(y[unseen]).tolist()
             more = f" and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else ""
             raise ValueError(
-                f"y contains labels that the model does not know: {labels[:MOST_NAMED]}{more}. "
+                f"{name} contains labels that the model does not know: {labels[:MOST_NAMED]}{more}. "
                 f"It knows {self.classes.tolist()}. Every label must be in the y of fit, or in `classes` at the first "
                 "call of partial_fit."
             )

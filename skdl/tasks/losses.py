@@ -340,8 +340,7 @@ class CustomLoss(Loss):
             if "numpy()" not in str(error):
                 raise
             raise TypeError(
-                "The callable loss works on torch tensors, of which torch takes the derivative. Use torch's functions "
-                "in it, such as torch.abs, in place of numpy's."
+                "A callable loss must use torch operations so that it can be differentiated: torch.abs, not np.abs."
             ) from error
         if not isinstance(loss, Tensor) or loss.ndim == 0 or len(loss) != n_rows:
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)

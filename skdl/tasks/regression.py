@@ -62,16 +62,16 @@ class RegressionTask:
         """What a unit of an output is in each target: nothing where that is constant."""
         return np.where(self.is_constant, 0, self.scale)
 
-    def _columns(self, y: NDArray) -> NDArray:
+    def _columns(self, y: NDArray, name: str = "y") -> NDArray:
         values = y.reshape(len(y), -1)
         if values.shape[1] != self.n_targets:
-            raise ValueError(f"y has {values.shape[1]} targets, but the model was fitted on {self.n_targets}.")
+            raise ValueError(f"{name} has {values.shape[1]} targets, but the model was fitted on {self.n_targets}.")
         return values
 
-    def _check_link(self, y: NDArray) -> None:
+    def _check_link(self, y: NDArray, name: str = "y") -> None:
         if self.has_log_link and np.any(y < 0):
             raise ValueError(
-                f"loss={self.loss_parameter!r} needs targets that are not negative; y has negative values. "
+                f"loss={self.loss_parameter!r} needs targets that are not negative; {name} has negative values. "
                 "Use loss='squared_error', or shift y."
             )
 
@@ -85,8 +85,8 @@ class RegressionTask:
         """
         if has_log_link(loss) != self.has_log_link:
             raise ValueError(
-                f"loss={loss!r} cannot go on from a fit with loss={self.loss_parameter!r}: one of them predicts the "
-                "logarithm of the mean, the other one y itself. Call fit with warm_start=False."
+                f"loss={loss!r} cannot continue a fit with loss={self.loss_parameter!r}: one of them predicts the "
+                "logarithm of the mean, the other y itself. Call fit with warm_start=False."
             )
         self.loss_parameter = loss
 
@@ -96,10 +96,10 @@ class RegressionTask:
             return CustomLoss(self.loss_parameter)
         return REGRESSION_LOSSES[self.loss_parameter]
 
-    def encode(self, y: NDArray, dtype: torch.dtype) -> Tensor:
+    def encode(self, y: NDArray, dtype: torch.dtype, name: str = "y") -> Tensor:
         """Standardised targets ``(n, O)``."""
-        self._check_link(y)
-        return torch.as_tensor((self._columns(y) - self.location) / self.scale, dtype=dtype)
+        self._check_link(y, name)
+        return torch.as_tensor((self._columns(y, name) - self.location) / self.scale, dtype=dtype)
 
     def combine(self, outputs: NDArray) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` that stand for the mean prediction of an ensemble's ``(M, n, O)``."""

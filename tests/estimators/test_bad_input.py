@@ -192,7 +192,7 @@ def test_very_few_rows_of_one_class(Estimator, settings, n_rows):
 @pytest.mark.parametrize("n_members", [1, 2, 8])
 def test_too_few_rows_to_hold_any_out(n_members):
     model = MLPClassifier(**SMALL | {"early_stopping": True, "n_members": n_members})
-    remedy = "Set early_stopping=False" if n_members == 1 else "Take fewer n_members"
+    remedy = "Set early_stopping=False" if n_members == 1 else "Lower n_members"
     # scikit-learn's checks look for the number of samples in these words.
     with pytest.raises(ValueError, match=f"n_samples=1. {remedy}"):
         model.fit([[0.0]], [0])
@@ -200,7 +200,7 @@ def test_too_few_rows_to_hold_any_out(n_members):
 
 def test_more_members_than_rows_names_them():
     model = MLPRegressor(**SMALL | {"early_stopping": True, "n_members": 8})
-    with pytest.raises(ValueError, match=r"n_members=8 .* n_samples=5\. Take fewer n_members"):
+    with pytest.raises(ValueError, match=r"n_members=8 .* n_samples=5\. Lower n_members"):
         model.fit(np.zeros((5, 1)), np.arange(5.0))
 
 
@@ -220,7 +220,8 @@ def test_too_large_a_share_to_hold_out_names_it():
         (np.zeros((1, N)), "inconsistent numbers of samples"),
         (Y + 1j, "Complex data not supported"),
         (Y.astype("S1"), "bytes"),
-        (np.array([0, "a"] * 6, dtype=object), "Unknown label type: y holds cells of type int, str"),
+        (np.array([0, "a"] * 6, dtype=object), "Unknown label type: y contains values of type int, str"),
+        (np.array([1, "a", 2.5] * 4, dtype=object), "Unknown label type: y contains values of type float, int, str"),
         (np.array(["a", None] * 6, dtype=object), "Input y contains NaN or None. Drop rows without a label"),
         (np.array([[1, None]] * N, dtype=object), "Input y contains NaN or None"),
         (pd.Series(["a", None] * 6, dtype="str"), "NaN"),
@@ -231,7 +232,7 @@ def test_too_large_a_share_to_hold_out_names_it():
         ([("a", "b")] * N, "multi|Unknown label type"),
         (pd.DataFrame({"a": ["x", "y"] * 6, "b": ["u", "v"] * 6}), "multi|Unknown label type"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_targets_that_are_no_labels(y, message):
     with pytest.raises((ValueError, TypeError), match=message):

@@ -246,9 +246,7 @@ def test_fit_when_no_row_is_left_to_train_on_then_error(numbers):
 
 def test_warm_start_when_seed_is_none_then_the_same_rows_are_held_out(numbers, monkeypatch):
     seen, held_out = [], imputer_module.held_out_by_members
-    monkeypatch.setattr(
-        imputer_module, "held_out_by_members", lambda *given: seen.append(held_out(*given)) or seen[-1]
-    )
+    monkeypatch.setattr(imputer_module, "held_out_by_members", lambda *given: seen.append(held_out(*given)) or seen[-1])
     imputer = DeepImputer(**QUICK | {"random_state": None}, warm_start=True).fit(numbers).fit(numbers)
     assert all(torch.equal(*rows) for rows in zip(*seen, strict=True))
     imputer.set_params(warm_start=False).fit(numbers)

@@ -473,7 +473,7 @@ def test_bands_are_scored_by_their_middle(windows, horizon):
 @pytest.mark.parametrize("scoring", ["r2", get_scorer("neg_mean_absolute_error")])
 def test_metrics_of_one_value_take_no_bands(windows, scoring):
     model = RNNRegressor(**SMALL, **BANDS, scoring=scoring)
-    with pytest.raises(ValueError, match=r"takes one value a target.*predicts 3\. Set scoring=None"):
+    with pytest.raises(ValueError, match=r"takes one value per target.*predicts 3\. Set scoring=None"):
         model.fit(*windows)
     model.set_params(scoring=lower_pinball, early_stopping=True).fit(*windows)
     assert model.best_validation_score_ < 0
@@ -610,7 +610,7 @@ def test_forecasts_of_bands_go_on_with_the_middle(windows):
 
 def test_forecasts_of_several_channels_are_refused(data):
     model = RNNRegressor(**SMALL).fit(data[0], data[0][:, 0, -3:])
-    with pytest.raises(ValueError, match=r"one channel, and X has 2. Fit on targets of the whole horizon"):
+    with pytest.raises(ValueError, match=r"one channel. X has 2. Fit on targets of the whole horizon"):
         model.forecast(data[0], 6)
 
 
@@ -871,7 +871,7 @@ def test_another_horizon_is_refused(windows, forecaster):
         ({"conv_channels": (), "stem": "conv"}, "Use stem=None"),
         ({"patch_size": 0}, "'patch_size' parameter"),
         ({"dropout": 1.0}, "'dropout' parameter"),
-        ({"quantiles": (0.1, 0.9)}, "quantiles go with loss='quantile'"),
+        ({"quantiles": (0.1, 0.9)}, "quantiles requires loss='quantile'"),
         ({"quantiles": (0.9, 0.1), "loss": "quantile"}, "quantiles must be numbers that rise"),
         ({"quantiles": (0.0, 0.5), "loss": "quantile"}, "between 0 and 1"),
         ({"quantiles": (0.1, np.nan), "loss": "quantile"}, "quantiles must be numbers that rise"),

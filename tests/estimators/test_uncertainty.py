@@ -98,7 +98,7 @@ def test_standard_deviation_is_larger_where_nothing_is_known(valued):
 def test_members_alone_give_their_disagreement(valued):
     X, y = valued
     model = MLPRegressor(**SMALL, early_stopping=False, n_members=3).fit(X, y)
-    with pytest.warns(UserWarning, match="among the networks alone"):
+    with pytest.warns(UserWarning, match="only the disagreement among the networks"):
         mean, std = model.predict(X, return_std=True)
     members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
     assert_allclose(mean, members.mean(axis=0))
@@ -137,14 +137,14 @@ def test_standard_deviation_after_partial_fit_keeps_the_errors_of_the_fit(valued
     members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
     assert_allclose(std, np.sqrt(members.var(axis=0, ddof=1) + unexplained))
     # Another fit without such rows forgets them.
-    with pytest.warns(UserWarning, match="among the networks alone"):
+    with pytest.warns(UserWarning, match="only the disagreement among the networks"):
         model.set_params(early_stopping=False).fit(X, y).predict(X, return_std=True)
 
 
 def test_standard_deviation_of_partial_fits_alone_is_the_disagreement(valued):
     X, y = valued
     model = MLPRegressor(**SMALL, n_members=3).partial_fit(X, y)
-    with pytest.warns(UserWarning, match="among the networks alone"):
+    with pytest.warns(UserWarning, match="only the disagreement among the networks"):
         _, std = model.predict(X, return_std=True)
     members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
     assert_allclose(std, members.std(axis=0, ddof=1))
