@@ -6,6 +6,7 @@ Axes: N rows, C columns of the table, D encoded columns, S draws.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -41,7 +42,7 @@ from skdl.estimators.parameters import (
     layer_sizes,
     with_entries,
 )
-from skdl.estimators.training import TrainedEstimator
+from skdl.estimators.training import TrainedEstimator, caller_level
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.reconstruction import ReconstructionNetwork
@@ -56,7 +57,8 @@ SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
 #: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
 SMALL_BATCH, LARGE_BATCH = 128, 256
-#: "auto" training steps grow with the root of the cells, within bounds; wide rows, of which each costs more, make fewer.
+#: "auto" training steps grow with the root of the number of cells, within bounds; wide rows, of which each costs more,
+#: make fewer.
 STEPS, FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 9, 300, 2000, 200_000
 #: Under early stopping, as many times more.
 STOPPED_STEPS = 4
@@ -345,6 +347,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
                 np.arange(len(self._cells.filled)) if self.keep_empty_features else np.flatnonzero(self._cells.filled)
             )
             self._kept: list[int] = kept.tolist()
+            self._warn_of_empty_columns(X)
             self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
             self._check_indicators()
             self._prior_rows = PRIOR_ROWS
@@ -376,6 +379,16 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _continues(self) -> bool:
         return super()._continues() and self.strategy == "deep" and self.network_ is not None
+
+    def _warn_of_empty_columns(self, X: Any) -> None:
+        empty = sorted(set(range(len(self._cells.filled))) - set(self._kept))
+        if empty:
+            names = [column_names(X)[c] for c in empty] if is_frame(X) else empty
+            warnings.warn(
+                f"Columns without a single value are left out: {names}. Set keep_empty_features=True to keep them.",
+                UserWarning,
+                stacklevel=caller_level(),
+            )
 
     def _check_indicators(self) -> None:
         """Refuse columns that have the names of indicators."""

@@ -105,7 +105,8 @@ def test_transform_when_nothing_is_missing_then_it_is_the_identity(gaussian_tabl
 def test_fit_when_a_column_is_empty_then_it_is_dropped_or_kept():
     x = np.random.default_rng(0).normal(size=(30, 3))
     x[:, 1] = np.nan
-    assert DeepImputer(**QUICK).fit_transform(x).shape == (30, 2)
+    with pytest.warns(UserWarning, match=r"left out: \[1\]. Set keep_empty_features=True"):
+        assert DeepImputer(**QUICK).fit_transform(x).shape == (30, 2)
     kept = DeepImputer(**QUICK, keep_empty_features=True).fit_transform(x)
     assert (kept[:, 1] == 0).all()
 
@@ -610,6 +611,7 @@ def as_frame(x, library, names="abcd"):
     return x if library is None else (pd.DataFrame(columns) if library == "pandas" else pl.DataFrame(columns))
 
 
+@pytest.mark.filterwarnings("ignore:Columns without a single value:UserWarning")
 @pytest.mark.parametrize("library", [None, "pandas", "polars"])
 @pytest.mark.parametrize("keeps", [True, False])
 def test_keep_empty_features_when_column_is_empty_then_kept_or_dropped(quick, numbers, keeps, library):
@@ -1083,6 +1085,7 @@ def test_imputation_std_when_drawn_then_that_of_the_draws(gaussian_table, quick)
     np.testing.assert_allclose(draws / imputer.imputation_std(new)[hidden], 1, atol=0.2)
 
 
+@pytest.mark.filterwarnings("ignore:Columns without a single value:UserWarning")
 def test_imputation_std_when_columns_are_mixed_then_a_number_a_cell(quick):
     X = pd.DataFrame({"e": [np.nan] * N_ROWS, "t": holes(TEXT), "n": holes([float(i) for i in range(N_ROWS)])})
     std = quick().fit(X).imputation_std(X)
