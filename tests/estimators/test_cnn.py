@@ -246,6 +246,72 @@ def test_one_class_is_certain(gray):
     assert_array_equal(CNNClassifier(**SMALL).fit(gray[0], np.ones(40)).predict_proba(gray[0]), np.ones((40, 1)))
 
 
+# --- the unit of the pixels -------------------------------------------------------------------------------------------
+
+#: What images of 8 bits become that are scaled before they are trained on.
+SCALED = {
+    "from 0 to 1": lambda X: X / 255,
+    "from 0 to 1, float32": lambda X: (X / np.float32(255)).astype(np.float32),
+    "from -1 to 1": lambda X: X / 127.5 - 1,
+    "standardised": lambda X: (X - X.mean()) / X.std(),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "transform", "explain"])
+def test_images_of_another_unit_than_those_of_fit_are_refused(gray, fitted, kind, method):
+    X, y = gray
+    scaled = SCALED[kind](X)
+    with pytest.raises(ValueError, match=r"X has floats from .* fitted on pixels of 8 bits from 0 to .*X \* 255"):
+        getattr(fitted, method)(scaled)
+    model = CNNClassifier(**SMALL | {"max_epochs": 1}).fit(scaled, y)
+    with pytest.raises(ValueError, match=r"X has pixels of 8 bits from .* with a mean of .* on floats.*X / 255"):
+        getattr(model, method)(X)
+    # A single image of 8 bits is brighter than any that was fitted on.
+    with pytest.raises(ValueError, match="8 bits"):
+        getattr(model, method)(X[:1])
+
+
+def test_images_of_another_unit_are_refused_as_files_lists_rows_and_validation_images(save, gray):
+    X, y = gray
+    scaled, paths = X / 255, save(X)
+    model = CNNClassifier(**SMALL).fit(scaled, y)
+    for given in (list(X), [Image.fromarray(x) for x in X], paths):
+        with pytest.raises(ValueError, match=r"8 bits from .*X / 255"):
+            model.predict(given)
+    with pytest.raises(ValueError, match=r"X \* 255"):
+        CNNClassifier(**SMALL).fit(paths, y).predict(list(scaled))
+    with pytest.raises(ValueError, match=r"X \* 255"):
+        CNNClassifier(**SMALL).fit(X, y, X_val=scaled, y_val=y)
+    with pytest.raises(ValueError, match=r"X / 255"):
+        CNNClassifier(**SMALL).partial_fit(scaled, y).partial_fit(X, y)
+    rows = CNNClassifier(**SMALL, image_shape=(8, 10)).fit(scaled.reshape(40, 80), y)
+    with pytest.raises(ValueError, match=r"X / 255"):
+        rows.predict(X.reshape(40, 80))
+
+
+@pytest.mark.parametrize("convert", [np.float32, np.float64, np.int64, lambda X: X.astype(object), np.ndarray.tolist])
+def test_images_of_one_unit_may_be_of_another_type_than_those_of_fit(gray, fitted, convert):
+    X, y = gray
+    p = fitted.predict_proba(X)
+    assert_array_equal(fitted.predict_proba(convert(X)), p)
+    model = CNNClassifier(**SMALL).fit(convert(X), y)
+    assert_array_equal(model.predict_proba(X), p)
+    # Dark images, and those of one colour, are of no unit that could be told.
+    for dark in (X[:1] // 30, X // 200, np.zeros((1, 8, 10), np.uint8), np.full((2, 8, 10), 255, np.uint8)):
+        assert_array_equal(fitted.predict_proba(convert(dark)), model.predict_proba(dark))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_images_of_one_colour_are_of_any_unit(gray, fitted, value):
+    X, y = gray
+    flat = np.full((3, 8, 10), value)
+    assert np.isfinite(fitted.predict_proba(flat)).all()
+    black = np.full((3, 8, 10), round(value), np.uint8)
+    assert np.isfinite(CNNClassifier(**SMALL).fit(X / 255, y).predict_proba(black)).all()
+    assert np.isfinite(CNNClassifier(**SMALL).fit(flat, y[:3]).predict_proba(X)).all()
+
+
 # --- the shape of the images is asked for more than once -------------------------------------------------------------
 
 UNUSUAL = pytest.mark.parametrize("shape", [(4, 4, 5), (3, 3, 2), (1, 8, 10)])
