@@ -120,9 +120,9 @@ freeze : "all", "gradual", int or None, default=None
     quarter of ``max_epochs`` on (Howard and Ruder 2018). A fit that goes on from an earlier one, by ``warm_start`` or a
     second ``partial_fit``, trains all of them. Layers that keep their weights keep the statistics of their
     normalisation, too. Under "all", on a fitted CNN without a backbone of its own, the dense layers see the maps of all
-    its blocks (Evci et al. 2022), for the last ones alone lack detail. Without a ``backbone`` it has no effect.
+    its blocks (Evci et al. 2022), for the last ones alone lack detail. It needs a ``backbone``.
 head_lr_factor : float, default=1
-    What the learning rate is multiplied by for the dense layers on a ``backbone``.
+    What the learning rate is multiplied by for the dense layers on a ``backbone``; without one it must be 1.
 augment : "auto", dict, callable or None, default="auto"
     What training does to images, afresh in each step. A dict sets some of "shift" (largest shift, as a share of each
     axis), "rotation" (in degrees), "zoom" (largest change of size), "flip" (True: half of the images are mirrored
@@ -236,6 +236,17 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         return tags
 
     # --- fit -----------------------------------------------------------------------------------------------------
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.backbone is not None:
+            return
+        for name, default in (("freeze", None), ("head_lr_factor", 1)):
+            value = getattr(self, name)
+            if value != default:
+                raise ValueError(
+                    f"{name}={value!r} goes with a backbone, and there is none. Set backbone, or {name}={default}."
+                )
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         return check_images(self, X, reset=reset)

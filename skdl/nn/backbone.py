@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Self, cast
 
 import numpy as np
@@ -132,6 +133,11 @@ class BackboneModule(ImageModule):
         self._refuse_lazy(network)
         layers = list(_layers(self.extractor))
         self.n_backbone_layers = len(layers)
+        if isinstance(network.freeze, Integral) and network.freeze > len(layers):
+            raise ValueError(
+                f"freeze={network.freeze}, but backbone={type(network.backbone).__name__} has {len(layers)} layer(s) "
+                "with weights. Use freeze='all' for all of them."
+            )
         n_frozen: dict[str | int | None, int] = {None: 0, "gradual": 0, "all": sys.maxsize}
         self.frozen = _first_parts(self.extractor, layers, cast(int, n_frozen.get(network.freeze, network.freeze)))
         self.still = _first_parts(self.extractor, layers, network.n_still)

@@ -1172,6 +1172,10 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
         ({"backbone": Applied(lambda x: x.mean(0, keepdim=True))}, r"Got torch.float32 \(1, 1, 8, 10\) for n=\d\d"),
         ({"backbone": nn.LSTM(10, 4)}, "does not take images of 8 x 10 pixels"),
         ({"backbone": nn.LazyConv2d(4, 3)}, r"Call it once: backbone\(torch.zeros\(1, 1, 8, 10\)\)"),
+        ({"freeze": "all"}, "freeze='all' goes with a backbone, and there is none. Set backbone, or freeze=None"),
+        ({"freeze": 0}, "freeze=0 goes with a backbone"),
+        ({"head_lr_factor": 2.5}, "head_lr_factor=2.5 goes with a backbone, .* Set backbone, or head_lr_factor=1"),
+        ({"backbone": nn.Conv2d(1, 4, 3), "freeze": 99}, "freeze=99, but backbone=Conv2d has 1 .*Use freeze='all'"),
         ({"backbone": nn.Conv2d(1, 4, 3), "freeze": True}, "'freeze' parameter .*'all'.* Got True"),
         ({"dtype": "bfloat16", "device": "cpu"}, "Use dtype='float32'"),
         ({"test_time_augmentation": -1}, "'test_time_augmentation' parameter"),
@@ -1180,6 +1184,8 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
 def test_parameters_that_are_none(gray, parameters, message):
     with pytest.raises(ValueError, match=message):
         CNNClassifier(**SMALL | parameters).fit(*gray)
+    with pytest.raises(ValueError, match=message):
+        CNNClassifier(**SMALL | parameters).partial_fit(*gray)
 
 
 @pytest.mark.parametrize(
