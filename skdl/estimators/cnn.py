@@ -13,8 +13,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
@@ -238,6 +244,13 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
     # --- fit -----------------------------------------------------------------------------------------------------
 
     def _validate_params(self) -> None:
+        if isinstance(self.backbone, BaseEstimator):
+            # A search, and whatever else clones, would hand it on without its fit.
+            kind = type(self.backbone).__name__
+            raise InvalidParameterError(
+                f"backbone is a {kind}, and clone and searches forget the fit of an estimator that is a parameter. "
+                "Pass the network of the fitted estimator: backbone=estimator.network_."
+            )
         super()._validate_params()
         if self.backbone is not None:
             return

@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -997,6 +998,18 @@ def test_a_fine_tuned_network_pickles_clones_and_goes_on(gray, fitted):
     assert not np.array_equal(model.fit(*gray).predict_proba(gray[0]), p)
 
 
+def test_a_fitted_estimator_as_a_backbone_is_refused_with_the_remedy_that_searches_keep(gray, fitted):
+    for backbone in (fitted, clone(fitted), FrozenEstimator(fitted)):
+        with pytest.raises(ValueError, match=r"forget the fit .*backbone=estimator\.network_"):
+            CNNClassifier(**SMALL, backbone=backbone).fit(*gray)
+    before = numbers(fitted.network_)
+    model = CNNClassifier(**SMALL, backbone=fitted.network_, freeze="all")
+    search = GridSearchCV(model, {"backbone": [fitted.network_]}, cv=2).fit(*gray)
+    alone = clone(model).fit(*gray)
+    assert networks_equal(search.best_estimator_, alone) and model.backbone is fitted.network_
+    assert all(torch.equal(value, before[name]) for name, value in numbers(fitted.network_).items())
+
+
 def test_a_head_of_its_own_learning_rate_does_not_slow_the_backbone(gray):
     backbone, settings = plain_backbone(), SMALL | {"max_epochs": 1, "batch_size": 40, "augment": None}
     models = [CNNClassifier(**settings, backbone=backbone, head_lr_factor=f).fit(*gray).network_ for f in (1, 1e-9)]
@@ -1165,6 +1178,8 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
             r"'freeze' parameter of CNNClassifier must be .*'gradual'.*\[0, inf\)\. Got 'some' instead",
         ),
         ({"backbone": nn.Linear}, "'backbone' parameter"),
+        ({"backbone": CNNClassifier()}, r"backbone is a CNNClassifier.* Pass .*: backbone=estimator\.network_"),
+        ({"backbone": make_pipeline(CNNClassifier())}, r"backbone is a Pipeline.*estimator\.network_"),
         ({"backbone": nn.Conv2d(3, 4, 3)}, r"does not take images of 8 x 10 pixels and 1 channel.*resize"),
         ({"backbone": nn.Conv2d(1, 4, 11)}, "does not take images of 8 x 10 pixels"),
         ({"backbone": nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2))}, "must give one tensor of features"),
