@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import joblib
+import torch
 from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 from joblib.parallel import ParallelBackendBase
 
@@ -187,7 +188,7 @@ _gatherings: weakref.WeakSet[Gathering] = weakref.WeakSet()
 
 
 def train_together(
-    *, max_models: int = 256, max_memory: int | float | str = "2GB", device: str | None = None
+    *, max_models: int = 256, max_memory: int | float | str = "2GB", device: str | torch.device | None = None
 ) -> AbstractContextManager[TogetherRun]:
     """Train the networks of a search side by side, as few stacks of many.
 
@@ -203,7 +204,7 @@ def train_together(
         Most networks of a stack, and most tasks of a search that hold data at the same time.
     max_memory : int or str, default="2GB"
         Most memory for the data of tasks that wait for each other, and for what a stack works on.
-    device : str, default=None
+    device : str or torch.device, default=None
         Where to train, in place of the estimators' own ``device``.
 
     Returns

@@ -1169,6 +1169,7 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
         ({"augment": {"blur": 1}}, r"unknown keys \['blur'\]\. Use some of"),
         ({"augment": {"shift": 2}}, "'shift' parameter of augment"),
         ({"augment": "strong"}, "'augment' parameter"),
+        ({"augment": False}, "'augment' parameter of CNNClassifier must be None, .* Got False instead"),
         ({"augment": lambda images, generator: images[:1]}, "images of the shape it was given"),
         ({"augment": lambda images, generator: None}, "images of the shape it was given.*Got NoneType"),
         ({"augment": lambda images, generator: images.to(torch.uint8)}, "as a tensor of floats. Got torch.uint8"),
