@@ -17,7 +17,7 @@ from skdl.engine.predict import network_outputs
 
 
 class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
-    """``transform`` of estimators whose networks have ``embeddings(x)`` and an ``output`` layer."""
+    """``transform`` of estimators whose networks are :class:`~skdl.nn.autograd.AutogradModule`."""
 
     device: str | torch.device
     _table: Callable[[Any], Table]
