@@ -9,7 +9,7 @@ Axes: n images, h rows of pixels, w pixels a row, c channels, last.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.data.image_files import ImageFiles, ImageShape, files_shape
+from skdl.data.pixel_range import PixelRange, check_unit
 from skdl.data.scaling import Weights
 from skdl.data.table import SAMPLE_ROWS, DenseTable, Table
 from skdl.data.tabular import NUMPY_DTYPES
@@ -25,6 +26,8 @@ from skdl.data.tabular import NUMPY_DTYPES
 STATISTICS_ROWS, STATISTICS_NUMBERS = 5_000, 20_000_000
 #: Numbers of images that are looked at or decoded at a time, so that intermediate values stay small beside the images.
 CHUNK_NUMBERS = 4_000_000
+#: Images of another kind than those of fit, and of them files, that are looked at for their unit at most.
+UNIT_ROWS, UNIT_FILES = 256, 32
 
 
 class ImageEncoder:
@@ -45,6 +48,8 @@ class ImageEncoder:
         Mean and standard deviation of each channel, in units of the raw pixels. The scale of a constant channel is 1.
     n_outputs : int
         Numbers of an image, h * w * c.
+    pixels : PixelRange
+        From where to where the pixels go.
     """
 
     #: Images have no columns that are left to an embedding.
@@ -79,34 +84,65 @@ class ImageEncoder:
         self.image_shape: ImageShape = (h, w, c)
         self.n_outputs = h * w * c
         n_rows = min(len(rows), STATISTICS_ROWS, max(STATISTICS_NUMBERS // self.n_outputs, 1))
-        chosen = np.linspace(0, len(rows) - 1, n_rows).round().astype(np.intp)
-        self._fit_channels(X, rows[chosen], np.ones(n_rows) if weight is None else weight[chosen])
-        return self
-
-    def _fit_channels(self, X: NDArray, rows: NDArray[np.intp], weight: NDArray[np.float64]) -> None:
-        files = ImageFiles(X, self.image_shape, self.resize) if X.ndim == 1 else None
-        n_channels = self.image_shape[2]
-        size = max(CHUNK_NUMBERS // self.n_outputs, 1)
-        moments = _Moments(n_channels)
-        for start in range(0, len(rows), size):
-            chunk = rows[start : start + size]
-            images = X[chunk] if files is None else files.take(torch.from_numpy(chunk))[0].numpy()
-            moments.add(images.reshape(len(chunk), -1, n_channels), weight[start : start + size])
+        chosen = _evenly_spaced(len(rows), n_rows)
+        moments = self._moments(X, rows[chosen], np.ones(n_rows) if weight is None else weight[chosen])
         scale = moments.deviation()
         if not np.isfinite(scale).all():
             raise ValueError("The pixels of X are so large that their squares overflow. Divide X by a constant.")
         usable = scale >= torch.finfo(self.dtype).tiny
         self.mean = tuple(moments.mean.tolist())
         self.scale = tuple(np.where(usable, scale, 1.0).tolist())
+        self.pixels = moments.pixels(_is_8_bit(X))
+        return self
+
+    def _moments(self, X: NDArray, rows: NDArray[np.intp], weight: NDArray[np.float64]) -> _Moments:
+        n_channels = self.image_shape[2]
+        moments = _Moments(n_channels)
+        start = 0
+        for images in self._chunks(X, rows):
+            stop = start + len(images)
+            moments.add(images.reshape(len(images), -1, n_channels), weight[start:stop])
+            start = stop
+        return moments
+
+    def _chunks(self, X: NDArray, rows: NDArray[np.intp]) -> Iterator[NDArray]:
+        """The pixels of the rows, some images at a time."""
+        files = ImageFiles(X, self.image_shape, self.resize) if X.ndim == 1 else None
+        size = max(CHUNK_NUMBERS // self.n_outputs, 1)
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            yield X[chunk] if files is None else files.take(torch.from_numpy(chunk))[0].numpy()
 
     def transform(self, X: NDArray) -> Table:
-        """A table of the images, in the memory of X where it has the type and the order that is wanted."""
+        """A table of the images, in the memory of X where it has the type and the order that is wanted.
+
+        Raises
+        ------
+        ValueError
+            See :func:`~skdl.data.pixel_range.check_unit`.
+        """
+        if _is_8_bit(X) != self.pixels.is_8_bit:
+            self._check_unit(X)
         if X.ndim == 1:
             return ImageFiles(X, self.image_shape, self.resize)
         if X.dtype != np.uint8:
             X = X.astype(NUMPY_DTYPES[self.dtype], copy=False)
         images = _tensor(X)
         return DenseTable(images.flatten(1)) if images.is_contiguous() else ImageArray(images)
+
+    def _check_unit(self, X: NDArray) -> None:
+        most = min(UNIT_FILES if X.ndim == 1 else UNIT_ROWS, max(CHUNK_NUMBERS // self.n_outputs, 1))
+        rows = _evenly_spaced(len(X), min(len(X), most))
+        check_unit(self._moments(X, rows, np.ones(len(rows))).pixels(_is_8_bit(X)), self.pixels)
+
+
+def _is_8_bit(X: NDArray) -> bool:
+    # Image files are decoded to 8 bits.
+    return X.ndim == 1 or X.dtype == np.uint8
+
+
+def _evenly_spaced(n: int, n_chosen: int) -> NDArray[np.intp]:
+    return np.linspace(0, n - 1, n_chosen).round().astype(np.intp)
 
 
 class ImageArray(Table):
@@ -144,18 +180,24 @@ class ImageArray(Table):
 
 
 class _Moments:
-    """Weighted mean and variance of each channel, chunk by chunk (Chan et al. 1983)."""
+    """Weighted mean and variance of each channel, and its range, chunk by chunk (Chan et al. 1983)."""
 
     def __init__(self, n_channels: int) -> None:
         self.weight = 0.0
+        self.n_images = 0
         self.mean = np.zeros(n_channels)
         self.variance = np.zeros(n_channels)
-        self.largest = np.zeros(n_channels)
+        self.low = np.full(n_channels, np.inf)
+        self.high = np.full(n_channels, -np.inf)
+        self.is_whole = True
 
     def add(self, pixels: NDArray, weight: NDArray[np.float64]) -> None:
         """Take in pixels ``(n, h * w, c)`` of images of the given weights ``(n,)``."""
         x = pixels.astype(np.float64)
-        np.maximum(self.largest, np.abs(x).max(axis=(0, 1)), out=self.largest)
+        self.n_images += len(x)
+        np.minimum(self.low, x.min(axis=(0, 1)), out=self.low)
+        np.maximum(self.high, x.max(axis=(0, 1)), out=self.high)
+        self.is_whole = self.is_whole and (pixels.dtype == np.uint8 or bool((x == np.rint(x)).all()))
         added = weight.sum()
         share = weight / added
         with np.errstate(over="ignore", invalid="ignore"):
@@ -172,7 +214,13 @@ class _Moments:
     def deviation(self) -> NDArray[np.float64]:
         """Standard deviations; 0 where they are nothing but the rounding of a constant."""
         deviation = np.sqrt(self.variance)
-        return np.where(deviation <= 100 * np.finfo(np.float64).eps * self.largest, 0.0, deviation)
+        largest = np.maximum(np.abs(self.low), np.abs(self.high))
+        return np.where(deviation <= 100 * np.finfo(np.float64).eps * largest, 0.0, deviation)
+
+    def pixels(self, is_8_bit: bool) -> PixelRange:
+        """The range of all channels together."""
+        low, high, mean = float(self.low.min()), float(self.high.max()), float(self.mean.mean())
+        return PixelRange(is_8_bit, low, high, mean, self.is_whole, self.n_images)
 
 
 class _Writable:

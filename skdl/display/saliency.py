@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
 
 from skdl.data.image_checks import check_images
 from skdl.data.image_files import ImageFiles
@@ -89,8 +90,9 @@ class SaliencyDisplay:
 
         Parameters
         ----------
-        estimator : CNNClassifier or CNNRegressor
-            A fitted estimator.
+        estimator : CNNClassifier, CNNRegressor or Pipeline
+            A fitted estimator. A pipeline must end with one of the former; the images are drawn as its other steps
+            transform them.
         X : like X in ``fit``
             Images. All of them are drawn.
         y : array-like of shape (n,), default=None
@@ -111,9 +113,20 @@ class SaliencyDisplay:
         ------
         ValueError
             See :func:`skdl.data.image_checks.check_images`, ``estimator.explain`` and :meth:`plot`.
+        TypeError
+            If the estimator cannot explain images.
         ImportError
             If matplotlib is not installed.
         """
+        while isinstance(estimator, Pipeline):
+            X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+            estimator = estimator[-1]
+        if not hasattr(estimator, "explain"):
+            raise TypeError(
+                f"from_estimator draws what CNNClassifier or CNNRegressor explains. Got {type(estimator).__name__}, "
+                "which has no explain. Pass one of them, fitted, or a pipeline that ends with it; of a search, its "
+                "best_estimator_."
+            )
         maps = estimator.explain(X, y, method=method)
         if labels is None:
             if y is not None:

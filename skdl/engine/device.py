@@ -15,8 +15,8 @@ SMALL_STEP = 20_000_000
 
 
 @lru_cache
-def resolve_device(device: str) -> str:
-    """The torch device for "auto", "cpu", "cuda", "cuda:1", "mps".
+def resolve_device(device: str | torch.device) -> str:
+    """The torch device for "auto", "cpu", "cuda", "cuda:1", "mps" or a :class:`torch.device`, by its name.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def resolve_device(device: str) -> str:
     except RuntimeError:
         parsed = None
     if parsed is None or parsed.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"Unknown device {device!r}. Use 'auto', 'cpu', 'cuda', 'cuda:1', ... or 'mps'.")
+        raise ValueError(f"Unknown device {str(device)!r}. Use 'auto', 'cpu', 'cuda', 'cuda:1', ... or 'mps'.")
     n_devices = {
         "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
@@ -40,10 +40,11 @@ def resolve_device(device: str) -> str:
     }[parsed.type]
     if (parsed.index or 0) >= n_devices:
         raise ValueError(
-            f"device={device!r} is not available on this machine, which has {n_devices} {parsed.type} device(s). "
+            f"device={str(device)!r} is not available on this machine, which has {n_devices} {parsed.type} device(s). "
             "Use device='auto' to take what is there."
         )
-    return str(parsed)
+    # There is one processor, under two names.
+    return "cpu" if parsed.type == "cpu" else str(parsed)
 
 
 @contextmanager

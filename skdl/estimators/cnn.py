@@ -13,8 +13,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
@@ -120,9 +126,9 @@ freeze : "all", "gradual", int or None, default=None
     quarter of ``max_epochs`` on (Howard and Ruder 2018). A fit that continues an earlier one, by ``warm_start`` or a
     second ``partial_fit``, trains all of them. Frozen layers also keep their normalisation statistics. Under "all", on
     a fitted CNN without a backbone of its own, the dense layers see the feature maps of all its blocks (Evci et al.
-    2022), because the last ones alone lack detail. Without a ``backbone`` it has no effect.
+    2022), because the last ones alone lack detail. It needs a ``backbone``.
 head_lr_factor : float, default=1
-    Factor on the learning rate of the dense layers on top of a ``backbone``.
+    Factor on the learning rate of the dense layers on top of a ``backbone``; must be 1 without one.
 augment : "auto", dict, callable or None, default="auto"
     Random changes to the training images, drawn afresh in each step. A dict sets some of "shift" (largest shift, as a
     fraction of each axis), "rotation" (in degrees), "zoom" (largest relative change of size), "flip" (True: half of the
@@ -234,6 +240,24 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         return tags
 
     # --- fit -----------------------------------------------------------------------------------------------------
+
+    def _validate_params(self) -> None:
+        if isinstance(self.backbone, BaseEstimator):
+            # A search, and whatever else clones, would hand it on without its fit.
+            kind = type(self.backbone).__name__
+            raise InvalidParameterError(
+                f"backbone is a {kind}, and clone and searches forget the fit of an estimator that is a parameter. "
+                "Pass the network of the fitted estimator: backbone=estimator.network_."
+            )
+        super()._validate_params()
+        if self.backbone is not None:
+            return
+        for name, default in (("freeze", None), ("head_lr_factor", 1)):
+            value = getattr(self, name)
+            if value != default:
+                raise ValueError(
+                    f"{name}={value!r} goes with a backbone, and there is none. Set backbone, or {name}={default}."
+                )
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         return check_images(self, X, reset=reset)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from torch import Tensor
@@ -16,9 +17,9 @@ from skdl.engine.predict import network_outputs
 
 
 class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
-    """``transform`` of estimators whose networks have ``embeddings(x)`` and an ``output`` layer."""
+    """``transform`` of estimators whose networks are :class:`~skdl.nn.autograd.AutogradModule`."""
 
-    device: str
+    device: str | torch.device
     _table: Callable[[Any], Table]
     _members: Callable[[], list[Any]]
 

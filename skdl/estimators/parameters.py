@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
@@ -45,7 +46,7 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
     scoring: Any = None
     warm_start: bool = False
     random_state: Any = None
-    device: str = "auto"
+    device: str | torch.device = "auto"
     dtype: str = "float32"
     verbose: int = 0
 
@@ -70,7 +71,7 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
         "scoring": [None, str, callable],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
-        "device": [str],
+        "device": [str, torch.device],
         "dtype": [StrOptions({"float32", "float64", "bfloat16"})],
         "verbose": ["verbose"],
     }
@@ -175,7 +176,7 @@ warm_start : bool, default=False
 random_state : int, RandomState instance or None, default=None
     Determines initial weights, the order of the rows, dropout masks and the held-out rows. None uses numpy's global
     random state, as everywhere in scikit-learn; no other global state is read or changed.
-device : str, default="auto"
+device : str or torch.device, default="auto"
     "auto", "cpu", "cuda", "cuda:1", ..., or "mps". "auto" uses a GPU if there is one. Fitted estimators always hold CPU
     tensors.
 dtype : {"float32", "float64", "bfloat16"}, default="float32"

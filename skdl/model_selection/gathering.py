@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import torch
+
 from skdl.data.table import ComparableTable, Table
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Result
@@ -80,7 +82,7 @@ class Limits:
     max_models: int
     max_bytes: int
     n_workers: int
-    device: str | None = None
+    device: str | torch.device | None = None
 
 
 #: Threads of tasks that are done, but have not let their data go yet. A thread's own end takes it out again.

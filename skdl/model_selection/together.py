@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import joblib
+import torch
 from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 from joblib.parallel import ParallelBackendBase
 
@@ -187,7 +188,7 @@ _gatherings: weakref.WeakSet[Gathering] = weakref.WeakSet()
 
 
 def train_together(
-    *, max_models: int = 256, max_memory: int | float | str = "2GB", device: str | None = None
+    *, max_models: int = 256, max_memory: int | float | str = "2GB", device: str | torch.device | None = None
 ) -> AbstractContextManager[TogetherRun]:
     """Train the networks of a search side by side, in a few large stacks.
 
@@ -203,7 +204,7 @@ def train_together(
         Maximum number of networks in a stack, and of tasks of a search that hold data at the same time.
     max_memory : int or str, default="2GB"
         Maximum memory for the data of waiting tasks and the working memory of a stack.
-    device : str, default=None
+    device : str or torch.device, default=None
         Device to train on, overriding the estimators' own ``device``.
 
     Returns

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,8 +134,33 @@ class BatchNorm2d(nn.BatchNorm2d):
 class AutogradModule(NetworkModule):
     """A network that the engine trains through torch's autograd.
 
-    :meth:`forward` takes encoded rows ``(B, ...)``; :meth:`training_outputs` is what a training step computes.
+    :meth:`forward` takes encoded rows ``(B, ...)``; :meth:`training_outputs` is what a training step computes. The last
+    layer has the name ``output``: by it Muon knows which weights are left to Adam, and ``transform`` gives what the
+    layer sees, which is :meth:`embed`. :meth:`add_head` makes both.
     """
+
+    #: Dense layers in front of the last one; what the last one sees is what they give.
+    hidden: nn.Sequential
+    #: The last layer.
+    output: nn.Linear
+
+    def add_head(self, n_in: int, hidden: Sequence[int], activation: Callable[[], nn.Module], n_outputs: int) -> None:
+        """Dense layers on so many features: :attr:`hidden` of these units, and :attr:`output`."""
+        layers: list[nn.Module] = [Dropout()]
+        for n_units in hidden:
+            layers += [nn.Linear(n_in, n_units), activation(), Dropout()]
+            n_in = n_units
+        self.hidden = nn.Sequential(*layers)
+        self.output = nn.Linear(n_in, n_outputs)
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """What the output layer sees of encoded rows, ``(B, E)``."""
+
+    def embeddings(self, x: Tensor) -> Tensor:
+        """What the output layer sees of encoded rows, ``(B, E)``, without a graph."""
+        with torch.inference_mode():
+            return self.embed(x)
 
     def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
         """Outputs ``(B, O)`` of one training step."""
@@ -163,6 +188,20 @@ class AutogradModule(NetworkModule):
         return row_P
 
 
+def draw_layer(part: nn.Module, generator: torch.Generator, *, is_last: bool = False) -> None:
+    """Fresh values of one layer by He et al. (2015), smaller ones in the last layer; other parts stay as they are."""
+    if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Linear):
+        gain = 1 if is_last else 2
+        part.weight.normal_(0, math.sqrt(gain / part.weight[0].numel()), generator=generator)
+        if part.bias is not None:
+            part.bias.zero_()
+    elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm):
+        part.weight.fill_(1)
+        part.bias.zero_()
+        if not isinstance(part, nn.GroupNorm):
+            part.running_var.fill_(1)  # type: ignore[union-attr]
+
+
 class AutogradNetwork(ABC):
     """The plan of a network that is a torch module. Subclasses are frozen dataclasses."""
 
@@ -172,8 +211,8 @@ class AutogradNetwork(ABC):
         """A few characters by which a reader knows the network."""
 
     @abstractmethod
-    def build(self) -> AutogradModule:
-        """The module, its parameters of no matter which values."""
+    def make(self) -> AutogradModule:
+        """The module, made under torch's device "meta": layers that are new in it have no values yet."""
 
     @abstractmethod
     def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
@@ -187,6 +226,20 @@ class AutogradNetwork(ABC):
     def n_activations(self) -> int:
         """Numbers that the forward pass of one row keeps; where nothing is stacked, nobody needs to know."""
         return 0
+
+    def build(self) -> AutogradModule:
+        """The module, its new parameters of no matter which values."""
+        # Drawing torch's own initial values would move its global random state.
+        with torch.device("meta"):
+            module = self.make()
+        for part in module.modules():
+            for name, value in part._parameters.items():
+                if value is not None and value.is_meta:
+                    part._parameters[name] = nn.Parameter(torch.empty_like(value, device="cpu"), value.requires_grad)
+            for name, buffer in part._buffers.items():
+                if buffer is not None and buffer.is_meta:
+                    part._buffers[name] = torch.zeros_like(buffer, device="cpu")
+        return module
 
     @cached_property
     def template(self) -> AutogradModule:

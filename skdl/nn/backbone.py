@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Self, cast
 
 import numpy as np
@@ -20,8 +21,8 @@ from torch.nn.parameter import is_lazy
 
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws
-from skdl.nn.conv import CHUNK_NUMBERS, POOLED_SIDE, ConvModule, ImageModule, ImageShape, draw_layer
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws, draw_layer
+from skdl.nn.conv import CHUNK_NUMBERS, POOLED_SIDE, ConvModule, ImageModule, ImageShape
 from skdl.nn.network import Ensemble
 
 #: Share of the epochs after which a gradual release is complete: what is released late is trained at the low learning
@@ -99,8 +100,7 @@ class BackboneNetwork(AutogradNetwork):
         n_released = min(int(epoch * n_layers / (RELEASE_SHARE * n_epochs)), n_layers)
         return replace(self, n_still=n_layers - n_released)
 
-    def build(self) -> BackboneModule:
-        """The module, with the backbone's values."""
+    def make(self) -> BackboneModule:
         return BackboneModule(self)
 
     def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
@@ -128,10 +128,28 @@ class BackboneModule(ImageModule):
             sees_blocks = network.freeze == "all" and isinstance(backbone, ConvModule)
             backbone = backbone.extractor
         super().__init__(network.image_shape, mean, scale, network.augmentation)
+        # The backbone has its values already, and is computed with.
+        with torch.device("cpu"):
+            self._take(backbone, network)
+            shape, self.n_multiplications, largest = self._probed(network)
+            #: The blocks whose maps the head sees, of a backbone that keeps still: its last ones lack detail.
+            self.n_seen = len(cast(nn.Sequential, self.extractor)) if sees_blocks else 1
+            shape = self._seen_shape(network, shape)
+        self.add_image_head(shape, network.hidden, network.activation, network.n_outputs)
+        self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
+        self.n_layers = self.n_backbone_layers + len(network.hidden) + 2
+
+    def _take(self, backbone: nn.Module, network: BackboneNetwork) -> None:
+        """Copy the backbone, and freeze some of its layers."""
         self.extractor = copy.deepcopy(backbone).cpu().float()
         self._refuse_lazy(network)
         layers = list(_layers(self.extractor))
         self.n_backbone_layers = len(layers)
+        if isinstance(network.freeze, Integral) and network.freeze > len(layers):
+            raise ValueError(
+                f"freeze={network.freeze}, but backbone={type(network.backbone).__name__} has {len(layers)} layer(s) "
+                "with weights. Use freeze='all' for all of them."
+            )
         n_frozen: dict[str | int | None, int] = {None: 0, "gradual": 0, "all": sys.maxsize}
         self.frozen = _first_parts(self.extractor, layers, cast(int, n_frozen.get(network.freeze, network.freeze)))
         self.still = _first_parts(self.extractor, layers, network.n_still)
@@ -140,16 +158,6 @@ class BackboneModule(ImageModule):
         for part in self.frozen:
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
-        shape, self.n_multiplications, largest = self._probed(network)
-        #: The blocks whose maps the head sees, of a backbone that keeps still: its last ones lack detail.
-        self.n_seen = len(cast(nn.Sequential, self.extractor)) if sees_blocks else 1
-        shape = self._seen_shape(network, shape)
-        with torch.device("meta"):
-            self.add_head(shape, network.hidden, network.activation, network.n_outputs)
-        self.hidden.to_empty(device="cpu")
-        self.output.to_empty(device="cpu")
-        self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
-        self.n_layers = len(layers) + len(network.hidden) + 2
 
     def _refuse_lazy(self, network: BackboneNetwork) -> None:
         if any(is_lazy(value) for value in (*self.extractor.parameters(), *self.extractor.buffers())):

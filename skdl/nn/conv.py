@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws, Dropout
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws, draw_layer
 
 #: Numbers of the largest feature map that are computed at a time.
 CHUNK_NUMBERS = 1_000_000
@@ -89,35 +89,13 @@ class ConvNetwork(AutogradNetwork):
         """Channels of the blocks and units of the dense layers."""
         return "-".join(map(str, ("conv", *self.channels, *self.hidden, self.n_outputs)))
 
-    def build(self) -> ConvModule:
-        """The module, its parameters of no matter which values."""
-        # Drawing torch's own initial values would move its global random state.
-        with torch.device("meta"):
-            module = ConvModule(self)
-        module = module.to_empty(device="cpu")
-        for buffer in module.buffers():
-            buffer.zero_()
-        return module
+    def make(self) -> ConvModule:
+        return ConvModule(self)
 
     def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
-        """He's initial weights (He et al. 2015), smaller ones in the output layer."""
-        assert isinstance(module, ConvModule)
+        """He's initial weights, smaller ones in the output layer."""
         for part in module.modules():
             draw_layer(part, generator, is_last=part is module.output)
-
-
-def draw_layer(part: nn.Module, generator: torch.Generator, *, is_last: bool) -> None:
-    """Fresh values of one layer; other parts stay as they are."""
-    if isinstance(part, nn.Conv2d | nn.Linear):
-        gain = 1 if is_last else 2
-        part.weight.normal_(0, math.sqrt(gain / part.weight[0].numel()), generator=generator)
-        if part.bias is not None:
-            part.bias.zero_()
-    elif isinstance(part, nn.BatchNorm2d | nn.GroupNorm):
-        part.weight.fill_(1)
-        part.bias.zero_()
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_var.fill_(1)  # type: ignore[union-attr]
 
 
 class Residual(nn.Module):
@@ -148,31 +126,25 @@ class ImageModule(AutogradModule):
         self.mean, self.scale = tuple(mean), tuple(scale)
         self.augmentation = augmentation
 
-    def add_head(
+    def add_image_head(
         self, shape: tuple[int, int, int], hidden: Sequence[int], activation: Activation, n_outputs: int
     ) -> None:
-        """Dense layers on feature maps ``(F, h, w)`` of this shape."""
+        """Dense layers on means of feature maps ``(F, h, w)`` of this shape."""
         n_channels, height, width = shape
         self.pooled = (min(POOLED_SIDE, height), min(POOLED_SIDE, width))
-        n_in = n_channels * math.prod(self.pooled)
-        layers: list[nn.Module] = [Dropout()]
-        for n_units in hidden:
-            layers += [nn.Linear(n_in, n_units), activation.module(), Dropout()]
-            n_in = n_units
-        self.hidden = nn.Sequential(*layers)
-        self.output = nn.Linear(n_in, n_outputs)
+        self.add_head(n_channels * math.prod(self.pooled), hidden, activation.module, n_outputs)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last feature map ``(B, F, h, w)`` of standardised images ``(B, C, H, W)``."""
         return self.extractor(x_BCHW)
 
-    def embed(self, features: Tensor) -> Tensor:
-        """What the output layer sees, ``(B, E)``."""
+    def penultimate(self, features: Tensor) -> Tensor:
+        """What the output layer sees of a feature map, ``(B, E)``."""
         return self.hidden(F.adaptive_avg_pool2d(features, self.pooled).flatten(1))
 
     def head(self, features: Tensor) -> Tensor:
         """Outputs ``(B, O)`` of a feature map."""
-        return self.output(self.embed(features))
+        return self.output(self.penultimate(features))
 
     def standardized(self, pixels: Tensor) -> Tensor:
         """Standardised images ``(B, C, H, W)`` of raw pixels, channels last in memory."""
@@ -188,10 +160,9 @@ class ImageModule(AutogradModule):
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         return self.head(self.features(self.standardized(x)))
 
-    def embeddings(self, x: Tensor) -> Tensor:
-        """What the output layer sees, ``(B, E)``, without a graph."""
-        with torch.inference_mode():
-            return self.embed(self.features(self.standardized(x)))
+    def embed(self, x: Tensor) -> Tensor:
+        """What the output layer sees, ``(B, E)``."""
+        return self.penultimate(self.features(self.standardized(x)))
 
     def view_outputs(self, x: Tensor, view: int) -> Tensor:
         """Outputs ``(B, O)`` of images that are all moved alike, in a way that the number of the view decides."""
@@ -251,7 +222,7 @@ class ConvModule(ImageModule):
             blocks.append(nn.Sequential(*layers))
             n_in = n_out
         self.extractor = nn.Sequential(*blocks)
-        self.add_head((n_in, height, width), network.hidden, network.activation, network.n_outputs)
+        self.add_image_head((n_in, height, width), network.hidden, network.activation, network.n_outputs)
         self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
         self.n_layers = len(network.channels) * (2 if network.residual else 1) + len(network.hidden) + 2
 

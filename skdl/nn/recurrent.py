@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skdl.data.sequences import Parts, Reversal, RowLayout
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws, Dropout
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws, Dropout, draw_layer
 from skdl.nn.cells import CellSteps, GRUSteps, TanhSteps
 
 #: Numbers of the widest layer that are computed at a time.
@@ -119,30 +119,17 @@ class RecurrentNetwork(AutogradNetwork):
         """Gates of all steps of the recurrent layers."""
         return cast(RecurrentModule, self.template).n_activations
 
-    def build(self) -> RecurrentModule:
-        """The module, its parameters of no matter which values."""
-        # Drawing torch's own initial values would move its global random state.
-        with torch.device("meta"):
-            module = RecurrentModule(self)
-        module = module.to_empty(device="cpu")
-        for buffer in module.buffers():
-            buffer.zero_()
-        return module
+    def make(self) -> RecurrentModule:
+        return RecurrentModule(self)
 
     def draw_initial(self, module: AutogradModule, generator: torch.Generator) -> None:
         """Recurrent layers by :meth:`Recurrence.draw_initial`, He's weights elsewhere, no output yet in forecasts."""
         assert isinstance(module, RecurrentModule)
         for part in module.modules():
-            if isinstance(part, nn.Linear | nn.Conv1d):
-                part.weight.normal_(0, math.sqrt(2 / part.weight[0].numel()), generator=generator)
-                if part.bias is not None:
-                    part.bias.zero_()
-            elif isinstance(part, Recurrence):
+            if isinstance(part, Recurrence):
                 part.draw_initial(generator, module.n_time_steps)
-            elif isinstance(part, nn.BatchNorm1d):
-                part.weight.fill_(1)
-                part.bias.zero_()
-                part.running_var.fill_(1)  # type: ignore[union-attr]
+            else:
+                draw_layer(part, generator)
         # Forecasts start at the level of the series.
         module.output.weight.mul_(0 if self.reversal else math.sqrt(0.5))
 
@@ -382,7 +369,7 @@ class RecurrentModule(AutogradModule):
         self.between = Dropout()
         self.pooling = Pooling(network.pooling, width, network.bidirectional)
         n_pooled = self.pooling.n_outputs + (n_features if network.conv else 0)
-        self._add_head(network, n_pooled)
+        self._add_dense(network, n_pooled)
         self._count(network, n_features, width)
 
     def _stem(self, network: RecurrentNetwork) -> tuple[int, nn.Module]:
@@ -394,17 +381,12 @@ class RecurrentModule(AutogradModule):
             return network.hidden_size, PatchStem(n_in, network.patch_size, network.hidden_size)
         return n_in, nn.Identity()
 
-    def _add_head(self, network: RecurrentNetwork, n_in: int) -> None:
+    def _add_dense(self, network: RecurrentNetwork, n_in: int) -> None:
         self.beside = None
         if network.layout.n_beside:
             self.beside = nn.Linear(network.layout.n_beside, BESIDE_UNITS)
             n_in += BESIDE_UNITS
-        layers: list[nn.Module] = [Dropout()]
-        for n_units in network.hidden:
-            layers += [nn.Linear(n_in, n_units), nn.GELU(), Dropout()]
-            n_in = n_units
-        self.hidden = nn.Sequential(*layers)
-        self.output = nn.Linear(n_in, network.n_outputs)
+        self.add_head(n_in, network.hidden, nn.GELU, network.n_outputs)
 
     def _count(self, network: RecurrentNetwork, n_features: int, width: int) -> None:
         stride = math.prod(layer.stride for layer in network.conv) * (1 if network.conv else network.patch_size)
@@ -429,8 +411,12 @@ class RecurrentModule(AutogradModule):
             x_BFT = layer(x_BFT if i == 0 else self.between(x_BFT), reversal_BT)
         return steps._replace(x_BFT=x_BFT)
 
-    def embed(self, parts: Parts, is_even: bool = False) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
         """What the output layer sees, ``(B, E)``."""
+        return self.penultimate(self.layout.parts(x))
+
+    def penultimate(self, parts: Parts, is_even: bool = False) -> Tensor:
+        """What the output layer sees of the parts of rows, ``(B, E)``."""
         steps = self.stem(Steps.of(parts.series_BCT, parts.lengths_B, is_even))
         pooled = [self.pooling(self.states(steps))]
         if isinstance(self.stem, ConvStem):
@@ -441,17 +427,12 @@ class RecurrentModule(AutogradModule):
 
     def forward(self, x: Tensor, codes: Tensor | None = None, is_even: bool = False) -> Tensor:
         parts = self.layout.parts(x)
-        output = self.output(self.embed(parts, is_even))
+        output = self.output(self.penultimate(parts, is_even))
         return output if self.reversal is None else self.reversal.apply(output, parts)
 
     def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
         """Outputs ``(B, O)`` of one training step."""
         return self(x, is_even=self.is_even)
-
-    def embeddings(self, x: Tensor) -> Tensor:
-        """What the output layer sees, ``(B, E)``, without a graph."""
-        with torch.inference_mode():
-            return self.embed(self.layout.parts(x))
 
 
 #: Units of the dense layer for the numbers beside a series.

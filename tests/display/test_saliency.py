@@ -9,6 +9,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 
 matplotlib.use("Agg")
 
@@ -167,6 +171,25 @@ def test_from_estimator_draws_flat_rows_and_files_as_images(tmp_path):
         Image.fromarray(image).save(path)
     estimator = Explains().fit(paths)
     assert_array_equal(SaliencyDisplay.from_estimator(estimator, paths).images[..., 0], X)
+
+
+def test_from_estimator_draws_what_the_last_step_of_a_pipeline_sees():
+    X = noise(3, 42)
+    model = make_pipeline(MinMaxScaler(), Explains(image_shape=(6, 7))).fit(X)
+    scaled = model[0].transform(X).reshape(3, 6, 7).astype(np.float32)
+    for pipeline in (model, make_pipeline(model), make_pipeline(model[0], make_pipeline(model[1]))):
+        display = SaliencyDisplay.from_estimator(pipeline, X)
+        assert_array_equal(display.images[..., 0], scaled)
+        assert_array_equal(display.maps, scaled)
+        assert [axes.get_title() for axes in display.axes_] == ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize(
+    "estimator", [LogisticRegression(), make_pipeline(LogisticRegression()), GridSearchCV(Explains(), {})]
+)
+def test_from_estimator_refuses_what_cannot_explain(estimator):
+    with pytest.raises(TypeError, match=r"Got \w+, which has no explain\. Pass one of them.*best_estimator_"):
+        SaliencyDisplay.from_estimator(estimator, noise(2, 6, 7))
 
 
 @pytest.mark.parametrize(

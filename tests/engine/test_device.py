@@ -9,6 +9,11 @@ def test_resolve_device__when_cpu__then_cpu():
     assert resolve_device("auto") in ("cpu", "cuda", "mps")
 
 
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_resolve_device__when_a_torch_device__then_its_name(device):
+    assert resolve_device(torch.device(device)) == resolve_device(device) == "cpu"
+
+
 @pytest.mark.parametrize("device", ["gpu", "tpu", "", "meta", "xla", "cuda:one", "CPU "])
 def test_resolve_device__when_unknown__then_error_lists_the_choices(device):
     with pytest.raises(ValueError, match=f"Unknown device {device!r}. Use 'auto', 'cpu', 'cuda', "):
@@ -19,6 +24,8 @@ def test_resolve_device__when_unknown__then_error_lists_the_choices(device):
 def test_resolve_device__when_not_there__then_error_names_the_remedy(device):
     with pytest.raises(ValueError, match=f"device='{device}' is not available.*Use device='auto'"):
         resolve_device(device)
+    with pytest.raises(ValueError, match=f"device='{device}' is not available.*Use device='auto'"):
+        resolve_device(torch.device(device))
 
 
 @pytest.mark.usefixtures("two_threads")

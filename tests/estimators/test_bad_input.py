@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -290,6 +291,9 @@ def test_tables_that_are_none(X, message):
         ("", "Unknown device ''"),
         ("cpu:3", "not available on this machine"),
         ("cuda:99", "not available on this machine"),
+        (torch.device("meta"), "Unknown device 'meta'"),
+        (torch.device("cuda", 99), "device='cuda:99' is not available on this machine"),
+        (0, "'device' parameter of MLPClassifier must be an instance of 'str' or .*device'. Got 0 instead"),
     ],
 )
 def test_unknown_devices_are_named(device, message):

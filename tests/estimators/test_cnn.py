@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -244,6 +245,72 @@ def test_constant_images_are_predicted_by_the_share_of_classes():
 
 def test_one_class_is_certain(gray):
     assert_array_equal(CNNClassifier(**SMALL).fit(gray[0], np.ones(40)).predict_proba(gray[0]), np.ones((40, 1)))
+
+
+# --- the unit of the pixels -------------------------------------------------------------------------------------------
+
+#: What images of 8 bits become that are scaled before they are trained on.
+SCALED = {
+    "from 0 to 1": lambda X: X / 255,
+    "from 0 to 1, float32": lambda X: (X / np.float32(255)).astype(np.float32),
+    "from -1 to 1": lambda X: X / 127.5 - 1,
+    "standardised": lambda X: (X - X.mean()) / X.std(),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "transform", "explain"])
+def test_images_of_another_unit_than_those_of_fit_are_refused(gray, fitted, kind, method):
+    X, y = gray
+    scaled = SCALED[kind](X)
+    with pytest.raises(ValueError, match=r"X has floats from .* fitted on pixels of 8 bits from 0 to .*X \* 255"):
+        getattr(fitted, method)(scaled)
+    model = CNNClassifier(**SMALL | {"max_epochs": 1}).fit(scaled, y)
+    with pytest.raises(ValueError, match=r"X has pixels of 8 bits from .* with a mean of .* on floats.*X / 255"):
+        getattr(model, method)(X)
+    # A single image of 8 bits is brighter than any that was fitted on.
+    with pytest.raises(ValueError, match="8 bits"):
+        getattr(model, method)(X[:1])
+
+
+def test_images_of_another_unit_are_refused_as_files_lists_rows_and_validation_images(save, gray):
+    X, y = gray
+    scaled, paths = X / 255, save(X)
+    model = CNNClassifier(**SMALL).fit(scaled, y)
+    for given in (list(X), [Image.fromarray(x) for x in X], paths):
+        with pytest.raises(ValueError, match=r"8 bits from .*X / 255"):
+            model.predict(given)
+    with pytest.raises(ValueError, match=r"X \* 255"):
+        CNNClassifier(**SMALL).fit(paths, y).predict(list(scaled))
+    with pytest.raises(ValueError, match=r"X \* 255"):
+        CNNClassifier(**SMALL).fit(X, y, X_val=scaled, y_val=y)
+    with pytest.raises(ValueError, match=r"X / 255"):
+        CNNClassifier(**SMALL).partial_fit(scaled, y).partial_fit(X, y)
+    rows = CNNClassifier(**SMALL, image_shape=(8, 10)).fit(scaled.reshape(40, 80), y)
+    with pytest.raises(ValueError, match=r"X / 255"):
+        rows.predict(X.reshape(40, 80))
+
+
+@pytest.mark.parametrize("convert", [np.float32, np.float64, np.int64, lambda X: X.astype(object), np.ndarray.tolist])
+def test_images_of_one_unit_may_be_of_another_type_than_those_of_fit(gray, fitted, convert):
+    X, y = gray
+    p = fitted.predict_proba(X)
+    assert_array_equal(fitted.predict_proba(convert(X)), p)
+    model = CNNClassifier(**SMALL).fit(convert(X), y)
+    assert_array_equal(model.predict_proba(X), p)
+    # Dark images, and those of one colour, are of no unit that could be told.
+    for dark in (X[:1] // 30, X // 200, np.zeros((1, 8, 10), np.uint8), np.full((2, 8, 10), 255, np.uint8)):
+        assert_array_equal(fitted.predict_proba(convert(dark)), model.predict_proba(dark))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_images_of_one_colour_are_of_any_unit(gray, fitted, value):
+    X, y = gray
+    flat = np.full((3, 8, 10), value)
+    assert np.isfinite(fitted.predict_proba(flat)).all()
+    black = np.full((3, 8, 10), round(value), np.uint8)
+    assert np.isfinite(CNNClassifier(**SMALL).fit(X / 255, y).predict_proba(black)).all()
+    assert np.isfinite(CNNClassifier(**SMALL).fit(flat, y[:3]).predict_proba(X)).all()
 
 
 # --- the shape of the images is asked for more than once -------------------------------------------------------------
@@ -931,6 +998,18 @@ def test_a_fine_tuned_network_pickles_clones_and_goes_on(gray, fitted):
     assert not np.array_equal(model.fit(*gray).predict_proba(gray[0]), p)
 
 
+def test_a_fitted_estimator_as_a_backbone_is_refused_with_the_remedy_that_searches_keep(gray, fitted):
+    for backbone in (fitted, clone(fitted), FrozenEstimator(fitted)):
+        with pytest.raises(ValueError, match=r"forget the fit .*backbone=estimator\.network_"):
+            CNNClassifier(**SMALL, backbone=backbone).fit(*gray)
+    before = numbers(fitted.network_)
+    model = CNNClassifier(**SMALL, backbone=fitted.network_, freeze="all")
+    search = GridSearchCV(model, {"backbone": [fitted.network_]}, cv=2).fit(*gray)
+    alone = clone(model).fit(*gray)
+    assert networks_equal(search.best_estimator_, alone) and model.backbone is fitted.network_
+    assert all(torch.equal(value, before[name]) for name, value in numbers(fitted.network_).items())
+
+
 def test_a_head_of_its_own_learning_rate_does_not_slow_the_backbone(gray):
     backbone, settings = plain_backbone(), SMALL | {"max_epochs": 1, "batch_size": 40, "augment": None}
     models = [CNNClassifier(**settings, backbone=backbone, head_lr_factor=f).fit(*gray).network_ for f in (1, 1e-9)]
@@ -1090,6 +1169,7 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
         ({"augment": {"blur": 1}}, r"unknown keys \['blur'\]\. Use some of"),
         ({"augment": {"shift": 2}}, "'shift' parameter of augment"),
         ({"augment": "strong"}, "'augment' parameter"),
+        ({"augment": False}, "'augment' parameter of CNNClassifier must be None, .* Got False instead"),
         ({"augment": lambda images, generator: images[:1]}, "images of the shape it was given"),
         ({"augment": lambda images, generator: None}, "images of the shape it was given.*Got NoneType"),
         ({"augment": lambda images, generator: images.to(torch.uint8)}, "as a tensor of floats. Got torch.uint8"),
@@ -1099,6 +1179,8 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
             r"'freeze' parameter of CNNClassifier must be .*'gradual'.*\[0, inf\)\. Got 'some' instead",
         ),
         ({"backbone": nn.Linear}, "'backbone' parameter"),
+        ({"backbone": CNNClassifier()}, r"backbone is a CNNClassifier.* Pass .*: backbone=estimator\.network_"),
+        ({"backbone": make_pipeline(CNNClassifier())}, r"backbone is a Pipeline.*estimator\.network_"),
         ({"backbone": nn.Conv2d(3, 4, 3)}, r"does not take images of 8 x 10 pixels and 1 channel.*resize"),
         ({"backbone": nn.Conv2d(1, 4, 11)}, "does not take images of 8 x 10 pixels"),
         ({"backbone": nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2))}, "must give one tensor of features"),
@@ -1106,6 +1188,10 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
         ({"backbone": Applied(lambda x: x.mean(0, keepdim=True))}, r"Got torch.float32 \(1, 1, 8, 10\) for n=\d\d"),
         ({"backbone": nn.LSTM(10, 4)}, "does not take images of 8 x 10 pixels"),
         ({"backbone": nn.LazyConv2d(4, 3)}, r"Call it once: backbone\(torch.zeros\(1, 1, 8, 10\)\)"),
+        ({"freeze": "all"}, "freeze='all' goes with a backbone, and there is none. Set backbone, or freeze=None"),
+        ({"freeze": 0}, "freeze=0 goes with a backbone"),
+        ({"head_lr_factor": 2.5}, "head_lr_factor=2.5 goes with a backbone, .* Set backbone, or head_lr_factor=1"),
+        ({"backbone": nn.Conv2d(1, 4, 3), "freeze": 99}, "freeze=99, but backbone=Conv2d has 1 .*Use freeze='all'"),
         ({"backbone": nn.Conv2d(1, 4, 3), "freeze": True}, "'freeze' parameter .*'all'.* Got True"),
         ({"dtype": "bfloat16", "device": "cpu"}, "Use dtype='float32'"),
         ({"test_time_augmentation": -1}, "'test_time_augmentation' parameter"),
@@ -1114,6 +1200,8 @@ def test_other_images_in_predict_are_refused(fitted, shape, message):
 def test_parameters_that_are_none(gray, parameters, message):
     with pytest.raises(ValueError, match=message):
         CNNClassifier(**SMALL | parameters).fit(*gray)
+    with pytest.raises(ValueError, match=message):
+        CNNClassifier(**SMALL | parameters).partial_fit(*gray)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import loguniform
 from sklearn.base import clone
@@ -37,7 +38,7 @@ from sklearn.multioutput import ClassifierChain, MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl import CNNClassifier, MLPClassifier, MLPEstimator, MLPRegressor, RNNClassifier, train_together
 
 SMALL = {
     "hidden_layer_sizes": (8,),
@@ -315,3 +316,28 @@ def test_parallel_backends_give_equal_results(frame, labelled, classifier, backe
     with joblib.parallel_backend(backend, n_jobs=2):
         together = cross_validate(classifier, frame, y, cv=3)["test_score"]
     assert_array_equal(together, alone)
+
+
+ESTIMATORS_ON_A_DEVICE = {
+    "mlp": (MLPClassifier, {"n_members": 1}),
+    "cnn": (CNNClassifier, {"image_shape": (1, 4)}),
+    "rnn": (RNNClassifier, {}),
+}
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS_ON_A_DEVICE)
+def test_a_torch_device_is_the_device_of_its_name(kind):
+    Estimator, parameters = ESTIMATORS_ON_A_DEVICE[kind]
+    X, y = np.random.RandomState(0).normal(size=(24, 4)), np.arange(24) % 2
+    X = X[:, None] if kind == "rnn" else X
+    named = Estimator(**parameters, max_epochs=2, random_state=0, device="cpu")
+    model = clone(named).set_params(device=torch.device("cpu"))
+    assert clone(model).device == torch.device("cpu") == pickle.loads(pickle.dumps(model)).device
+    p = named.fit(X, y).predict_proba(X)
+    assert_array_equal(model.fit(X, y).predict_proba(X), p)
+    assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), p)
+    assert_array_equal(model.partial_fit(X, y).predict_proba(X), named.partial_fit(X, y).predict_proba(X))
+    search = {"device": ["cpu", torch.device("cpu")]}
+    with train_together(device=torch.device("cpu")) as run:
+        scores = GridSearchCV(named, search, cv=2, refit=False).fit(X, y).cv_results_["mean_test_score"]
+    assert scores[0] == scores[1] and {stack.plan.device for stack in run.report_} == {"cpu"}

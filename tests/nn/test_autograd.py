@@ -1,7 +1,7 @@
 """AutogradNetwork and AutogradStack against plain torch modules that are built and trained by hand."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from skdl.engine.optimizers import OptimizerKind
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import BatchNorm2d, Draws, Dropout, ModuleSlot
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws, Dropout, ModuleSlot, draw_layer
 from skdl.nn.conv import ConvNetwork
 from skdl.tasks.losses import CrossEntropy
 
@@ -392,6 +392,78 @@ def test_mixup_trains_on_the_mixture_of_two_losses():
     assert result.history[0].loss == pytest.approx(loss.item(), rel=1e-9)
     for mine, other in zip(network.module(result.state.theta_P).parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other - 0.1 * other.grad, rtol=1e-8, atol=1e-10)
+
+
+# --- what a network of another kind has to say --------------------------------------------------------------------
+
+
+class Sums(AutogradModule):
+    """Dense layers on the running sums of a row, the smallest network that says what it must."""
+
+    n_multiplications, n_layers, chunk_rows = 100, 3, 8
+
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.add_head(6, (4,), nn.Tanh, n_outputs)
+        self.norm = nn.BatchNorm1d(6)
+
+    def embed(self, x):
+        return self.hidden(self.norm(x.cumsum(1)))
+
+    def forward(self, x, codes=None):
+        return self.output(self.embed(x))
+
+
+@dataclass(frozen=True)
+class SumsNetwork(AutogradNetwork):
+    n_outputs: int = 3
+    label = "sums"
+
+    def make(self):
+        return Sums(self.n_outputs)
+
+    def draw_initial(self, module, generator):
+        for part in module.modules():
+            draw_layer(part, generator, is_last=part is module.output)
+
+
+SUMS = SumsNetwork()
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_network_of_another_kind_trains_on_a_module_and_its_first_values(optimizer):
+    network = SUMS
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target = x.sum(1).gt(0).long()
+    plan = Plan(network, CrossEntropy(), OptimizerKind(optimizer, False), 20, dtype=torch.float64)
+    settings = Settings(learning_rate=0.05, max_epochs=20)
+    (result,) = train([Job(plan, settings, Samples(DenseTable(x), target), 0)])
+    assert result.error is None and result.history[-1].loss < 0.5 * result.history[0].loss
+    module = network.module(result.state.theta_P)
+    seen = module.embeddings(x)
+    assert seen.shape == (40, 4) and not seen.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(module.output(seen), module.outputs(x))
+
+
+@pytest.mark.parametrize("network", [BASE, VARIANTS["no hidden layer"], SUMS], ids=["conv", "lone", "sums"])
+def test_the_output_layer_is_what_muon_leaves_out_and_what_sees_the_embedding(network):
+    names = [name for name, place in network.places.items() if place in network.matrices]
+    weights = [name for name, parameter in network.template.named_parameters() if parameter.ndim > 1]
+    assert names == [name for name in weights if name != "output.weight"] and "output.weight" in weights
+    module, seen = network.module(random_theta(network)), []
+    module.output.register_forward_pre_hook(lambda part, inputs: seen.append(inputs[0]))
+    x = make_pixels(network) if network is not SUMS else torch.randn(5, 6, dtype=torch.float64)
+    module.outputs(x)
+    assert torch.equal(module.embeddings(x), seen[0]) and seen[0].shape[1] == module.output.in_features
+
+
+def test_a_module_is_built_without_torchs_random_numbers():
+    state = torch.random.get_rng_state()
+    module = SUMS.build()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(value.device.type == "cpu" for value in module.state_dict().values())
+    assert module.norm.running_mean.eq(0).all() and module.norm.num_batches_tracked == 0
 
 
 def _batch_order(job, plan):

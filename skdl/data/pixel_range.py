@@ -1,0 +1,78 @@
+"""Whether images have pixels of the unit of those that a network was fitted on.
+
+Pixels of 8 bits go from 0 to 255, and floats go from 0 to 1, from 0 to 255, or are standardised. Means and deviations
+cannot tell a single dark image from one that was divided by 255; from where to where pixels go mostly can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Largest pixel of 8 bits.
+LARGEST_BYTE = 255.0
+#: A unit is another one from this factor between the widths of two ranges on.
+OTHER_UNIT = 8.0
+#: Largest number of an image whose white is 1, with what resampling adds at edges.
+LARGEST_SHARE = 1.25
+#: Of so many images, negative numbers say that the pixels were standardised; a single one may be dark and noisy.
+FEWEST_STANDARDISED = 10
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """From where to where the pixels of so many images go, their mean, and of which kind they are."""
+
+    is_8_bit: bool
+    low: float
+    high: float
+    mean: float
+    is_whole: bool
+    n_images: int
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+    def __str__(self) -> str:
+        kind = "pixels of 8 bits" if self.is_8_bit else "floats"
+        return f"{kind} from {self.low:.3g} to {self.high:.3g} with a mean of {self.mean:.3g}"
+
+
+def check_unit(given: PixelRange, fitted: PixelRange) -> None:
+    """Refuse pixels of 8 bits where floats of another unit were fitted on, and the other way round.
+
+    Nothing is said of dark images and floats of one value, which may be of either unit.
+
+    Raises
+    ------
+    ValueError
+        With the ranges and means of both, and the remedy.
+    """
+    if given.is_8_bit == fitted.is_8_bit or not fitted.width:
+        return
+    if given.is_8_bit and _is_beyond(given, fitted.low, fitted.high):
+        remedy = "Scale X as the images of fit: by X / 255, if they were divided by 255."
+    elif not given.is_8_bit and (_is_scaled(given, fitted) or _is_beyond(given, 0.0, LARGEST_BYTE)):
+        remedy = (
+            "Scale X as the images of fit: by X * 255, if it was divided by 255. Where it is in their unit already, "
+            "pass X.astype(np.uint8)."
+        )
+    else:
+        return
+    raise ValueError(f"X has {given}, but the network was fitted on {fitted}. {remedy}")
+
+
+def _is_beyond(given: PixelRange, low: float, high: float) -> bool:
+    """Whether pixels are larger than any of this range's unit."""
+    return given.high > high + OTHER_UNIT * (high - low)
+
+
+def _is_scaled(given: PixelRange, fitted: PixelRange) -> bool:
+    """Whether floats are what pixels of 8 bits become that are divided by 255, or standardised."""
+    if given.width * OTHER_UNIT > fitted.width or given.width * LARGEST_BYTE * OTHER_UNIT < fitted.width:
+        return False
+    # Dark pixels of 8 bits are whole numbers, as floats too.
+    is_share = given.low >= -1 and given.high <= LARGEST_SHARE and not given.is_whole
+    # Resampling leaves numbers a little below zero.
+    is_standardised = given.low < -given.width / OTHER_UNIT and given.n_images >= FEWEST_STANDARDISED
+    return is_share or is_standardised
