@@ -57,9 +57,9 @@ SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
 #: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
 SMALL_BATCH, LARGE_BATCH = 128, 256
-#: "auto" training steps grow with the root of the number of cells, within bounds; wide rows, of which each costs more,
-#: make fewer.
-STEPS, FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 9, 300, 2000, 200_000
+#: "auto" training steps over the root of the rows: so many a column, but no fewer than so many times the columns' root.
+#: Within bounds; wide rows, of which each costs more, make fewer.
+STEPS, FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = (2, 9), 300, 2000, 200_000
 #: Under early stopping, as many times more.
 STOPPED_STEPS = 4
 #: Rows that are imputed at a time.
@@ -137,8 +137,9 @@ batch_size : int or "auto", default="auto"
     max_epochs="""
 max_epochs : int or "auto", default="auto"
     Number of epochs, or the maximum under early stopping. An epoch has at least 2,048 rows: those of a smaller table
-    are repeated, with other cells hidden each time. "auto" makes ``9 * sqrt(columns * rows)`` steps, at least 300 and
-    at most 2,000 (above 100 columns ``200,000 / columns``), and four times as many under early stopping.
+    are repeated, with other cells hidden each time. "auto" makes ``max(2 * columns, 9 * sqrt(columns)) * sqrt(rows)``
+    steps, at least 300 and at most 2,000 (above 100 columns ``200,000 / columns``), and four times as many under early
+    stopping.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default="auto"
@@ -276,7 +277,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:
         n_columns = len(self._cells.column_of_D)
         most = max(min(MOST_STEPS, MOST_STEP_CELLS // n_columns), FEWEST_STEPS)
-        steps = float(np.clip(STEPS * math.sqrt(n_columns * self._n_rows), FEWEST_STEPS, most))
+        steps = max(STEPS[0] * n_columns, STEPS[1] * math.sqrt(n_columns)) * math.sqrt(self._n_rows)
+        steps = float(np.clip(steps, FEWEST_STEPS, most))
         steps *= STOPPED_STEPS if stops else 1
         batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
         # An epoch of fewer rows than a batch is one step.
