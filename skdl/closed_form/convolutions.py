@@ -12,6 +12,7 @@ Axes: B series, C channels, T steps, R kernels (84), Q thresholds of a kernel at
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -21,6 +22,8 @@ from torch.nn import functional as F
 
 #: Taps of a kernel, and those of weight 2.
 KERNEL_SIZE, N_HEAVY = 9, 3
+#: One kernel for each choice of the taps of weight 2: 84.
+N_KERNELS = math.comb(KERNEL_SIZE, N_HEAVY)
 #: Dilations at most, and training series that thresholds are learned from.
 MOST_DILATIONS, THRESHOLD_SERIES = 12, 64
 #: Numbers that are computed at a time: convolutions are compared while they are in the cache.
@@ -33,7 +36,7 @@ LOWEST = -1e30
 
 
 def kernels(n_channels: int, generator: torch.Generator) -> Tensor:
-    """Weights ``(84, C, 9)``: of one channel, or of a random set of several for each kernel."""
+    """Weights ``(R, C, 9)``: of one channel, or of a random set of several for each kernel."""
     heavy = torch.tensor(list(combinations(range(KERNEL_SIZE), N_HEAVY)))
     pattern_RW = torch.full((len(heavy), KERNEL_SIZE), -1.0).scatter_(1, heavy, 2.0)
     most = min(n_channels, KERNEL_SIZE)
@@ -58,7 +61,7 @@ class RandomConvolutions:
     def fit(self, x_BCT: Tensor, lengths_B: Tensor, generator: torch.Generator) -> RandomConvolutions:
         """Choose dilations and learn thresholds from series whose padding is zero."""
         longest = max((int(lengths_B.median()) - 1) / (KERNEL_SIZE - 1), 1)
-        n_each = max(self.n_features // 84, 1)
+        n_each = max(self.n_features // N_KERNELS, 1)
         n_dilations = min(MOST_DILATIONS, n_each)
         steps = 2 ** np.linspace(0, np.log2(longest), n_dilations)
         self.dilations, counts = np.unique(steps.astype(int), return_counts=True)
@@ -70,7 +73,9 @@ class RandomConvolutions:
         self.thresholds = []
         for dilation, count in zip(self.dilations, counts * (n_each // n_dilations), strict=True):
             output_RN = self._convolved(x_BCT[rows], dilation).transpose(0, 1)[:, known_BT]
-            levels = torch.tensor((np.arange(1, 84 * count + 1) * golden) % 1, dtype=torch.float32).view(84, count)
+            levels = torch.tensor((np.arange(1, N_KERNELS * count + 1) * golden) % 1, dtype=torch.float32).view(
+                N_KERNELS, count
+            )
             self.thresholds.append(_between(output_RN.sort(dim=1).values, levels))
         return self
 
@@ -83,7 +88,7 @@ class RandomConvolutions:
         out = x_BCT.new_empty(len(x_BCT), n_columns)
         # Series of like lengths together have little padding.
         order = lengths_B.argsort(stable=True)
-        size = max(CHUNK_NUMBERS // (84 * x_BCT.shape[2]), 1)
+        size = max(CHUNK_NUMBERS // (N_KERNELS * x_BCT.shape[2]), 1)
         for rows in order.split(size):
             longest = int(lengths_B[rows].max())
             out[rows] = self._shares(x_BCT[rows, :, :longest], lengths_B[rows])
@@ -92,7 +97,7 @@ class RandomConvolutions:
     def _shares(self, x_BCT: Tensor, lengths_B: Tensor) -> Tensor:
         padding_BT = ~_inside(lengths_B, x_BCT.shape[2])
         has_padding = bool(padding_BT.any())
-        exceeds = x_BCT.new_empty(len(x_BCT), 84, x_BCT.shape[2])
+        exceeds = x_BCT.new_empty(len(x_BCT), N_KERNELS, x_BCT.shape[2])
         parts = []
         for dilation, threshold_RQ in zip(self.dilations, self.thresholds, strict=True):
             output = self._convolved(x_BCT, dilation)

@@ -35,7 +35,6 @@ from skdl.estimators.cell_model import CellModel
 from skdl.estimators.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
 from skdl.estimators.monitor import FitMonitor
 from skdl.estimators.parameters import (
-    FITTED_DOC,
     TRAINING_DOC,
     TrainingParameters,
     documented,
@@ -163,7 +162,7 @@ scoring : None
 )
 
 
-@documented(imputer=IMPUTER_DOC, training=IMPUTER_TRAINING_DOC, fitted=FITTED_DOC)
+@documented(imputer=IMPUTER_DOC, training=IMPUTER_TRAINING_DOC)
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepImputer(TransformerMixin, TrainedEstimator):
     """Imputation of missing cells in tables of mixed columns, by networks on top of a Gaussian.

@@ -255,6 +255,7 @@ def documented(**sections: str) -> Callable[[Class], Class]:
     def fill(cls: Class) -> Class:
         doc = inspect.cleandoc(cls.__doc__ or "")
         for name, text in sections.items():
+            assert "{" + name + "}" in doc, name
             doc = doc.replace("{" + name + "}", text.strip("\n"))
         unfilled = re.findall(r"^\{(\w+)\}$", doc, flags=re.MULTILINE)
         assert not unfilled, unfilled

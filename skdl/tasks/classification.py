@@ -115,7 +115,7 @@ class ClassificationTask:
                 raise ValueError(
                     f"{name} has shape {y.shape}, but the model was fitted on {len(self.classes)} labels per sample."
                 )
-            return torch.as_tensor(np.asarray(y.todense() if hasattr(y, "todense") else y, dtype=float), dtype=dtype)
+            return torch.as_tensor(np.asarray(y, dtype=float), dtype=dtype)
         if y.ndim != 1:
             raise ValueError(f"{name} has shape {y.shape}, but the model was fitted on one label per sample.")
         try:

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 from scipy.special import expit
 
@@ -102,12 +101,6 @@ def test_encode__when_loss_is_callable__then_two_classes_have_a_logit_each():
     task = ClassificationTask(function).fit(np.array([5, 9, 5]))
     assert task.encode(np.array([9, 5]), torch.float32).tolist() == [1, 0]
     assert (task.n_outputs, task.output_activation, task.loss) == (2, "softmax", CustomLoss(function))
-
-
-def test_encode__when_sparse_multilabel__then_as_dense():
-    y = LABELS["multilabel"]
-    task = ClassificationTask("cross_entropy").fit(sp.csr_array(y))
-    np.testing.assert_array_equal(task.encode(sp.csr_array(y), torch.float32).numpy(), y)
 
 
 def test_fit__when_classes_are_named__then_those_count():
