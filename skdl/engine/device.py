@@ -10,8 +10,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-#: Multiplications of one training step below which a second thread costs more than it brings.
-SMALL_STEP = 20_000_000
+#: Multiplications of one matrix product, about a millisecond's, below which a second thread brings little, and costs
+#: many times as much where other work keeps it from its core.
+SMALL_PRODUCT = 50_000_000
 
 
 @lru_cache
@@ -63,12 +64,12 @@ def _threads(wanted: int) -> AbstractContextManager[None]:
 
 
 def threads_for(multiplications: int) -> AbstractContextManager[None]:
-    """Run steps of few multiplications, of those that need not wait for one another, on one thread.
+    """Run small matrix products, of so many multiplications on average, on one thread.
 
     Threads of a small product wait for each other by spinning, which next to another process costs many times
     what they bring.
     """
-    return _threads(1 if multiplications < SMALL_STEP else torch.get_num_threads())
+    return _threads(1 if multiplications < SMALL_PRODUCT else torch.get_num_threads())
 
 
 def one_thread_each(n_workers: int) -> AbstractContextManager[None]:

@@ -144,7 +144,7 @@ def _train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool]) -> list[
     number = table_numbers(job.train for job in jobs)
     active = sorted(runs, key=lambda run: (-len(run.job.train), number[id(run.job.train.table)]))
     tables = DeviceTables(jobs[0].plan.device)
-    with torch.no_grad(), threads_for(parallel_multiplications(jobs)):
+    with torch.no_grad(), threads_for(product_multiplications(jobs)):
         stacks = stacked(active, tables)
         try:
             while active:
@@ -199,11 +199,11 @@ def tell_monitors(stacks: Sequence[Stack]) -> None:
                 run.reason = run.reason or "callback"
 
 
-def parallel_multiplications(jobs: Sequence[Job]) -> int:
-    """Multiplications of the forward pass of one training step that need not wait for one another."""
+def product_multiplications(jobs: Sequence[Job]) -> int:
+    """Multiplications of one matrix product, on average over the forward pass of a training step."""
     network, batch_size = jobs[0].plan.network, jobs[0].plan.batch_size
     n_rows = sum(min(batch_size, len(job.train)) for job in jobs)
-    return network.n_multiplications * n_rows // network.n_time_steps
+    return network.n_multiplications * n_rows // network.n_products
 
 
 def train_epoch(stack: Stack) -> None:

@@ -306,9 +306,9 @@ class AutogradNetwork(ABC):
         return self.template.n_multiplications
 
     @property
-    def n_time_steps(self) -> int:
-        """Time steps that are computed one after another."""
-        return self.template.n_time_steps
+    def n_products(self) -> int:
+        """Matrix products, or convolutions, that are computed one after another."""
+        return self.template.n_products
 
     def at(self, epoch: int, n_epochs: int) -> Self:
         """The network as it is trained after so many epochs of ``n_epochs``."""

@@ -138,6 +138,7 @@ class BackboneModule(ImageModule):
         self.add_image_head(shape, network.hidden, network.activation, network.n_outputs)
         self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
         self.n_layers = self.n_backbone_layers + len(network.hidden) + 2
+        self.n_products = self.n_layers - 1
 
     def _take(self, backbone: nn.Module, network: BackboneNetwork) -> None:
         """Copy the backbone, and freeze some of its layers."""

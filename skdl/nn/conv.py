@@ -225,6 +225,7 @@ class ConvModule(ImageModule):
         self.add_image_head((n_in, height, width), network.hidden, network.activation, network.n_outputs)
         self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
         self.n_layers = len(network.channels) * (2 if network.residual else 1) + len(network.hidden) + 2
+        self.n_products = self.n_layers - 1
 
     def _convolution(self, network: ConvNetwork, n_in: int, n_out: int, height: int, width: int) -> Iterator[nn.Module]:
         k = network.kernel_size

@@ -194,9 +194,9 @@ class DenseNetwork:
         return self.n_weights
 
     @property
-    def n_time_steps(self) -> int:
-        """Time steps that are computed one after another."""
-        return 1
+    def n_products(self) -> int:
+        """Matrix products, or convolutions, that are computed one after another."""
+        return len(self.widths) - 1
 
     def stacks_on(self, device: str) -> bool:
         """Whether several such networks are trained side by side: on any device, unless the activation is a user's."""
@@ -449,7 +449,7 @@ class DenseModule(NetworkModule):
         layers.append(BareLinear(network.widths[-2], network.n_outputs, device="meta"))
         self.layers = nn.Sequential(*layers)
         self.n_layers = len(network.widths)
-        self.n_multiplications = network.n_multiplications
+        self.n_multiplications, self.n_products = network.n_multiplications, network.n_products
         widest = max(network.widths[1:] + ((network.periodic.n_cosines,) if network.periodic else ()))
         self.chunk_rows = max(CHUNK_NUMBERS // widest, 1)
         #: How each layer computes in :meth:`outputs`, and where its parameters lay when that was found.

@@ -77,8 +77,8 @@ class NetworkModule(nn.Module):
     n_layers: int
     #: Multiplications of one row's forward pass.
     n_multiplications: int
-    #: Time steps that are computed one after another.
-    n_time_steps: int = 1
+    #: Matrix products, or convolutions, that are computed one after another.
+    n_products: int
     #: Rows to compute at a time, so that their numbers stay in the processor's cache.
     chunk_rows: int
 
@@ -129,8 +129,8 @@ class Network(Protocol):
         """Multiplications of one row's forward pass."""
 
     @property
-    def n_time_steps(self) -> int:
-        """Time steps that are computed one after another."""
+    def n_products(self) -> int:
+        """Matrix products, or convolutions, that are computed one after another."""
 
     @property
     def rate_factors_P(self) -> Tensor | None:
@@ -177,7 +177,7 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.n_multiplications = sum(member.n_multiplications for member in members)
-        self.n_time_steps = members[0].n_time_steps
+        self.n_products = members[0].n_products
         self.chunk_rows = members[0].chunk_rows
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:

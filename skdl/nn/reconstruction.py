@@ -99,7 +99,7 @@ class ReconstructionModule(NetworkModule):
         super().__init__()
         self.dense, self.n_columns = dense, n_columns
         self.n_layers, self.n_multiplications = dense.n_layers, dense.n_multiplications
-        self.chunk_rows = dense.chunk_rows
+        self.chunk_rows, self.n_products = dense.chunk_rows, dense.n_products
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         return self._completed(x, self.dense(x))

@@ -127,7 +127,7 @@ class RecurrentNetwork(AutogradNetwork):
         assert isinstance(module, RecurrentModule)
         for part in module.modules():
             if isinstance(part, Recurrence):
-                part.draw_initial(generator, module.n_time_steps)
+                part.draw_initial(generator, module.n_inner)
             else:
                 draw_layer(part, generator)
         # Forecasts start at the level of the series.
@@ -391,11 +391,12 @@ class RecurrentModule(AutogradModule):
     def _count(self, network: RecurrentNetwork, n_features: int, width: int) -> None:
         stride = math.prod(layer.stride for layer in network.conv) * (1 if network.conv else network.patch_size)
         #: Steps of the recurrent layers, for the longest training series.
-        self.n_time_steps = n_inner = -(-network.n_steps // stride)
+        self.n_inner = n_inner = -(-network.n_steps // stride)
         self.n_activations = n_inner * CELLS[network.cell].n_gates * width * network.num_layers
         n_recurrent = sum(p.numel() for p in self.layers.parameters()) * n_inner
         n_stem = sum(p.numel() for p in self.stem.parameters()) * n_inner
         self.n_multiplications = n_recurrent + n_stem + sum(p.numel() for p in self.hidden.parameters())
+        self.n_products = n_inner * network.num_layers + len(network.hidden) + 1
         gates = CELLS[network.cell].n_gates * width
         widest = max(n_inner * max(gates, n_features), network.n_steps * self.layout.n_channels)
         self.chunk_rows = max(CHUNK_NUMBERS // widest, 1)

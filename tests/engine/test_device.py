@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skdl.engine.device import SMALL_STEP, Streams, flush_denormals, resolve_device, threads_for
+from skdl.engine.device import SMALL_PRODUCT, Streams, flush_denormals, resolve_device, threads_for
 
 
 def test_resolve_device__when_cpu__then_cpu():
@@ -29,7 +29,7 @@ def test_resolve_device__when_not_there__then_error_names_the_remedy(device):
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize(("multiplications", "inside"), [(1, 1), (SMALL_STEP - 1, 1), (SMALL_STEP, 2)])
+@pytest.mark.parametrize(("multiplications", "inside"), [(1, 1), (SMALL_PRODUCT - 1, 1), (SMALL_PRODUCT, 2)])
 def test_threads_for__then_small_work_has_one_thread_and_the_setting_comes_back(multiplications, inside):
     with threads_for(multiplications):
         assert torch.get_num_threads() == inside

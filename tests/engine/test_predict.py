@@ -82,7 +82,7 @@ def compute(module, x, codes):
 
 def peak(n_chunks):
     table = DenseTable(torch.zeros(4 * n_chunks, 1))
-    network_outputs(SimpleNamespace(chunk_rows=4, n_multiplications=0, n_time_steps=1), table, compute=compute)
+    network_outputs(SimpleNamespace(chunk_rows=4, n_multiplications=0, n_products=1), table, compute=compute)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 few = [peak(20), peak(20)][-1]
