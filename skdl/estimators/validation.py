@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
-from skdl.data.frames import check_unique_names, is_frame, is_missing_cell, refuse_lazy
+from skdl.data.frames import check_unique_names, column_names, is_frame, is_missing_cell, refuse_lazy
 from skdl.data.tensors import as_array
 
 
@@ -64,10 +64,13 @@ def _with_nan(X: Any) -> Any:
 
 
 def _is_as_fitted(estimator: Any, X: Any) -> bool:
-    """Whether X is a plain array in which there is nothing to check.
+    """Whether X is a plain array, or a frame of the columns of ``fit``, in which there is nothing to check.
 
     For a few rows scikit-learn's own checks take longer than the prediction.
     """
+    if is_frame(X):
+        names = estimator.__dict__.get("feature_names_in_")
+        return names is not None and len(X) > 0 and column_names(X) == names.tolist()
     return (
         type(X) is np.ndarray
         and X.ndim == 2
