@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.categories import in_order, level_numbers
-from skdl.data.frames import Column, ColumnType, cell_text, frame_columns, is_frame, is_missing_cell
+from skdl.data.frames import Column, ColumnType, cell_text, check_zone, frame_columns, is_frame, is_missing_cell
 from skdl.data.scaling import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
@@ -260,7 +260,7 @@ class TableCells:
         Raises
         ------
         ValueError
-            If a column is of another kind than in training.
+            If a column is of another kind than in training, or dates have a time zone that had none or lost theirs.
         """
         missing_NC = np.stack([_is_missing(column.values) for column in columns], axis=1)
         encoded_ND = np.empty((len(missing_NC), len(self.column_of_D)), dtype=dtype)
@@ -272,6 +272,7 @@ class TableCells:
                     f"Column {columns[c].name!r} is {columns[c].kind}, but was {self.kinds[c]} in fit. "
                     "Convert it to what it was."
                 )
+            check_zone(columns[c], self.types[c].has_zone)
             encoded_ND[:, start : start + encoder.width] = encoder.encode(values)
             start += encoder.width
         return encoded_ND, missing_NC

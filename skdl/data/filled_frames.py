@@ -87,9 +87,13 @@ def _as_trained(like: Any, values: NDArray, trained: ColumnType) -> Any:
 def _with_objects(series: Any, rows: NDArray[np.intp], values: Any) -> Any:
     """A column of Python objects, which may be numbers beside text."""
     cells = series.to_list()
-    are_days = all(type(cell) is date for cell in series.drop_nulls().to_list())
+    present = series.drop_nulls().to_list()
+    are_days = all(type(cell) is date for cell in present)
+    zone = next((cell.tzinfo for cell in present if getattr(cell, "tzinfo", None) is not None), None)
     for row, value in zip(rows.tolist(), values, strict=True):
-        cells[row] = value.date() if are_days and isinstance(value, datetime) else value
+        if isinstance(value, datetime):
+            value = value.date() if are_days else value.astimezone(zone) if zone else value
+        cells[row] = value
     return _new_series(series, cells, nw.Object())
 
 

@@ -51,6 +51,11 @@ class ColumnType:
     native: Any = None
     levels: tuple[Any, ...] = ()
 
+    @property
+    def has_zone(self) -> bool:
+        """Whether there are dates of a time zone."""
+        return getattr(self.dtype, "time_zone", None) is not None
+
     def without_categories(self) -> ColumnType:
         """The type of columns that may have other categories."""
         return ColumnType(nw.Categorical()) if self.dtype in (nw.Categorical, nw.Enum) else self
@@ -213,6 +218,28 @@ def check_unique_names(X: Any) -> None:
         raise ValueError(f"Column names must be unique, but these occur more than once: {twice}. Rename them.")
 
 
+def check_zone(column: Column, had_zone: bool) -> None:
+    """Refuse dates that have a time zone where those of ``fit`` had none, or the other way round.
+
+    Raises
+    ------
+    ValueError
+        With what to do.
+    """
+    if column.kind != "datetime" or column.is_empty or column.type.has_zone == had_zone:
+        return
+    if had_zone:
+        raise ValueError(
+            f"Column {column.name!r} has stamps without a time zone, but those of fit had one. Say which zone they are "
+            "of: .dt.tz_localize('Europe/Berlin') in pandas, .dt.replace_time_zone('Europe/Berlin') in polars."
+        )
+    raise ValueError(
+        f"Column {column.name!r} has stamps with a time zone, but those of fit had none. Bring them to the zone that "
+        "those were of, and drop it: .dt.tz_convert('Europe/Berlin').dt.tz_localize(None) in pandas, "
+        ".dt.convert_time_zone('Europe/Berlin').dt.replace_time_zone(None) in polars."
+    )
+
+
 def _finite(name: Any, values: NDArray) -> Column:
     if np.isinf(values).any():
         raise ValueError(
@@ -309,11 +336,24 @@ def _stamp(cell: Any) -> np.datetime64:
     return np.datetime64(cell, "us")
 
 
+def _have_zone(name: Any, cells: list[Any]) -> bool:
+    """Whether dates have a time zone, all of them or none."""
+    have = {getattr(cell, "tzinfo", None) is not None for cell in cells if not is_missing_cell(cell)}
+    if len(have) > 1:
+        raise ValueError(
+            f"Column {name!r} has stamps with a time zone beside ones without. Say which zone the others are of, with "
+            "their replace(tzinfo=...)."
+        )
+    return have.pop()
+
+
 def _cells(name: Any, cells: list[Any]) -> Column:
     """A column of Python objects, by what its cells are."""
     types = {type(cell) for cell in cells if not is_missing_cell(cell)}
     for accepted, kind, dtype in _CELL_KINDS:
         if types and all(issubclass(cell_type, accepted) for cell_type in types):
+            if kind == "datetime" and _have_zone(name, cells):
+                dtype = nw.Datetime("us", "UTC")
             return replace(_alike_cells(name, cells, kind, dtype), type=ColumnType(dtype))
     simple = (str, numbers.Real, bool, np.bool_, datetime.date, decimal.Decimal)
     strange = sorted(cell_type.__name__ for cell_type in types if not issubclass(cell_type, simple))
