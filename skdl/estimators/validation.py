@@ -23,7 +23,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     Raises
     ------
     ValueError, TypeError
-        In scikit-learn's words, with the remedy where text stands in an array.
+        In scikit-learn's words, with the remedy where text stands in an array or NaN in a sparse matrix.
     """
     if not reset and _is_as_fitted(estimator, X):
         return X
@@ -52,6 +52,12 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         if "could not convert string" in str(error):
             remedy = "Text is encoded in the columns of a DataFrame, not in an array: pass one."
             raise ValueError(f"{error}. {remedy}") from error
+        if sp.issparse(X) and "contains NaN" in str(error):
+            # scikit-learn recommends other estimators, as if these took no NaN in any form.
+            raise ValueError(
+                "Input X contains NaN, but sparse matrices take no missing values. Pass a dense array or a DataFrame, "
+                "in which NaN is a missing value, to fit and predict; or impute first."
+            ) from None
         raise
 
 
