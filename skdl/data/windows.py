@@ -190,8 +190,12 @@ class _Table:
         static: Sequence[Any],
     ) -> _Table:
         columns = _columns(frame)
+        if isinstance(target, list):
+            raise ValueError(f"target must name one column. Got {target}: call window once for each.")
         if isinstance(by, list):
             raise ValueError(f"by must name one column. Join {by} into one first.")
+        if isinstance(time, list):
+            raise ValueError(f"time must name one column. Join {time} into one first.")
         if target is None:
             free = [name for name in columns if name not in (by, time, *known_future, *static)]
             if len(free) != 1:
