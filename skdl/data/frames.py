@@ -322,6 +322,15 @@ def is_missing_cell(cell: Any) -> bool:
         return type(cell).__name__ == "NAType"
 
 
+def missing_cells(values: NDArray) -> NDArray[np.bool_]:
+    """Which of a column's values are missing."""
+    if values.dtype.kind == "M":
+        return np.isnat(values)
+    if values.dtype == object:
+        return np.array([value is None for value in values], dtype=bool)
+    return np.isnan(values)
+
+
 def _objects(name: Any, cells: list[Any]) -> Column:
     values = np.empty(len(cells), dtype=object)
     values[:] = [None if is_missing_cell(cell) else cell for cell in cells]
