@@ -25,7 +25,7 @@ _CELL_KINDS: tuple[tuple[type | tuple[type, ...], Kind, Any], ...] = (
     ((datetime.date, np.datetime64), "datetime", nw.Datetime("us")),
     ((datetime.timedelta, np.timedelta64), "numeric", nw.Duration("us")),
 )
-#: Types of numbers that numpy has too, by their name there.
+#: Types of numbers that numpy has too, by their name there, which is that of pandas and polars but for capitals.
 _PLAIN_TYPES: dict[str, Any] = {
     dtype.__name__.lower(): dtype()
     for dtype in (
@@ -122,33 +122,47 @@ def frame_columns(X: Any, mixtures: Collection[int] = ()) -> list[Column]:
 
 
 def _number_columns(X: Any, others: Collection[int]) -> dict[int, Column]:
-    """Columns of plain numbers by their place, except some, read from a block for each type.
+    """Columns of numbers of pandas and polars by their place, except some, read from a block for each type.
 
     They come out as one by one, which narwhals and the libraries take 0.1 to 0.3 ms a column for, however few rows.
     """
-    of_pandas = nw.dependencies.is_pandas_dataframe(X)
-    if not (of_pandas or nw.dependencies.is_polars_dataframe(X)) or len(X) > BLOCK_ROWS:
-        return {}
-    places = defaultdict(list)
-    for i, dtype in enumerate(X.dtypes):
-        # Only of these is a hash cheap, and names alike in pandas' nullable types.
-        if (isinstance(dtype, np.dtype) if of_pandas else dtype.is_numeric()) and i not in others:
-            places[dtype].append(i)
-    names, columns = column_names(X), {}
-    for dtype, of_type in places.items():
+    columns: dict[int, Column] = {}
+    for dtype, places in _places_of_types(X, others).items():
         plain = _PLAIN_TYPES.get(str(dtype).lower())
         if plain is None:
             continue
-        values_NC = _columns_at(X, of_type).to_numpy()
+        values_NC = _block(X, places, dtype, np.dtype(str(plain).lower()) if plain.is_float() else np.dtype("float64"))
         # Infinities are left to where columns are read one by one, and refused in their order.
         if np.isinf(values_NC).any():
             continue
-        values_NC = values_NC if plain.is_float() else values_NC.astype(np.float64)
-        are_empty = np.isnan(values_NC).all(axis=0).tolist()
-        column_type = ColumnType(plain, dtype if of_pandas else None)
-        for i, values, is_empty in zip(of_type, values_NC.T, are_empty, strict=True):
+        names, are_empty = column_names(X), np.isnan(values_NC).all(axis=0).tolist()
+        column_type = ColumnType(plain, dtype if nw.dependencies.is_pandas_dataframe(X) else None)
+        for i, values, is_empty in zip(places, values_NC.T, are_empty, strict=True):
             columns[i] = Column(names[i], "numeric", values, is_empty, type=column_type)
     return columns
+
+
+def _places_of_types(X: Any, others: Collection[int]) -> dict[Any, list[int]]:
+    """Where columns of each type of pandas and polars are, except some, types that hold no numbers aside."""
+    is_pandas = nw.dependencies.is_pandas_dataframe(X)
+    if not (is_pandas or nw.dependencies.is_polars_dataframe(X)) or len(X) > BLOCK_ROWS:
+        return {}
+    places = defaultdict(list)
+    for i, dtype in enumerate(X.dtypes):
+        # Types of categories take long to hash.
+        has_numbers = isinstance(dtype, np.dtype) or hasattr(dtype, "numpy_dtype") if is_pandas else dtype.is_numeric()
+        if has_numbers and i not in others:
+            places[dtype].append(i)
+    return places
+
+
+def _block(X: Any, places: list[int], dtype: Any, wanted: np.dtype) -> NDArray:
+    """The numbers in columns of one type ``(N, len(places))``, NaN where missing."""
+    frame = _columns_at(X, places)
+    if hasattr(dtype, "numpy_dtype"):
+        # A nullable type of pandas.
+        return frame.to_numpy(dtype=wanted, na_value=np.nan)
+    return frame.to_numpy().astype(wanted, copy=False)
 
 
 def _columns_at(X: Any, places: list[int]) -> Any:

@@ -265,9 +265,15 @@ def test_order_and_names_of_columns_are_kept(n_rows):
 
 
 PLAIN = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
+NULLABLE = ["Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"]
 PANDAS = {
     **{dtype: pd.Series([2, 0, 1]).astype(dtype) for dtype in PLAIN},
     **{f"{dtype} with NaN": pd.Series([2.5, np.nan, 1], dtype=dtype) for dtype in PLAIN[-3:]},
+    **{f"{dtype} with NA": pd.Series([2, None, 1], dtype=dtype) for dtype in NULLABLE},
+    **{f"{dtype} without NA": pd.Series([2, 0, 1], dtype=dtype) for dtype in NULLABLE},
+    "NaN beside NA": pd.Series(pd.arrays.FloatingArray(np.array([np.nan, 1, 2]), np.array([False, True, False]))),
+    "largest Int64": pd.Series([2**63 - 1, None, 2**53 + 1], dtype="Int64"),
+    "largest UInt64": pd.Series([2**64 - 1, None, 2**53 + 1], dtype="UInt64"),
     "largest int64": pd.Series([2**63 - 1, 2**53 + 1, -(2**63)]),
     "largest uint64": pd.Series([2**64 - 1, 2**53 + 1, 0], dtype="uint64"),
     "other byte order": pd.Series(np.array([2.5, np.nan, 1], dtype=">f8")),
