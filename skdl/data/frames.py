@@ -144,13 +144,13 @@ def _number_columns(X: Any, others: Collection[int]) -> dict[int, Column]:
 
 def _places_of_types(X: Any, others: Collection[int]) -> dict[Any, list[int]]:
     """Where columns of each type of pandas and polars are, except some, types that hold no numbers aside."""
-    is_pandas = nw.dependencies.is_pandas_dataframe(X)
-    if not (is_pandas or nw.dependencies.is_polars_dataframe(X)) or len(X) > BLOCK_ROWS:
+    of_pandas = nw.dependencies.is_pandas_dataframe(X)
+    if not (of_pandas or nw.dependencies.is_polars_dataframe(X)) or len(X) > BLOCK_ROWS:
         return {}
     places = defaultdict(list)
     for i, dtype in enumerate(X.dtypes):
         # Types of categories take long to hash.
-        has_numbers = isinstance(dtype, np.dtype) or hasattr(dtype, "numpy_dtype") if is_pandas else dtype.is_numeric()
+        has_numbers = isinstance(dtype, np.dtype) or hasattr(dtype, "numpy_dtype") if of_pandas else dtype.is_numeric()
         if has_numbers and i not in others:
             places[dtype].append(i)
     return places
