@@ -26,6 +26,8 @@ loss
 predict
     ``predict_proba`` from the raw array. "bare torch" is the network and the softmax alone on a tensor that is
     already scaled; "torch from raw X" scales a numpy array first, as its user has to.
+    From a pandas frame: beside the same estimator on the array of the same numbers, and beside
+    ``HistGradientBoostingClassifier``, the tabular estimator of scikit-learn that takes frames in raw, on the frame.
 import
     Each import in a fresh interpreter. ``import skdl`` alone imports little: each estimator comes when it is asked for.
 memory
@@ -52,9 +54,11 @@ from typing import Any
 # The first import fixes the number of threads for the others.
 import _common as common
 import numpy as np
+import pandas as pd
 import torch
 from _common import Figure, Report, TextTable, Times
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -371,6 +375,35 @@ def predict_section(report: Report, repetitions: int) -> None:
                 figures.append(Figure("predict", case, name, common.ratio(times, "skdl", name), targets.get(name)))
     report.table(TextTable("predict_proba: median time of a call", ["case", *times], rows))
     report.add("predict_proba: time of skdl over that of ...", figures)
+    frame_section(report, repetitions)
+
+
+FRAME_SHAPES = [Shape(1000, d, 2, (100,), 200, 2, 1, 1, {}) for d in (20, 500)]
+
+
+def frame_methods(shape: Shape) -> dict[str, Callable[[], object]]:
+    X, y = shape.data()
+    frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(shape.d)])
+    on_frame, on_array = skdl_network(shape).fit(frame, y), skdl_network(shape).fit(X, y)
+    trees = HistGradientBoostingClassifier(random_state=0).fit(frame, y)
+    frame_row, array_row = frame[:1], X[:1]
+    return {
+        "skdl": lambda: on_frame.predict_proba(frame_row),
+        "skdl on the array": lambda: on_array.predict_proba(array_row),
+        "sklearn's boosted trees": lambda: trees.predict_proba(frame_row),
+    }
+
+
+def frame_section(report: Report, repetitions: int) -> None:
+    rows, figures = [], []
+    for shape in FRAME_SHAPES:
+        # The first repetition is there to warm the caches.
+        times = {k: v[1:] for k, v in common.interleaved(frame_methods(shape), 2 * repetitions + 1, 100).items()}
+        case = f"1 row of a frame of {shape.d} columns"
+        rows.append([case, *(common.readable(statistics.median(taken)) for taken in times.values())])
+        figures += [Figure("predict", case, name, common.ratio(times, "skdl", name)) for name in list(times)[1:]]
+    report.table(TextTable("predict_proba from a frame: median time of a call", ["case", *times], rows))
+    report.add("predict_proba from a frame: time of skdl over that of ...", figures)
 
 
 # --- import ----------------------------------------------------------------------------------------------------------

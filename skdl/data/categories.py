@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skdl.data.moments import mean_and_deviation
 from skdl.data.sampling import sample_rows
 
 #: Columns of more levels than this are embedded.
@@ -50,13 +51,9 @@ def _centered_targets(y: NDArray, classification: bool) -> Iterator[NDArray[np.f
             yield (of_row == c) - np.mean(of_row == c)
         return
     for target in y.reshape(len(y), -1).T.astype(np.float64):
-        # Dividing by the largest value first keeps sums and squares finite.
-        unit = target / (np.abs(target).max() or 1)
-        centered = unit - unit.mean()
-        deviation = np.sqrt(np.mean(centered**2))
-        # What is left of a target of one value is rounding.
-        if deviation > 10 * np.finfo(float).eps:
-            yield centered if classification else centered / deviation
+        mean, deviation = mean_and_deviation(target)
+        if deviation > 0:
+            yield (target - mean) / (1 if classification else deviation)
 
 
 class LevelVariances(NamedTuple):

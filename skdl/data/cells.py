@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.categories import in_order, level_numbers
-from skdl.data.frames import Column, ColumnType, cell_text, frame_columns, is_frame, is_missing_cell
+from skdl.data.frames import (
+    Column,
+    ColumnType,
+    cell_text,
+    check_zone,
+    frame_columns,
+    is_frame,
+    is_missing_cell,
+    missing_cells,
+)
 from skdl.data.scaling import SCALINGS
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
@@ -140,7 +149,7 @@ class LevelCells:
         codes = level_numbers(values, {level: code for code, level in enumerate(self.levels)}, -1)
         # The last row of the indicators is that of no level.
         encoded = (np.eye(self.width + 1, self.width)[codes] - self.shares) / self.scale
-        is_missing = np.array([value is None for value in values], dtype=bool) if self.has_others else codes < 0
+        is_missing = missing_cells(values) if self.has_others else codes < 0
         encoded[is_missing] = np.nan
         return encoded
 
@@ -252,7 +261,7 @@ class TableCells:
             return column
         nothing: Any = None if column.kind == "categorical" else np.nan
         values = np.where(is_missing, nothing, column.values)
-        return replace(column, values=values, is_empty=bool(_is_missing(values).all()))
+        return replace(column, values=values, is_empty=bool(missing_cells(values).all()))
 
     def encode(self, columns: list[Column], dtype: np.dtype | type = np.float32) -> tuple[NDArray, NDArray[np.bool_]]:
         """Standardised cells ``(N, D)``, NaN where missing, and which cells of the table are missing ``(N, C)``.
@@ -262,9 +271,9 @@ class TableCells:
         Raises
         ------
         ValueError
-            If a column is of another kind than in training.
+            If a column is of another kind than in training, or dates have a time zone that had none or lost theirs.
         """
-        missing_NC = np.stack([_is_missing(column.values) for column in columns], axis=1)
+        missing_NC = np.stack([missing_cells(column.values) for column in columns], axis=1)
         encoded_ND = np.empty((len(missing_NC), len(self.column_of_D)), dtype=dtype)
         start = 0
         for c, encoder in self.encoders.items():
@@ -274,6 +283,7 @@ class TableCells:
                     f"Column {columns[c].name!r} is {columns[c].kind}, but was {self.kinds[c]} in fit. "
                     f"Convert it to {AS_TYPES[self.kinds[c]]}."
                 )
+            check_zone(columns[c], self.types[c].has_zone)
             encoded_ND[:, start : start + encoder.width] = encoder.encode(values)
             start += encoder.width
         return encoded_ND, missing_NC
@@ -300,11 +310,3 @@ def _is_value(column: Column, value: Any) -> NDArray[np.bool_]:
 def _is_same(cell: Any, value: Any) -> bool:
     # True equals 1, but is no number here.
     return not isinstance(cell, bool | np.bool_) and isinstance(cell, str) == isinstance(value, str) and cell == value
-
-
-def _is_missing(values: NDArray) -> NDArray[np.bool_]:
-    if values.dtype.kind == "M":
-        return np.isnat(values)
-    if values.dtype == object:
-        return np.array([value is None for value in values], dtype=bool)
-    return np.isnan(values)

@@ -38,7 +38,11 @@ def with_cells(
     """
     frame = nw.from_native(X, eager_only=True)
     replaced = [_with_values(dense(frame[:, c]), *cells[c], types[c]) for c in kept if c in cells and len(cells[c][0])]
-    return frame.with_columns(*replaced).select([nw.col(frame.columns[c]) for c in kept]).to_native()
+    filled = frame.with_columns(*replaced) if replaced else frame
+    # Columns that are all kept need no choice, but X itself is not to come back.
+    if not replaced or len(kept) < len(frame.columns):
+        filled = filled.select([nw.col(frame.columns[c]) for c in kept])
+    return filled.to_native()
 
 
 def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray, trained: ColumnType) -> Any:
@@ -83,9 +87,13 @@ def _as_trained(like: Any, values: NDArray, trained: ColumnType) -> Any:
 def _with_objects(series: Any, rows: NDArray[np.intp], values: Any) -> Any:
     """A column of Python objects, which may be numbers beside text."""
     cells = series.to_list()
-    are_days = all(type(cell) is date for cell in series.drop_nulls().to_list())
+    present = series.drop_nulls().to_list()
+    are_days = all(type(cell) is date for cell in present)
+    zone = next((cell.tzinfo for cell in present if getattr(cell, "tzinfo", None) is not None), None)
     for row, value in zip(rows.tolist(), values, strict=True):
-        cells[row] = value.date() if are_days and isinstance(value, datetime) else value
+        if isinstance(value, datetime):
+            value = value.date() if are_days else value.astimezone(zone) if zone else value
+        cells[row] = value
     return _new_series(series, cells, nw.Object())
 
 
@@ -162,6 +170,8 @@ def _fits(dtype: Any, values: NDArray) -> bool:
 
 def with_columns(X: Any, columns: Mapping[str, NDArray]) -> Any:
     """A frame with further columns behind its own."""
+    if not columns:
+        return X
     frame = nw.from_native(X, eager_only=True)
     backend = frame.implementation
     return frame.with_columns(
@@ -172,6 +182,8 @@ def with_columns(X: Any, columns: Mapping[str, NDArray]) -> Any:
 def with_names(X: Any, names: Sequence[str]) -> Any:
     """A frame whose columns are called so."""
     frame = nw.from_native(X, eager_only=True)
+    if list(frame.columns) == list(names):
+        return X
     return frame.rename(dict(zip(frame.columns, names, strict=True))).to_native()
 
 

@@ -131,7 +131,7 @@ class PiecewiseLinearEncoder:
 
     @property
     def n_outputs(self) -> int:
-        return sum(max(len(edges) - 1, 0) for edges in self.edges)
+        return sum(map(len, self.means))
 
     @staticmethod
     def _encode(x: NDArray, edges: NDArray) -> NDArray:

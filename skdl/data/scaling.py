@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from skdl.data.moments import mean_and_deviation
+
 #: Where the smooth clip of robustly scaled columns levels off (Holzmueller et al. 2024).
 CLIP = 3.0
 #: Bound on scaled values that are not clipped smoothly, so that their squares stay finite in float32.
@@ -32,13 +34,8 @@ def _robust(x: NDArray, weight: Weights) -> tuple[float, float]:
 
 
 def _standard(x: NDArray, weight: Weights) -> tuple[float, float]:
-    x = np.asarray(x, dtype=np.float64)
-    largest = np.abs(x).max() or 1.0
-    mean = np.average(x / largest, weights=weight)
-    deviation = np.sqrt(np.average((x / largest - mean) ** 2, weights=weight))
-    if deviation < 10 * np.finfo(float).eps:
-        deviation = 0.0
-    return float(mean * largest), float(deviation * largest)
+    mean, deviation = mean_and_deviation(np.asarray(x, dtype=np.float64), weight)
+    return float(mean), float(deviation)
 
 
 #: name: location and spread of one column's values.

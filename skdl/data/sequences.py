@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.data.levels import level_counts
+from skdl.data.moments import ROUNDING, mean_and_deviation
 from skdl.data.scaling import LARGEST, Weights
 from skdl.data.series import Series
 from skdl.data.table import DenseTable
@@ -186,16 +187,10 @@ class SequenceEncoder:
         values, *_ = self._taken_out(X)
         known = ~np.isnan(values)
         share = known if weight is None else known * weight[:, None, None]
-        total = np.maximum(share.sum(axis=(0, 2)), np.finfo(float).tiny)
+        # What was taken out of a series has left its rounding beside that of the sums.
         filled = np.where(known, values, 0.0)
-        largest = np.abs(filled).max(axis=(0, 2))
-        largest[largest == 0] = 1
-        unit = filled / largest[:, None]
-        center = (share * unit).sum(axis=(0, 2)) / total
-        deviation = np.sqrt((share * (unit - center[:, None]) ** 2).sum(axis=(0, 2)) / total)
-        constant = deviation < 100 * np.finfo(values.dtype).eps
-        self.center = center * largest
-        self.scale = np.where(constant, 1.0, deviation * largest)
+        self.center, deviation = mean_and_deviation(filled, share, axis=(0, 2), rounding=10 * ROUNDING)
+        self.scale = np.where(deviation > 0, deviation, 1.0)
 
     def _fit_target(self, X: Series, y: NDArray, weight: Weights) -> None:
         """Units of levels, and the spread of targets around them."""

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, embedding_width
-from skdl.data.frames import Column, Kind, frame_columns, is_frame
+from skdl.data.frames import Column, Kind, check_zone, frame_columns, is_frame
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
 from skdl.data.table import DenseTable, SparseTable, Table
@@ -60,12 +60,15 @@ class _Layout:
     is_empty: list[bool]
     #: Places of the columns that mix text and numbers.
     mixtures: set[int]
+    #: Places of the dates that have a time zone.
+    zoned: set[int]
 
     @classmethod
     def of(cls, columns: list[Column]) -> _Layout:
         kinds: list[Kind] = ["numeric" if column.is_empty else column.kind for column in columns]
         mixtures = {i for i, column in enumerate(columns) if column.is_mixture}
-        return cls([column.name for column in columns], kinds, [column.is_empty for column in columns], mixtures)
+        zoned = {i for i, column in enumerate(columns) if column.type.has_zone}
+        return cls([column.name for column in columns], kinds, [column.is_empty for column in columns], mixtures, zoned)
 
     def of_kind(self, kind: Kind) -> list[int]:
         return [i for i, column_kind in enumerate(self.kinds) if column_kind == kind]
@@ -81,6 +84,7 @@ class _Layout:
                 f"Column {self.names[i]!r} is {column.kind}, but it was {self.kinds[i]} in fit. "
                 "Convert it to the type that it had in fit."
             )
+        check_zone(column, i in self.zoned)
         return values
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from skdl.data.frames import Column, check_unique_names, frame_columns, is_frame, refuse_lazy
+from skdl.data.frames import Column, check_unique_names, frame_columns, is_frame, missing_cells, refuse_lazy
 from skdl.data.series import SeriesWithTable
 
 #: Share of the steps of time from which steps count as regular, and how much longer than usual a step may be: months
@@ -191,8 +191,12 @@ class _Table:
         static: Sequence[Any],
     ) -> _Table:
         columns = _columns(frame)
+        if isinstance(target, list):
+            raise ValueError(f"target must name one column. Got {target}: call window once for each.")
         if isinstance(by, list):
             raise ValueError(f"by must name one column. Join {by} into one first.")
+        if isinstance(time, list):
+            raise ValueError(f"time must name one column. Join {time} into one first.")
         if target is None:
             free = [name for name in columns if name not in (by, time, *known_future, *static)]
             if len(free) != 1:
@@ -283,15 +287,9 @@ def _with_flags_as_numbers(column: Column) -> tuple[str, NDArray]:
     return column.kind, column.values
 
 
-def _is_missing(kind: str, values: NDArray) -> NDArray[np.bool_]:
-    if kind == "categorical":
-        return np.array([cell is None for cell in values], dtype=bool)
-    return np.isnat(values) if kind == "datetime" else np.isnan(values)
-
-
 def _groups(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
-    kind, values = columns[name]
-    n_missing = _is_missing(kind, values).sum()
+    values = columns[name][1]
+    n_missing = missing_cells(values).sum()
     if n_missing:
         raise ValueError(f"Column {name!r} is missing in {n_missing} rows. Drop them, or say which series they are of.")
     return _exact(frame, columns, name)
@@ -352,7 +350,7 @@ def _times(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> ND
     kind, values = columns[name]
     if kind == "categorical":
         raise ValueError(f"Column {name!r} holds text. Convert it to dates, with pandas.to_datetime for example.")
-    if _is_missing(kind, values).any():
+    if missing_cells(values).any():
         raise ValueError(f"Column {name!r} has missing time stamps. Fill them in, or drop the rows.")
     times = _exact(frame, columns, name)
     return values if times.dtype == object else times

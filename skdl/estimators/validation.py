@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
-from skdl.data.frames import check_unique_names, is_frame, is_missing_cell, refuse_lazy
+from skdl.data.frames import check_unique_names, column_names, is_frame, is_missing_cell, refuse_lazy
 from skdl.data.tensors import as_array
 from skdl.tasks.classification import label_type_error
 
@@ -24,7 +24,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     Raises
     ------
     ValueError, TypeError
-        In scikit-learn's words, with the remedy where text stands in an array.
+        In scikit-learn's words, with the remedy where text stands in an array or NaN in a sparse matrix.
     """
     if not reset and _is_as_fitted(estimator, X):
         return X
@@ -53,6 +53,12 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         if "could not convert string" in str(error):
             remedy = "Text is encoded in the columns of a DataFrame, not in an array: pass one."
             raise ValueError(f"{error}. {remedy}") from error
+        if sp.issparse(X) and "contains NaN" in str(error):
+            # scikit-learn recommends other estimators, as if these took no NaN in any form.
+            raise ValueError(
+                "Input X contains NaN, but sparse matrices take no missing values. Pass a dense array or a DataFrame, "
+                "in which NaN is a missing value, to fit and predict; or impute first."
+            ) from None
         raise
 
 
@@ -65,10 +71,13 @@ def _with_nan(X: Any) -> Any:
 
 
 def _is_as_fitted(estimator: Any, X: Any) -> bool:
-    """Whether X is a plain array in which there is nothing to check.
+    """Whether X is a plain array, or a frame of the columns of ``fit``, in which there is nothing to check.
 
     For a few rows scikit-learn's own checks take longer than the prediction.
     """
+    if is_frame(X):
+        names = estimator.__dict__.get("feature_names_in_")
+        return names is not None and len(X) > 0 and column_names(X) == names.tolist()
     return (
         type(X) is np.ndarray
         and X.ndim == 2

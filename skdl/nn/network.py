@@ -78,7 +78,7 @@ class NetworkModule(nn.Module):
     #: Multiplications of one row's forward pass.
     n_multiplications: int
     #: Matrix products, or convolutions, that are computed one after another.
-    n_products: int
+    n_products: int = 1
     #: Rows to compute at a time, so that their numbers stay in the processor's cache.
     chunk_rows: int
 

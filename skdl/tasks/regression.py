@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
 
+from skdl.data.moments import mean_and_deviation
 from skdl.tasks.losses import REGRESSION_LOSSES, CustomLoss, Loss, Quantiles, has_log_link
 
 
@@ -35,22 +36,16 @@ class RegressionTask:
         self.is_single = y.ndim == 1
         values = y.reshape(len(y), -1).astype(np.float64)
         self.n_targets = self.n_outputs = values.shape[1]
-        # Dividing by the largest value first keeps the squares of huge values finite.
-        largest = np.abs(values).max(axis=0)
-        largest[largest == 0] = 1
-        unit = values / largest
-        mean = np.average(unit, axis=0, weights=sample_weight)
+        mean, deviation = mean_and_deviation(values, None if sample_weight is None else sample_weight[:, None])
         if self.has_log_link:
             self.location = np.zeros(self.n_targets)
-            self.scale = np.where(mean > 0, mean, 1) * largest
+            self.scale = np.where(mean > 0, mean, 1)
             self.is_constant = np.zeros(self.n_targets, dtype=bool)
         else:
-            deviation = np.sqrt(np.average((unit - mean) ** 2, axis=0, weights=sample_weight))
-            constant = deviation < 10 * np.finfo(float).eps
-            self.location = mean * largest
+            self.location = mean
             #: Targets that are predicted by their location alone.
-            self.is_constant = constant | (deviation * largest < np.finfo(float).tiny)
-            self.scale = np.where(self.is_constant, 1, deviation * largest)
+            self.is_constant = deviation < np.finfo(float).tiny
+            self.scale = np.where(self.is_constant, 1, deviation)
         return self
 
     def note_values(self, y: NDArray) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
+from skdl.data import frames
 from skdl.data.frames import check_unique_names, column_names, frame_columns, is_frame
 
 UTC = datetime.UTC
@@ -261,3 +262,74 @@ def test_names_of_columns_in_every_library(library):
 def test_order_and_names_of_columns_are_kept(n_rows):
     frame = pd.DataFrame({"z": ["t"] * n_rows, "a": [1.0] * n_rows, 7: [2] * n_rows})
     assert [(c.name, c.kind) for c in frame_columns(frame)] == [("z", "categorical"), ("a", "numeric"), (7, "numeric")]
+
+
+PLAIN = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
+NULLABLE = ["Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"]
+PANDAS = {
+    **{dtype: pd.Series([2, 0, 1]).astype(dtype) for dtype in PLAIN},
+    **{f"{dtype} with NaN": pd.Series([2.5, np.nan, 1], dtype=dtype) for dtype in PLAIN[-3:]},
+    **{f"{dtype} with NA": pd.Series([2, None, 1], dtype=dtype) for dtype in NULLABLE},
+    **{f"{dtype} without NA": pd.Series([2, 0, 1], dtype=dtype) for dtype in NULLABLE},
+    "NaN beside NA": pd.Series(pd.arrays.FloatingArray(np.array([np.nan, 1, 2]), np.array([False, True, False]))),
+    "largest Int64": pd.Series([2**63 - 1, None, 2**53 + 1], dtype="Int64"),
+    "largest UInt64": pd.Series([2**64 - 1, None, 2**53 + 1], dtype="UInt64"),
+    "largest int64": pd.Series([2**63 - 1, 2**53 + 1, -(2**63)]),
+    "largest uint64": pd.Series([2**64 - 1, 2**53 + 1, 0], dtype="uint64"),
+    "other byte order": pd.Series(np.array([2.5, np.nan, 1], dtype=">f8")),
+    "no value": pd.Series([np.nan] * 3),
+    "bool": pd.Series([True, False, True]),
+    "mixture": pd.Series([1, "a", 2.5], dtype=object),
+}
+POLARS_NUMBERS = [pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Int128, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64]
+POLARS_NUMBERS += [pl.Float32, pl.Float64]
+POLARS = {
+    **{str(dtype): pl.Series([2, 0, 1], dtype=dtype) for dtype in POLARS_NUMBERS},
+    **{f"{dtype} with null": pl.Series([2, None, 1], dtype=dtype) for dtype in POLARS_NUMBERS},
+    "largest Int64": pl.Series([2**63 - 1, None, 2**53 + 1]),
+    "NaN": pl.Series([2.5, float("nan"), 1]),
+    "no value": pl.Series([None] * 3, dtype=pl.Float64),
+}
+ALL = {**NUMBERS, **BOOLEANS, **LEVELS, **DATES}
+
+
+def some_columns(series_type, *tables):
+    """Columns of three rows, in an order in which types alternate."""
+    columns = {name: s for table in (*tables, ALL) for name, s in table.items() if isinstance(s, series_type)}
+    return {name: columns[name] for name in sorted(columns, key=lambda name: (len(name) % 3, name))}
+
+
+FRAMES = {
+    "pandas": pd.DataFrame(some_columns(pd.Series, PANDAS)),
+    "pandas, one type": pd.DataFrame(np.arange(6.0).reshape(3, 2), columns=["b", "a"]),
+    "pandas, other names": pd.DataFrame({7: [1.5, np.nan], None: [1, 2], ("a", 1): ["t", "u"], 2.5: [3, 4]}),
+    "pandas, an index of its own": pd.DataFrame({"a": [1.5, 2], "b": [1, 2]}, index=[5, 5]),
+    "pandas, no rows": pd.DataFrame({"a": np.empty(0), "b": np.empty(0, dtype=int)}),
+    "polars": pl.DataFrame(some_columns(pl.Series, POLARS)),
+    "polars, one type": pl.DataFrame({"b": [0.0, 2.0], "a": [1.0, 3.0]}),
+    "polars, several chunks": pl.concat([pl.DataFrame({"b": [0.0], "a": [1]})] * 2, rechunk=False),
+}
+
+
+@pytest.mark.parametrize("mixtures", [(), (0, 1)], ids=["as they are", "two by their text"])
+@pytest.mark.parametrize("X", FRAMES.values(), ids=FRAMES)
+def test_columns_are_the_same_by_blocks_and_one_by_one(X, mixtures, monkeypatch):
+    by_blocks = frame_columns(X, mixtures)
+    monkeypatch.setattr(frames, "BLOCK_ROWS", -1)
+    for block, single in zip(by_blocks, frame_columns(X, mixtures), strict=True):
+        assert (block.name, block.kind, block.is_empty) == (single.name, single.kind, single.is_empty)
+        assert block.values.dtype == single.values.dtype
+        assert_array_equal(block.values, single.values)
+        assert block.type == single.type and type(block.type.native) is type(single.type.native)
+        assert block.is_mixture == single.is_mixture
+        if block.is_mixture:
+            assert list(map(repr, block.cells)) == list(map(repr, single.cells))
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_of_columns_that_are_refused_the_first_is_named(library):
+    infinite, strange = [1.0, np.inf], [[1], [2]]
+    with pytest.raises(TypeError, match="Column 'b'"):
+        frame_columns(library({"a": [1.0, 2.0], "b": strange, "c": infinite}))
+    with pytest.raises(ValueError, match="Column 'b' contains infinity"):
+        frame_columns(library({"a": [1.0, 2.0], "b": infinite, "c": strange, "d": infinite}))

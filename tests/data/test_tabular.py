@@ -338,10 +338,47 @@ def test_missing_dates_are_zero_with_columns_that_say_so(encode_column):
     assert_array_equal(out[:, 6:].max(axis=1), [0, 1, 0])
 
 
-def test_a_time_zone_more_or_less_is_the_same_moment(encode_column):
-    naive = pd.Series(pd.date_range("2024-01-01", periods=5, freq="7h"))
-    aware = naive.dt.tz_localize("UTC").dt.tz_convert("America/Lima")
-    assert_array_equal(encode_column(naive, aware, scaling="standard"), encode_column(naive, scaling="standard"))
+NAIVE = pd.Series(pd.date_range("2024-01-01", periods=5, freq="7h"))
+UTC = NAIVE.dt.tz_localize("UTC")
+
+
+@pytest.mark.parametrize("convert", [pd.Series.copy, lambda stamps: stamps.astype(object)], ids=["stamps", "objects"])
+def test_stamps_of_another_time_zone_are_the_same_moments(encode_column, convert):
+    lima = convert(UTC.dt.tz_convert("America/Lima"))
+    encoded = encode_column(UTC, scaling="standard")
+    assert_array_equal(encode_column(UTC, lima, scaling="standard"), encoded)
+    assert_array_equal(encode_column(lima, UTC, scaling="standard"), encoded)
+    assert_array_equal(encode_column(NAIVE, scaling="standard"), encoded)
+
+
+@pytest.mark.parametrize("convert", [pd.Series.copy, lambda stamps: stamps.astype(object)], ids=["stamps", "objects"])
+def test_stamps_must_have_a_time_zone_where_those_of_fit_had_one(encode_column, convert):
+    aware, naive = convert(UTC), convert(NAIVE)
+    with pytest.raises(ValueError, match=r"Column 'c' has stamps without a time zone.*tz_localize\('"):
+        encode_column(UTC, naive)
+    with pytest.raises(ValueError, match=r"Column 'c' has stamps with a time zone.*tz_convert.*tz_localize\(None\)"):
+        encode_column(NAIVE, aware)
+
+
+def test_polars_stamps_must_have_a_time_zone_where_those_of_fit_had_one(encode):
+    naive = pl.DataFrame({"c": NAIVE.to_list()}, schema={"c": pl.Datetime("us")})
+    aware = naive.with_columns(pl.col("c").dt.replace_time_zone("UTC"))
+    with pytest.raises(ValueError, match=r"Column 'c' has stamps without a time zone.*replace_time_zone\('"):
+        encode(aware, naive)
+    with pytest.raises(ValueError, match=r"Column 'c' has stamps with a time zone.*replace_time_zone\(None\)"):
+        encode(naive, aware)
+
+
+@pytest.mark.parametrize(("fitted", "new"), [(UTC, NAIVE), (NAIVE, UTC)], ids=["with a zone", "without"])
+def test_stamps_that_are_all_missing_need_no_time_zone(encode_column, fitted, new):
+    assert np.isfinite(encode_column(fitted, new.where(new.isna()))).all()
+    assert np.isfinite(encode_column(fitted.where(fitted.isna()), new)).all()
+
+
+def test_a_column_of_stamps_with_and_without_a_time_zone_is_refused(encode_column):
+    both = pd.Series([UTC[0], NAIVE[1]], dtype=object)
+    with pytest.raises(ValueError, match=r"Column 'c' has stamps with a time zone beside ones without"):
+        encode_column(both)
 
 
 # --- kinds at fit and at predict -------------------------------------------------------------------------------------

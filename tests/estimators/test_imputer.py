@@ -306,6 +306,7 @@ PANDAS = {
     "Float32": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="Float32"),
     "object of numbers": pd.Series(holes(range(N_ROWS)), dtype=object),
     "object of days": pd.Series(holes([moment.date() for moment in TIMES]), dtype=object),
+    "object of aware times": pd.Series(holes([time.astimezone(datetime.UTC) for time in TIMES]), dtype=object),
     "object of durations": pd.Series(holes(SPANS), dtype=object),
     "double[pyarrow]": pd.Series(holes(np.sqrt(np.arange(N_ROWS)).tolist()), dtype="double[pyarrow]"),
     "boolean": pd.Series(holes([True, False] * 20), dtype="boolean"),
@@ -401,6 +402,24 @@ def test_transform_when_dates_follow_another_column_then_they_are_found(series, 
     ]
     # The prior's five rows against 32 draw 7 % towards the middle; half the way between two rows is less.
     assert np.mean(away) < error
+
+
+@pytest.mark.parametrize(("naive", "aware"), [("datetime64[us]", "aware"), ("datetime64[us]", "object of aware times")])
+def test_transform_when_dates_gain_or_lose_a_time_zone_then_refused(naive, aware):
+    naive, aware = frame_with(PANDAS[naive]), frame_with(PANDAS[aware])
+    with pytest.raises(ValueError, match=r"Column 'c' has stamps without a time zone.*tz_localize"):
+        DeepImputer(strategy="gaussian").fit(aware).transform(naive)
+    with pytest.raises(ValueError, match=r"Column 'c' has stamps with a time zone.*tz_convert"):
+        DeepImputer(strategy="gaussian").fit(naive).transform(aware)
+
+
+def test_transform_when_dates_are_of_another_time_zone_then_same_moments():
+    X = frame_with(PANDAS["aware"])
+    imputer = DeepImputer(strategy="gaussian").fit(X)
+    elsewhere = X.assign(c=X["c"].dt.tz_convert("America/Lima"))
+    completed = imputer.transform(elsewhere)["c"]
+    assert completed.dtype == elsewhere["c"].dtype
+    assert (completed == imputer.transform(X)["c"]).all()
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])

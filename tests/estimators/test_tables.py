@@ -263,6 +263,25 @@ def test_missing_values_for_a_model_of_sparse_tables():
         model.predict(dense)
 
 
+@pytest.mark.parametrize("make", [sp.csr_matrix, sp.csc_array, sp.lil_matrix])
+def test_missing_values_in_a_sparse_matrix_are_refused_with_the_remedy(make):
+    X, y = sp.random_array((60, 3), density=0.5, rng=np.random.default_rng(0), format="csr"), np.arange(60.0)
+    model = MLPRegressor(**SMALL).fit(X, y)
+    X.data[0] = np.nan
+    message = r"NaN, but sparse matrices take no missing values\. Pass a dense array or a DataFrame"
+    for call in (lambda: MLPRegressor(**SMALL).fit(make(X), y), lambda: model.predict(make(X))):
+        with pytest.raises(ValueError, match=message) as refused:
+            call()
+        assert "HistGradientBoosting" not in str(refused.value)
+    assert np.isfinite(MLPRegressor(**SMALL).fit(X.toarray(), y).predict(X.toarray())).all()
+
+
+def test_infinity_in_a_sparse_matrix_is_refused():
+    X = sp.csr_array(np.array([[1.0, np.inf], [0.0, 1.0]]))
+    with pytest.raises(ValueError, match="infinity"):
+        MLPRegressor(**SMALL).fit(X, [0.0, 1.0])
+
+
 def test_huge_numbers_for_a_model_of_sparse_tables():
     X = sp.random_array((60, 3), density=0.5, rng=np.random.default_rng(0), format="csr")
     model = MLPRegressor(**SMALL).fit(X, X.toarray().sum(axis=1))

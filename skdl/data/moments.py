@@ -1,0 +1,50 @@
+"""Means and deviations of numbers of any size."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: What the deviation of a constant comes to at most by rounding, over the largest value.
+ROUNDING = 10 * np.finfo(np.float64).eps
+
+
+def mean_and_deviation(
+    x: NDArray[np.float64],
+    weight: NDArray | None = None,
+    axis: int | tuple[int, ...] = 0,
+    rounding: float = ROUNDING,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted mean and standard deviation along some axes; of a constant the latter is 0, whatever rounding leaves.
+
+    Parameters
+    ----------
+    x : ndarray of float64
+    weight : ndarray, optional
+        It broadcasts with x. Where it is 0 throughout, so are mean and deviation.
+    axis : int or tuple of int
+    rounding : float
+        Deviations below this share of the largest value are rounding.
+
+    Examples
+    --------
+    >>> mean, deviation = mean_and_deviation(np.array([[1e300, 0.1], [3e300, 0.1], [2e300, 0.1]]))
+    >>> bool(abs(mean[0] - 2e300) < 1e287), deviation[1].item()
+    (True, 0.0)
+    """
+    # Over the largest value squares stay finite.
+    largest = np.abs(x).max(axis=axis, keepdims=True)
+    largest = np.where(largest == 0, 1.0, largest)
+    unit = x / largest
+    mean = _average(unit, weight, axis)
+    deviation = np.sqrt(_average((unit - mean) ** 2, weight, axis))
+    deviation = np.where(deviation < rounding, 0.0, deviation)
+    return np.squeeze(mean * largest, axis), np.squeeze(deviation * largest, axis)
+
+
+def _average(x: NDArray[np.float64], weight: NDArray | None, axis: int | tuple[int, ...]) -> NDArray[np.float64]:
+    if weight is None:
+        return x.mean(axis=axis, keepdims=True)
+    weight = np.broadcast_to(weight, x.shape)
+    total = weight.sum(axis=axis, keepdims=True)
+    return (weight * x).sum(axis=axis, keepdims=True) / np.maximum(total, np.finfo(np.float64).tiny)

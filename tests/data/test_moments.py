@@ -1,0 +1,57 @@
+"""Means and deviations of numbers of any size."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skdl.data.moments import ROUNDING, mean_and_deviation
+
+X = np.random.default_rng(0).normal(3, 2, size=(20, 3, 5))
+WEIGHT = np.random.default_rng(1).integers(0, 4, size=20)
+
+
+@pytest.mark.parametrize("axis", [0, 1, (0, 2)])
+def test_without_weights_they_are_those_of_numpy(axis):
+    mean, deviation = mean_and_deviation(X, axis=axis)
+    assert_allclose(mean, X.mean(axis), rtol=1e-14)
+    assert_allclose(deviation, X.std(axis), rtol=1e-14)
+
+
+def test_a_weight_is_a_number_of_rows():
+    mean, deviation = mean_and_deviation(X, WEIGHT[:, None, None], axis=(0, 2))
+    repeated = np.repeat(X, WEIGHT, axis=0)
+    assert_allclose(mean, repeated.mean((0, 2)), rtol=1e-13)
+    assert_allclose(deviation, repeated.std((0, 2)), rtol=1e-13)
+
+
+def test_of_one_axis_they_are_single_numbers():
+    mean, deviation = mean_and_deviation(np.array([1.0, 2.0, 4.0]), np.array([1.0, 1.0, 0.0]))
+    assert (float(mean), float(deviation)) == (1.5, 0.5)
+
+
+@pytest.mark.parametrize("factor", [2.0**1000, 2.0**-1000])
+def test_size_does_not_matter(factor):
+    for scaled, plain in zip(mean_and_deviation(X * factor), mean_and_deviation(X), strict=True):
+        assert_array_equal(scaled / factor, plain)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e300, 1e-300, 5e-324])
+def test_of_a_constant_the_deviation_is_zero(value):
+    weight = np.random.default_rng(0).random(1001)
+    for weights in (None, weight):
+        mean, deviation = mean_and_deviation(np.full(1001, value), weights)
+        assert_allclose(mean, value, rtol=1e-13)
+        assert deviation == 0
+
+
+def test_a_deviation_above_rounding_is_kept():
+    x = 1 + 100 * ROUNDING * np.array([-1.0, 1.0])
+    assert mean_and_deviation(x)[1] > 0
+    assert mean_and_deviation(x, rounding=200 * ROUNDING)[1] == 0
+
+
+def test_without_any_weight_they_are_zero():
+    weight = np.array([[1.0, 0.0], [3.0, 0.0]])
+    mean, deviation = mean_and_deviation(np.array([[1.0, 7.0], [5.0, 9.0]]), weight)
+    assert_array_equal(mean, [4, 0])
+    assert_allclose(deviation, [np.sqrt(3), 0])
