@@ -49,9 +49,10 @@ from skdl.tasks.losses import Loss, ReconstructionError
 
 #: Rows from which a network is trained: fewer leave none to train on and to hold out.
 FEWEST_ROWS = 20
-#: "auto" members and hidden layers of tables with fewer cells than this and of larger ones.
+#: "auto" members.
+AUTO_MEMBERS = 3
+#: "auto" hidden layers of tables with fewer cells than this and of larger ones.
 MANY_CELLS = 10_000
-SMALL_MEMBERS, LARGE_MEMBERS = 4, 3
 SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
 #: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
@@ -120,10 +121,6 @@ dropout : float in [0, 1), default=0
 
 IMPUTER_TRAINING_DOC = with_entries(
     TRAINING_DOC,
-    learning_rate="""
-learning_rate : float, default=6e-3
-    Learning rate at the height of the schedule: the number to tune first.
-""",
     weight_decay="""
 weight_decay : float, default=0.01
     Decoupled weight decay (Loshchilov and Hutter 2019): each step also multiplies the weights by ``1 - learning_rate *
@@ -152,8 +149,7 @@ validation_fraction : float in (0, 1) or "auto", default="auto"
 """,
     n_members="""
 n_members : int or "auto", default="auto"
-    Number of networks to train side by side and average. "auto" is 4 for tables of fewer than 10,000 cells, and 3
-    otherwise.
+    Number of networks to train side by side and average. "auto" is 3.
 """,
     scoring="""
 scoring : None
@@ -229,7 +225,6 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     hidden_layer_sizes: Any = "auto"
     activation: Any = "relu"
     dropout: float = 0.0
-    learning_rate: float = 6e-3
     weight_decay: float = 0.01
 
     _parameter_constraints = {
@@ -452,7 +447,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         return False
 
     def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return SMALL_MEMBERS if self._is_small else LARGE_MEMBERS
+        return AUTO_MEMBERS
 
     # --- complete ------------------------------------------------------------------------------------------------
 
