@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skdl.data.levels import level_counts
 from skdl.data.moments import ROUNDING, mean_and_deviation
 from skdl.data.scaling import LARGEST, Weights
 from skdl.data.series import Series
+from skdl.data.series_level import level_counts
 from skdl.data.table import DenseTable
 from skdl.data.tabular import NUMPY_DTYPES, TableEncoder
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures, CompletionTable
 from skdl.closed_form.gaussian import RowDistribution
+from skdl.closed_form.residuals import ResidualQuantiles
 from skdl.engine.predict import network_outputs
 from skdl.nn.network import Ensemble, NetworkModule
-from skdl.tasks.residuals import ResidualQuantiles
 
 
 class JudgedCells(NamedTuple):

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
-from skdl.data.cells import NumberCells, TableCells
 from skdl.data.filled_frames import in_library, with_cells, with_columns, with_names
 from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
+from skdl.data.table_cells import NumberCells, TableCells
 from skdl.engine.device import resolve_device
 from skdl.engine.job import Job, Samples
 from skdl.estimators.cell_model import CellModel

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from skdl.data.sequences import Parts, Reversal, RowLayout
 from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws, Dropout, draw_layer
-from skdl.nn.cells import CellSteps, GRUSteps, TanhSteps
+from skdl.nn.recurrent_cells import CellSteps, GRUSteps, TanhSteps
 
 #: Numbers of the widest layer that are computed at a time.
 CHUNK_NUMBERS = 1_000_000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skdl import window
-from skdl.data.levels import level_counts
+from skdl.data.series_level import level_counts
 
 
 def decide(series, lags=24, horizon=3):

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import norm
 
-from skdl.tasks.residuals import ResidualQuantiles
+from skdl.closed_form.residuals import ResidualQuantiles
 
 N = 20_000
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import vmap
 
-from skdl.nn.cells import GRUSteps, TanhSteps
+from skdl.nn.recurrent_cells import GRUSteps, TanhSteps
 
 CELLS = {"gru": (GRUSteps, torch.gru, 3), "rnn": (TanhSteps, torch.rnn_tanh, 1)}
 # Steps, networks, units, series.
