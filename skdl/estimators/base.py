@@ -207,13 +207,8 @@ class NetworkEstimator(TrainedEstimator):
                 [self._scorer(validation or data, validation.rows if validation else fold.held_out) for fold in folds]
             )
         settings = self._settings(training[0], stops=stops)
-        plan = self._plan(training[0])
         starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
-        members = zip(training, seeds, held_out, starts, strict=True)
-        return [
-            Job(plan, settings, samples, int(seed), validated, start, monitor, m)
-            for m, (samples, seed, validated, start) in enumerate(members)
-        ]
+        return self._member_jobs(settings, training, seeds, held_out, starts, monitor)
 
     def _scaled(self, jobs: list[Job]) -> list[Job]:
         """The jobs of ``fit`` with their tables as networks are trained on them: here as the encoder gives them."""
@@ -246,11 +241,8 @@ class NetworkEstimator(TrainedEstimator):
         monitor = FitMonitor(self, self._module)
         # Another call draws other orders and masks.
         seeds = check_random_state((seed + self.t_) % 2**32).randint(np.iinfo(np.int32).max, size=n_members)
-        jobs = [
-            Job(self._plan(samples), settings, samples, int(member_seed), None, start, monitor, m)
-            for m, (member_seed, start) in enumerate(zip(seeds, starts, strict=True))
-        ]
-        self._run(jobs, is_part=True)
+        unvalidated = [None] * n_members
+        self._run(self._member_jobs(settings, [samples] * n_members, seeds, unvalidated, starts, monitor), is_part=True)
         self._mean_weight = mean_weight
         return self
 

@@ -30,7 +30,7 @@ from skdl.data.filled_frames import in_library, with_cells, with_columns, with_n
 from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
 from skdl.data.table_cells import NumberCells, TableCells
 from skdl.engine.device import resolve_device
-from skdl.engine.job import Job, Samples
+from skdl.engine.job import Samples
 from skdl.estimators.cell_model import CellModel
 from skdl.estimators.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
 from skdl.estimators.monitor import FitMonitor
@@ -422,18 +422,15 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         n_taken = sum(len(rows) * self._likely_epochs(len(rows), stops) for rows in trained)
         tables = training_tables(model.table(x_ND, present_ND), model.column_of_D, seeds, n_taken)
         starts = self._states(len(held_out)) if self._continues() else [None] * len(held_out)
-        jobs = []
-        for m, rows in enumerate(trained):
-            samples = Samples(tables[m], _targets(x_ND[rows], present_ND[rows]), None, rows)
-            validation = None
-            if stops:
-                x_BD, present_BD = x_ND[judged[m].rows_B], present_ND[judged[m].rows_B]
-                shown = model.table(x_BD, present_BD & ~judged[m].is_hidden_BD)
-                validation = Samples(shown, _targets(x_BD, present_BD))
-            settings = self._settings(samples, stops=stops)
-            jobs.append(Job(self._plan(samples), settings, samples, seeds[m], validation, starts[m], monitor, m))
-        # Members of one fit have equal plans, but each its own samples.
-        self._run(jobs)
+        training = [
+            Samples(table, _targets(x_ND[rows], present_ND[rows]), None, rows)
+            for table, rows in zip(tables, trained, strict=True)
+        ]
+        validation: list[Samples | None] = [None] * len(held_out)
+        if stops:
+            validation = [self._judged_samples(x_ND[rows], present_ND[rows], hidden) for rows, hidden in judged]
+        settings = self._settings(training[0], stops=stops)
+        self._run(self._member_jobs(settings, training, seeds, validation, starts, monitor))
         members, device = self._members(), resolve_device(self.device)
         parts = [
             # A fit that was interrupted may have fewer networks than were to be trained.
@@ -442,6 +439,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         ]
         model.fit_shares(parts, self._n_rows)
         self.network_shares_ = model.shares_D
+
+    def _judged_samples(self, x_BD: Tensor, present_BD: Tensor, is_hidden_BD: Tensor) -> Samples:
+        return Samples(self._model.table(x_BD, present_BD & ~is_hidden_BD), _targets(x_BD, present_BD))
 
     def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
         return False

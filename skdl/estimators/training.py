@@ -6,7 +6,7 @@ import math
 import sys
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import run
-from skdl.engine.job import Job, Plan, Result, Samples, Settings, State, history_table
+from skdl.engine.job import Job, Monitor, Plan, Result, Samples, Settings, State, history_table
 from skdl.engine.optimizers import RULES, OptimizerKind
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters
@@ -145,6 +145,32 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             dtype=self._torch_dtype(),
             matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
         )
+
+    def _member_jobs(
+        self,
+        settings: Settings,
+        training: Sequence[Samples],
+        seeds: Iterable[int],
+        validation: Sequence[Samples | None],
+        starts: Sequence[State | None],
+        monitor: Monitor,
+    ) -> list[Job]:
+        """A job for each network of a fit: all of one plan, which the first one's samples decide."""
+        plan = self._plan(training[0])
+        members = zip(training, seeds, validation, starts, strict=True)
+        return [
+            Job(
+                plan,
+                settings,
+                train=samples,
+                seed=int(seed),
+                validation=held_out,
+                start=start,
+                monitor=monitor,
+                member=m,
+            )
+            for m, (samples, seed, held_out, start) in enumerate(members)
+        ]
 
     # Parameters of a caller's inference mode could not be trained on or explained.
     @torch.inference_mode(False)
