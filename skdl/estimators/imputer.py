@@ -49,17 +49,18 @@ from skdl.tasks.losses import Loss, ReconstructionError
 
 #: Rows from which a network is trained: fewer leave none to train on and to hold out.
 FEWEST_ROWS = 20
-#: "auto" members.
-AUTO_MEMBERS = 3
+#: "auto" members of short tables, and of those from so many rows on, where an average has less noise to take out.
+AUTO_MEMBERS, LONG_MEMBERS, LONG_ROWS = 3, 2, 3000
 #: "auto" hidden layers of tables with fewer cells than this and of larger ones.
 MANY_CELLS = 10_000
 SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
 #: "auto" rows of a step below so many rows and from there on.
 MANY_ROWS = 1000
 SMALL_BATCH, LARGE_BATCH = 128, 256
-#: "auto" training steps over the root of the rows: so many a column, but no fewer than so many times the columns' root.
-#: Within bounds; wide rows, of which each costs more, make fewer.
-STEPS, FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = (2, 9), 300, 2000, 200_000
+#: "auto" training steps: so many a column over the root of the rows, but for few columns no fewer than so many over the
+#: root of the cells, of so many rows at most. Within bounds; wide rows, of which each costs more, make fewer.
+COLUMN_STEPS, CELL_STEPS, CELL_STEP_ROWS = 2, 9, 700
+FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 300, 2000, 200_000
 #: Under early stopping, as many times more.
 STOPPED_STEPS = 4
 #: Rows that are imputed at a time.
@@ -133,9 +134,9 @@ batch_size : int or "auto", default="auto"
     max_epochs="""
 max_epochs : int or "auto", default="auto"
     Number of epochs, or the maximum under early stopping. An epoch has at least 2,048 rows: those of a smaller table
-    are repeated, with other cells hidden each time. "auto" makes ``max(2 * columns, 9 * sqrt(columns)) * sqrt(rows)``
-    steps, at least 300 and at most 2,000 (above 100 columns ``200,000 / columns``), and four times as many under early
-    stopping.
+    are repeated, with other cells hidden each time. "auto" makes ``2 * columns * sqrt(rows)`` steps, or
+    ``9 * sqrt(columns * min(rows, 700))`` if that is more, at least 300 and at most 2,000 (above 100 columns ``200,000
+    / columns``), and four times as many under early stopping.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default="auto"
@@ -149,7 +150,7 @@ validation_fraction : float in (0, 1) or "auto", default="auto"
 """,
     n_members="""
 n_members : int or "auto", default="auto"
-    Number of networks to train side by side and average. "auto" is 3.
+    Number of networks to train side by side and average. "auto" is 3, or 2 for 3,000 rows or more.
 """,
     scoring="""
 scoring : None
@@ -271,8 +272,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _auto_epochs(self, n_rows: int, stops: bool) -> int:
         n_columns = len(self._cells.column_of_D)
         most = max(min(MOST_STEPS, MOST_STEP_CELLS // n_columns), FEWEST_STEPS)
-        steps = max(STEPS[0] * n_columns, STEPS[1] * math.sqrt(n_columns)) * math.sqrt(self._n_rows)
-        steps = float(np.clip(steps, FEWEST_STEPS, most))
+        by_columns = COLUMN_STEPS * n_columns * math.sqrt(self._n_rows)
+        by_cells = CELL_STEPS * math.sqrt(n_columns * min(self._n_rows, CELL_STEP_ROWS))
+        steps = float(np.clip(max(by_columns, by_cells), FEWEST_STEPS, most))
         steps *= STOPPED_STEPS if stops else 1
         batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
         # An epoch of fewer rows than a batch is one step.
@@ -447,7 +449,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         return False
 
     def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return AUTO_MEMBERS
+        return AUTO_MEMBERS if n_rows < LONG_ROWS else LONG_MEMBERS
 
     # --- complete ------------------------------------------------------------------------------------------------
 
