@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.moments import mean_and_deviation
-from skdl.data.sampling import sample_rows
 
 #: Columns of more levels than this are embedded.
 MAX_ONE_HOT_LEVELS = 32
@@ -19,13 +18,13 @@ MAX_ONE_HOT_LEVELS = 32
 MAX_EMBEDDING_WIDTH = 50
 #: Bounds on the rows that a level of so many must have to be known.
 FEWEST_LEVEL_ROWS, MOST_LEVEL_ROWS = 2, 10
-#: Fewest different numbers that may be codes, and fewest rows that each of them must have in the mean.
-FEWEST_CODES, CODE_ROWS = 11, 5
-#: Rows by which they are told.
-CODE_SAMPLE = 10_000
-#: Of codes, the variance of rows within one is at most so many times that among them, and the variance among neighbours
-#: at least this share of it.
-MOST_WITHIN, LEAST_UNLIKE = 1.25, 0.5
+#: Fewest different numbers that may be codes.
+FEWEST_CODES = 11
+#: Of codes, the variance of rows within one is at most so many times that among them, where each has so many rows in
+#: the mean; of fewer rows, which say less of it, the target must hardly vary within.
+MOST_WITHIN = ((5, 1.25), (2, 0.125))
+#: The variance among neighbours is at least this share of that among codes.
+LEAST_UNLIKE = 0.5
 
 
 def in_order(levels: Iterable[Any]) -> list[Any]:
@@ -105,17 +104,34 @@ def rows_to_know_a_level(codes: NDArray[np.intp], y: NDArray, classification: bo
 def are_codes(x: NDArray, y: NDArray, classification: bool) -> bool:
     """Whether numbers, NaN where missing, stand for categories.
 
-    So do few numbers of many rows each that tell much of the target, while neighbours are as unlike as any two.
+    So do numbers of several rows each that tell much of the target, while neighbours are as unlike as any two.
     """
-    rows = sample_rows(len(y), CODE_SAMPLE)
-    rows = rows[~np.isnan(x[rows])]
-    values, codes = np.unique(x[rows], return_inverse=True)
-    if len(values) < FEWEST_CODES or len(rows) < CODE_ROWS * len(values):
+    is_number = ~np.isnan(x)
+    values, codes = np.unique(x[is_number], return_inverse=True)
+    if len(values) < FEWEST_CODES:
         return False
-    variances = LevelVariances.of(codes, y[rows], classification)
-    if variances.within > MOST_WITHIN * variances.among:
+    most_within = next((most for n_rows, most in MOST_WITHIN if len(codes) >= n_rows * len(values)), None)
+    if most_within is None:
+        return False
+    variances = LevelVariances.of(codes, y[is_number], classification)
+    if variances.within > most_within * variances.among:
         return False
     return variances.of_neighbours > LEAST_UNLIKE * variances.among
+
+
+def distinct_rows(columns: Iterable[NDArray]) -> NDArray[np.intp]:
+    """The first of each set of rows that are alike in all columns ``(n,)``, in order; NaN is like NaN."""
+    first, of_row = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
+    for values in columns:
+        if values.dtype == object:
+            numbers = level_numbers(values, {value: i for i, value in enumerate(dict.fromkeys(values))}, 0)
+        else:
+            numbers = np.unique(values, return_inverse=True)[1]
+        pairs = of_row * (numbers.max() + 1) + numbers
+        _, first, of_row = np.unique(pairs, return_index=True, return_inverse=True)
+        if len(first) == len(values):
+            break
+    return np.sort(first)
 
 
 def as_levels(x: NDArray) -> NDArray:

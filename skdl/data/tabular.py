@@ -9,6 +9,7 @@ training rows had missing values, "missing" has a column or a level of its own.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +19,18 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, embedding_width
+from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
 from skdl.data.frames import Column, Kind, check_zone, frame_columns, is_frame
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
+from skdl.data.sampling import sample_rows
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
 from skdl.data.table import DenseTable, SparseTable, Table
 
 NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
+#: Rows by which codes among numbers are told.
+CODE_SAMPLE = 10_000
 #: Most numeric columns and fewest rows that a periodic embedding beside bins is for: in measurements it brought nothing
 #: to more columns, at twice the time, and did harm with fewer rows.
 MOST_PERIODIC_COLUMNS, FEWEST_PERIODIC_ROWS = 32, 500
@@ -134,16 +138,21 @@ class TableEncoder:
         self.is_sparse = False
         # All rows, which come in order, need no copy.
         chosen: Any = slice(None) if len(rows) == X.shape[0] else rows
-        if not is_frame(X):
-            self._fit_numbers(lambda j: X[:, j][chosen], X.shape[1], y, weight, classification)
-            return self._fit_categories([as_levels(X[:, j][chosen]) for j in self.coded], y, classification)
-        columns = frame_columns(X)
-        self.layout = _Layout.of(columns)
-        numbers = self._numbers(columns)
-        self._fit_numbers(lambda j: numbers[j][chosen], len(numbers), y, weight, classification)
-        return self._fit_categories(
-            [values[chosen] for values in self._categories(columns, numbers)], y, classification
-        )
+        categories: list[NDArray] = []
+        if is_frame(X):
+            columns = frame_columns(X)
+            self.layout = _Layout.of(columns)
+            numbers = self._numbers(columns)
+            categories = [values[chosen] for values in self._categories(columns)]
+        else:
+            numbers = X.T
+
+        def column(j: int) -> NDArray:
+            return np.asarray(numbers[j][chosen])
+
+        self._fit_numbers(column, len(numbers), y, weight, classification)
+        self.coded = self._codes(column, len(numbers), categories, y, classification)
+        return self._fit_categories([*categories, *(as_levels(column(j)) for j in self.coded)], y, classification)
 
     def _fit_categories(self, columns: list[NDArray], y: NDArray, classification: bool) -> TableEncoder:
         self.categorical = [CategoricalEncoder().fit(values, y, classification) for values in columns]
@@ -157,16 +166,32 @@ class TableEncoder:
         self, column: Callable[[int], NDArray], n_columns: int, y: NDArray, weight: Weights, classification: bool
     ) -> None:
         self.numeric = NumericEncoder(self.numeric_scaling).fit(column, n_columns, weight)
-        self.piecewise, self.coded = None, []
+        self.piecewise = None
         if self.numeric_embedding in ("piecewise_linear", "both"):
             self.piecewise = PiecewiseLinearEncoder().fit(column, n_columns, y, weight, classification)
-            if self.piecewise.n_cut:
-                target = np.unique(y, return_inverse=True)[1] if classification and y.ndim == 1 else y
-                self.coded = [j for j in range(n_columns) if are_codes(np.asarray(column(j)), target, classification)]
         if self.numeric_embedding == "periodic" and n_columns <= MOST_COLUMNS:
             self.n_periodic = n_columns
         if self.numeric_embedding == "both" and n_columns <= MOST_PERIODIC_COLUMNS and len(y) >= FEWEST_PERIODIC_ROWS:
             self.n_periodic = n_columns
+
+    def _codes(
+        self,
+        column: Callable[[int], NDArray],
+        n_columns: int,
+        categories: list[NDArray],
+        y: NDArray,
+        classification: bool,
+    ) -> list[int]:
+        """Which numeric columns hold codes. They are looked for where there are bins."""
+        if self.piecewise is None or not self.piecewise.n_cut:
+            return []
+        target = np.unique(y, return_inverse=True)[1] if classification and y.ndim == 1 else y
+        rows = sample_rows(len(y), CODE_SAMPLE)
+        # Copies of a row, as a sample with replacement has them, would make codes of all its numbers.
+        columns = (*target.reshape(len(y), -1).T, *categories)
+        numbers = (column(j)[rows] for j in range(n_columns))
+        rows = rows[distinct_rows(itertools.chain(numbers, (values[rows] for values in columns)))]
+        return [j for j in range(n_columns) if are_codes(column(j)[rows], target[rows], classification)]
 
     @property
     def _n_numbers(self) -> int:
@@ -193,11 +218,10 @@ class TableEncoder:
             numbers.extend(_date_numbers(self.layout.values(columns, i)).T)
         return numbers
 
-    def _categories(self, columns: list[Column], numbers: list[NDArray]) -> list[NDArray]:
-        """The categorical columns of a frame, and after them the codes among its numeric ones."""
+    def _categories(self, columns: list[Column]) -> list[NDArray]:
+        """The categorical columns of a frame."""
         assert self.layout is not None
-        of_frame = [self.layout.values(columns, i) for i in self.layout.of_kind("categorical")]
-        return of_frame + [as_levels(numbers[j]) for j in self.coded]
+        return [self.layout.values(columns, i) for i in self.layout.of_kind("categorical")]
 
     def transform(self, X: Any) -> Table:
         """Encode rows of the same columns as in ``fit``."""
@@ -213,7 +237,9 @@ class TableEncoder:
         numbers = self._numbers(columns)
         out = self._empty(len(columns[0].values))
         self._transform_numbers(lambda rows: np.stack([x[rows] for x in numbers], axis=1), out)
-        codes = self._transform_categories(self._categories(columns, numbers), out)
+        codes = self._transform_categories(
+            [*self._categories(columns), *(as_levels(numbers[j]) for j in self.coded)], out
+        )
         return DenseTable(torch.from_numpy(out), codes)
 
     @staticmethod

@@ -10,6 +10,7 @@ from skdl.data.categories import (
     LevelVariances,
     are_codes,
     as_levels,
+    distinct_rows,
     rows_to_know_a_level,
 )
 
@@ -85,6 +86,32 @@ def test_codes_are_numbers_whose_neighbours_are_unlike(classification):
     # Of 200 numbers each has one row, or there are too few of them.
     assert not are_codes(x[:200], y[:200], classification) and not are_codes(x % 10, y, classification)
     assert are_codes(np.append(x, np.full(100, np.nan)), np.append(y, y[:100]), classification)
+
+
+@pytest.mark.parametrize("classification", [False, True])
+def test_codes_of_few_rows_say_nearly_all_of_the_target(classification):
+    rng = np.random.default_rng(0)
+    x = np.repeat(np.arange(300.0), 3)
+    means = np.repeat(rng.normal(size=300), 3)
+    steady, noisy = means + 0.1 * rng.normal(size=900), means + rng.normal(size=900)
+    if classification:
+        steady, noisy = means > 0, noisy > 0
+    assert are_codes(x, steady, classification)
+    assert not are_codes(x, noisy, classification)
+    # Of one row each, nothing is known.
+    assert not are_codes(x[::3], steady[::3], classification)
+
+
+def test_distinct_rows_are_the_first_of_their_kind():
+    number = np.array([1.0, np.nan, 1.0, 2.0, np.nan, 1.0])
+    text = np.array(["a", "b", "a", "a", "b", None], dtype=object)
+    assert distinct_rows([number]).tolist() == [0, 1, 3]
+    assert distinct_rows([number, text]).tolist() == [0, 1, 3, 5]
+    assert distinct_rows(iter([text, number])).tolist() == [0, 1, 3, 5]
+    rng = np.random.default_rng(0)
+    table = rng.integers(4, size=(1000, 5))
+    expected = np.sort(np.unique(table, axis=0, return_index=True)[1])
+    assert_array_equal(distinct_rows(table.T), expected)
 
 
 def test_codes_are_alike_in_both_precisions():

@@ -312,6 +312,18 @@ def test_codes_among_numbers_stand_beside_them_as_levels(encode, library, n_code
         assert_array_equal(values[:, -n_codes:], np.vstack([np.eye(2, n_codes), np.zeros((2, n_codes))]))
 
 
+def test_numbers_of_rows_that_come_several_times_are_no_codes():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 3)), rng.normal(size=200)
+    rows = np.tile(np.arange(200), 6)
+    for X in (x[rows], pd.DataFrame(x[rows], columns=list("abc")).assign(name=np.tile(["p", "q"], 600))):
+        encoder = TableEncoder("robust", "both").fit(X, y[rows], np.arange(1200))
+        assert encoder.coded == []
+    # A row's own number beside others that change is a code.
+    x = np.column_stack([rows, rng.normal(size=(1200, 2))])
+    assert TableEncoder("robust", "both").fit(x, y[rows], np.arange(1200)).coded == [0]
+
+
 def test_one_level_says_nothing(encode_column):
     assert encode_column(["a", "a"], ["a", "b"]).shape == (2, 0)
 
