@@ -64,8 +64,12 @@ def auto_epochs(n_rows: int, stops: bool) -> int:
     return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
 
 
-def held_out_outputs(folds: list[Fold], results: list[Result]) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-    """The rows that each network held out, and its outputs ``(n, O)`` for them."""
+#: Some rows, and the outputs ``(n, O)`` of a network for them.
+RowOutputs = tuple[NDArray[np.intp], NDArray[np.float64]]
+
+
+def held_out_outputs(folds: list[Fold], results: list[Result]) -> list[RowOutputs]:
+    """The rows that each network held out, with its outputs for them."""
     return [
         (fold.held_out, result.validation_outputs.numpy().astype(np.float64))
         for fold, result in zip(folds, results, strict=False)
@@ -100,6 +104,12 @@ class NetworkEstimator(TrainedEstimator):
     @abstractmethod
     def _make_task(self) -> ClassificationTask | RegressionTask:
         """An unfitted task for y."""
+
+    def _blend(self, data: FitData, folds: list[Fold], unseen: list[RowOutputs]) -> None:
+        """Fit what is blended with the networks, by their outputs for rows that they held out: here nothing."""
+
+    def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
+        """Learn from rows that the networks did not train on how large errors are: regressors do."""
 
     #: Passes over so many rows, with or without early stopping, and rows of a step, under "auto".
     _auto_epochs = staticmethod(auto_epochs)
@@ -177,9 +187,12 @@ class NetworkEstimator(TrainedEstimator):
         if hasattr(self, "_skl_callbacks"):
             monitor.set_callback_context(context, shown)
         results = self._run(jobs)
-        self._set_out_of_fold(data, folds if holds_out else [], results)
-        if validation is not None:
-            self._set_validation_errors(validation, results)
+        unseen = held_out_outputs(folds, results) if holds_out else []
+        if unseen:
+            of_unseen = [(rows, self._task.expected(outputs)) for rows, outputs in unseen]
+            self.out_of_fold_ = mean_by_row(len(data.y), of_unseen)
+            self._blend(data, folds, unseen)
+        self._learn_errors(data, validation, results)
         self._mean_weight = self._mean_weight_with(data, MeanWeight())
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
@@ -373,15 +386,6 @@ class NetworkEstimator(TrainedEstimator):
 
     def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
         return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows))
-
-    def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
-        """Keep what the networks say of rows that they did not train on, the mean where several held a row out."""
-        parts = [(rows, self._task.expected(outputs)) for rows, outputs in held_out_outputs(folds, results)]
-        if parts:
-            self.out_of_fold_ = mean_by_row(len(data.y), parts)
-
-    def _set_validation_errors(self, validation: FitData, results: list[Result]) -> None:
-        """Keep what is to be known of the networks' errors on validation rows of the caller's own."""
 
     # --- predict -------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from skdl.data.folds import Fold, held_out_rows
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series, check_series
 from skdl.engine.job import Job, Plan, Samples
-from skdl.estimators.base import LONE_VALIDATION_FRACTION, NetworkEstimator
-from skdl.estimators.blended import SkipBlendMixin
+from skdl.estimators.base import LONE_VALIDATION_FRACTION
+from skdl.estimators.blended import BlendedEstimator
 from skdl.estimators.embedding import EmbeddingMixin
 from skdl.estimators.explaining import check_method, explained_outputs
 from skdl.estimators.explaining_series import SERIES_EXPLANATIONS
@@ -164,7 +164,7 @@ n_static_ : int
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator):
+class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     """A recurrent network on series, with a closed-form path beside it."""
 
     layout: str = "channels_first"

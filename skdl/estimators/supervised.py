@@ -14,7 +14,6 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdl.data.folds import Fold
 from skdl.data.sampling import sample_rows
 from skdl.engine.job import Result
 from skdl.estimators.training import caller_level
@@ -83,7 +82,7 @@ class SpreadMixin:
     _outputs: Callable[[Any], NDArray[np.float64]]
     _network_outputs: Callable[[Any], NDArray[np.float64]]
     out_of_fold_: Any
-    #: Part of the variance of errors that disagreement does not explain, of the last fit that was validated.
+    #: Part of the variance of errors that disagreement does not explain; None where the last fit had no validation.
     _unexplained: NDArray[np.float64] | None = None
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -138,14 +137,19 @@ class SpreadMixin:
         """Variance among the predictions of several networks, from their outputs, in the units of y."""
         return np.var([self._task.decode(output) for output in outputs], axis=0, ddof=1)
 
-    def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
-        super()._set_out_of_fold(data, folds, results)  # type: ignore[misc]
+    def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
         self._unexplained = None
-        # A band of quantiles is no single value that has an error.
-        if self.out_of_fold_ is None or self.out_of_fold_.shape != data.y.shape:
-            return
         if not isinstance(self._task, RegressionTask):
             return
+        if validation is not None:
+            self._unexplained = self._unexplained_in_validation(validation, results)
+        elif self.out_of_fold_ is not None:
+            self._unexplained = self._unexplained_out_of_fold(data, results)
+
+    def _unexplained_out_of_fold(self, data: FitData, results: list[Result]) -> NDArray[np.float64] | None:
+        # A band of quantiles is no single value that has an error.
+        if self.out_of_fold_.shape != data.y.shape:
+            return None
         known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
         error = (data.y[known] - self.out_of_fold_[known]) ** 2
         explained: Any = 0.0
@@ -157,23 +161,22 @@ class SpreadMixin:
             # that most networks have seen show less of it than new ones do, which makes up for a part of what best
             # epochs that these errors have chosen hide.
             explained = (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
-        self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
+        return np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
 
-    def _set_validation_errors(self, validation: FitData, results: list[Result]) -> None:
-        super()._set_validation_errors(validation, results)  # type: ignore[misc]
+    def _unexplained_in_validation(self, validation: FitData, results: list[Result]) -> NDArray[np.float64] | None:
         known = [result.validation_outputs.numpy() for result in results if result.validation_outputs is not None]
-        if not isinstance(self._task, RegressionTask) or not known:
-            return
+        if not known:
+            return None
         outputs = np.stack(known).astype(np.float64)
         values = self._task.decode(self._task.combine(outputs))
         y, weight = validation.y[validation.rows], validation.weight_of(validation.rows)
         # A band of quantiles is no single value that has an error.
         if values.shape != y.shape:
-            return
+            return None
         squared_error = (values - y) ** 2
         # These are errors of the mean of the networks already.
         explained = self._spread(outputs) if len(outputs) > 1 else 0.0
-        self._unexplained = np.maximum(np.average(squared_error - explained, axis=0, weights=weight), 0)
+        return np.maximum(np.average(squared_error - explained, axis=0, weights=weight), 0)
 
 
 class ProbabilityMixin:
