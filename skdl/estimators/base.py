@@ -6,7 +6,6 @@ network it wants; see :class:`NetworkEstimator`.
 
 from __future__ import annotations
 
-import math
 import warnings
 from abc import abstractmethod
 from typing import Any
@@ -35,33 +34,10 @@ from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss
 from skdl.tasks.regression import RegressionTask
 
-#: Training rows from which "auto" early stopping holds rows out.
-EARLY_STOPPING_ROWS = 16
-#: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
-#: end by itself, and without.
-EPOCHS_ROWS = 4000
-STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (30, 12, 80)
-#: Networks of an "auto" ensemble.
-AUTO_MEMBERS = 8
-#: "auto" dropout of classifiers.
-AUTO_DROPOUT = 0.05
 #: A first call of ``partial_fit`` with fewer rows than this is warned of.
 FEWEST_FIRST_ROWS = 10
 #: Share of the rows that a lone network holds out.
 LONE_VALIDATION_FRACTION = 0.1
-
-
-def auto_batch_size(n_rows: int) -> int:
-    """Rows of a step by the number of training rows."""
-    if n_rows >= 2000:
-        return 256
-    return 128 if n_rows >= 600 else 32
-
-
-def auto_epochs(n_rows: int, stops: bool) -> int:
-    """Passes by the number of training rows, at most under early stopping."""
-    epochs, fewest, most = STOPPED_EPOCHS if stops else FIXED_EPOCHS
-    return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
 
 
 #: Some rows, and the outputs ``(n, O)`` of a network for them.
@@ -111,20 +87,11 @@ class NetworkEstimator(TrainedEstimator):
     def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
         """Learn from rows that the networks did not train on how large errors are: regressors do."""
 
-    #: Passes over so many rows, with or without early stopping, and rows of a step, under "auto".
-    _auto_epochs = staticmethod(auto_epochs)
-    _auto_batch_size = staticmethod(auto_batch_size)
-
     def _network(self) -> Network:
         return self._make_network(self._encoder, self.n_outputs_)
 
     def _loss(self) -> Loss:
         return self._task.loss
-
-    def _dropout(self) -> float:
-        if isinstance(self.dropout, str):
-            return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
-        return self.dropout
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -291,12 +258,6 @@ class NetworkEstimator(TrainedEstimator):
         if X is None or y is None:
             raise ValueError("X_val and y_val go together: give both or neither.")
         return self._check_data(X, y, sample_weight, reset=False, y_name="y_val")
-
-    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
-        return has_validation or n_rows >= EARLY_STOPPING_ROWS
-
-    def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return min(AUTO_MEMBERS, n_rows) if stops else 1
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""

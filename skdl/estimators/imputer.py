@@ -251,9 +251,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     # --- the network ---------------------------------------------------------------------------------------------
 
     def _network(self) -> ReconstructionNetwork:
-        sizes = self.hidden_layer_sizes
-        if isinstance(sizes, str):
-            sizes = SMALL_LAYERS if self._is_small else LARGE_LAYERS
+        is_auto = isinstance(self.hidden_layer_sizes, str)
+        sizes = self._auto_hidden_layer_sizes() if is_auto else self.hidden_layer_sizes
         hidden = layer_sizes("hidden_layer_sizes", sizes)
         n_columns = len(self._cells.column_of_D)
         return ReconstructionNetwork(
@@ -263,27 +262,29 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _loss(self) -> Loss:
         return ReconstructionError()
 
-    def _dropout(self) -> float:
-        return self.dropout
+    # --- "auto" --------------------------------------------------------------------------------------------------
+
+    def _auto_hidden_layer_sizes(self) -> tuple[int, ...]:
+        return SMALL_LAYERS if self._is_small else LARGE_LAYERS
 
     def _auto_batch_size(self, n_rows: int) -> int:
         return SMALL_BATCH if self._n_rows < MANY_ROWS else LARGE_BATCH
 
-    def _auto_epochs(self, n_rows: int, stops: bool) -> int:
+    def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
         n_columns = len(self._cells.column_of_D)
         most = max(min(MOST_STEPS, MOST_STEP_CELLS // n_columns), FEWEST_STEPS)
         by_columns = COLUMN_STEPS * n_columns * math.sqrt(self._n_rows)
         by_cells = CELL_STEPS * math.sqrt(n_columns * min(self._n_rows, CELL_STEP_ROWS))
         steps = float(np.clip(max(by_columns, by_cells), FEWEST_STEPS, most))
         steps *= STOPPED_STEPS if stops else 1
-        batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
         # An epoch of fewer rows than a batch is one step.
-        return math.ceil(steps * min(batch_size, n_rows) / n_rows)
+        return math.ceil(steps * min(self._batch_size(n_rows), n_rows) / n_rows)
 
-    def _likely_epochs(self, n_rows: int, stops: bool) -> int:
-        """Epochs to prepare for: early stopping seldom takes as many as it may."""
-        most = self._most_epochs(n_rows, stops)
-        return min(most, self._auto_epochs(n_rows, stops=False)) if stops else most
+    def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
+        return False
+
+    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+        return AUTO_MEMBERS if n_rows < LONG_ROWS else LONG_MEMBERS
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -441,14 +442,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         ]
         model.fit_shares(parts, self._n_rows)
 
+    def _likely_epochs(self, n_rows: int, stops: bool) -> int:
+        """Epochs to prepare for: early stopping seldom takes as many as it may."""
+        most = self._most_epochs(n_rows, stops)
+        return min(most, self._auto_max_epochs(n_rows, stops=False)) if stops else most
+
     def _judged_samples(self, x_BD: Tensor, present_BD: Tensor, is_hidden_BD: Tensor) -> Samples:
         return Samples(self._model.table(x_BD, present_BD & ~is_hidden_BD), _targets(x_BD, present_BD))
-
-    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
-        return False
-
-    def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return AUTO_MEMBERS if n_rows < LONG_ROWS else LONG_MEMBERS
 
     # --- complete ------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -82,6 +83,16 @@ relevance_scaling : bool or "auto", default="auto"
     scaled columns.
 """
 
+#: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
+#: end by itself, and without.
+EPOCHS_ROWS = 4000
+STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (30, 12, 80)
+#: Training rows from which "auto" early stopping holds rows out.
+EARLY_STOPPING_ROWS = 16
+#: Networks of an "auto" ensemble.
+AUTO_MEMBERS = 8
+#: "auto" dropout of classifiers.
+AUTO_DROPOUT = 0.05
 #: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
 FREQUENCIES_BESIDE_BINS = 8
 #: "auto" scales by relevance in classification of more columns than this, and wherever of so many numeric columns at
@@ -169,6 +180,32 @@ class TableNetworkEstimator(NetworkEstimator):
             return bool(self.relevance_scaling)
         if self._continues() and self.t_ > 0 and hasattr(self, "relevance_scaling_"):
             return self.relevance_scaling_
+        return self._auto_relevance_scaling(jobs)
+
+    # --- "auto" --------------------------------------------------------------------------------------------------
+
+    def _auto_batch_size(self, n_rows: int) -> int:
+        if n_rows >= 2000:
+            return 256
+        return 128 if n_rows >= 600 else 32
+
+    def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
+        epochs, fewest, most = STOPPED_EPOCHS if stops else FIXED_EPOCHS
+        return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
+
+    def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
+        return has_validation or n_rows >= EARLY_STOPPING_ROWS
+
+    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+        return min(AUTO_MEMBERS, n_rows) if stops else 1
+
+    def _dropout(self) -> float:
+        return self._auto_dropout() if isinstance(self.dropout, str) else self.dropout
+
+    def _auto_dropout(self) -> float:
+        return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
+
+    def _auto_relevance_scaling(self, jobs: list[Job]) -> bool:
         bins = self._encoder.piecewise
         if bins is None:
             return False
@@ -177,6 +214,8 @@ class TableNetworkEstimator(NetworkEstimator):
         if bins.n_cut >= FEWEST_COLUMNS and bins.n_informative < INFORMATIVE_SHARE * bins.n_cut:
             return True
         return gains_by_scaling(jobs, self._encoder.n_periodic)
+
+    # --- what was fitted -----------------------------------------------------------------------------------------
 
     @property
     def coefs_(self) -> list[NDArray]:
@@ -360,10 +399,13 @@ class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
 
     def _make_task(self) -> ClassificationTask | RegressionTask:
         losses: Any = CLASSIFICATION_LOSSES if _classifies(self) else REGRESSION_LOSSES
-        loss = next(iter(losses)) if self.loss == "auto" else self.loss
+        loss = self._auto_loss() if self.loss == "auto" else self.loss
         if isinstance(loss, str) and loss not in losses:
             raise ValueError(f"loss={loss!r} is not a loss for {self.task}. Use one of {sorted(losses)} or a callable.")
         return classification_task(loss, self.label_smoothing) if _classifies(self) else RegressionTask(loss)
+
+    def _auto_loss(self) -> str:
+        return "cross_entropy" if _classifies(self) else "squared_error"
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None

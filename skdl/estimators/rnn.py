@@ -221,16 +221,8 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         scaling = None if self._has_log_link() else self.series_scaling
         return SequenceEncoder(dtype, scaling)
 
-    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
-        return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
-
-    def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return min(AUTO_MEMBERS, n_rows) if stops else 1
-
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
-        kind = self.validation
-        if kind == "auto":
-            kind = "blocks" if self._is_forecast(data) else "random"
+        kind = self._auto_validation(data) if self.validation == "auto" else self.validation
         folds = super()._folds(data, n_members, random_state)
         if kind == "random":
             return folds
@@ -238,12 +230,6 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         # So many rows beside held-out ones forecast some of the same steps.
         gap = 0 if is_classifier(self) or data.y.ndim == 1 else data.y.shape[1] - 1
         return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last, gap)
-
-    def _is_forecast(self, data: FitData) -> bool:
-        """Whether a channel goes on into the target."""
-        if is_classifier(self):
-            return False
-        return continued_channel(data.X[data.rows], data.y[data.rows], data.weight_of(data.rows)) is not None
 
     def _jobs(self, data: FitData, folds: list[Fold], validation: FitData | None, *rest: Any) -> list[Job]:
         self._check_skip(validation is None and len(folds[0].held_out) > 0)
@@ -255,16 +241,27 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
                 job.settings = replace(job.settings, keep_best=False, n_iter_no_change=None)
         return jobs
 
-    def _auto_epochs(self, n_rows: int, stops: bool) -> int:
-        n_steps = -(-n_rows // self._auto_batch_size(n_rows))
-        most = MOST_EPOCHS if self._encoder.target_channel is None else MOST_FORECAST_EPOCHS
-        return int(np.clip(round(AUTO_STEPS / n_steps), FEWEST_EPOCHS, most))
+    # --- "auto"; of the network's parameters see recurrent_plan.py, of skip see blended.py -----------------------
 
     def _auto_batch_size(self, n_rows: int) -> int:
         return 64 if n_rows >= 1000 else 32
 
-    def _dropout(self) -> float:
-        return self.dropout
+    def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
+        n_steps = -(-n_rows // self._auto_batch_size(n_rows))
+        most = MOST_EPOCHS if self._encoder.target_channel is None else MOST_FORECAST_EPOCHS
+        return int(np.clip(round(AUTO_STEPS / n_steps), FEWEST_EPOCHS, most))
+
+    def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
+        return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
+
+    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+        return min(AUTO_MEMBERS, n_rows) if stops else 1
+
+    def _auto_validation(self, data: FitData) -> str:
+        if is_classifier(self):
+            return "random"
+        goes_on = continued_channel(data.X[data.rows], data.y[data.rows], data.weight_of(data.rows))
+        return "random" if goes_on is None else "blocks"
 
     # --- the network ---------------------------------------------------------------------------------------------
 
