@@ -25,7 +25,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from skdl.data.image_checks import check_images
 from skdl.data.image_encoder import CHUNK_NUMBERS, ImageEncoder
 from skdl.data.sampling import sample_rows
 from skdl.data.table import Table
@@ -53,6 +52,7 @@ from skdl.estimators.supervised import (
     NetworkRegressorMixin,
 )
 from skdl.estimators.validation import FitData
+from skdl.estimators.validation_images import check_images
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.augment import Augmentation
 from skdl.nn.backbone import BackboneNetwork

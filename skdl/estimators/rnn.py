@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdl.data.folds import Fold, held_out_rows
 from skdl.data.sequences import SequenceEncoder, continued_channel
-from skdl.data.series import Series, check_series
+from skdl.data.series import Series
 from skdl.engine.job import Job, Plan, Samples
 from skdl.estimators.base import LONE_VALIDATION_FRACTION
 from skdl.estimators.blended import BlendedEstimator
@@ -44,6 +44,7 @@ from skdl.estimators.supervised import (
     NetworkRegressorMixin,
 )
 from skdl.estimators.validation import FitData
+from skdl.estimators.validation_series import check_series
 from skdl.nn.recurrent import CELLS, RecurrentNetwork
 from skdl.tasks.regression import QuantilesTask, RegressionTask
 
