@@ -16,8 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import run
-from skdl.engine.job import Job, Monitor, Plan, Result, Samples, Settings, State, history_table
-from skdl.engine.optimizers import RULES, OptimizerKind
+from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Result, Samples, Settings, State, history_table
+from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters
 from skdl.nn.network import Ensemble, Network, NetworkModule
