@@ -147,13 +147,13 @@ class NetworkEstimator(TrainedEstimator):
             folds = [Fold(data.rows, data.rows[:0])] * n_members
         self._prepare(data, trained_rows(folds))
         monitor = FitMonitor(self, self._module)
-        jobs = self._scaled(self._jobs(data, folds, validation, seeds, stops, monitor))
+        jobs, is_interrupted = self._scaled(self._jobs(data, folds, validation, seeds, stops, monitor))
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, **shown)
         if hasattr(self, "_skl_callbacks"):
             monitor.set_callback_context(context, shown)
-        results = self._run(jobs)
+        results = self._run(jobs, is_interrupted=is_interrupted)
         unseen = held_out_outputs(folds, results) if holds_out else []
         if unseen:
             of_unseen = [(rows, self._task.expected(outputs)) for rows, outputs in unseen]
@@ -190,9 +190,12 @@ class NetworkEstimator(TrainedEstimator):
         starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
         return self._member_jobs(settings, training, seeds, held_out, starts, monitor)
 
-    def _scaled(self, jobs: list[Job]) -> list[Job]:
-        """The jobs of ``fit`` with their tables as networks are trained on them: here as the encoder gives them."""
-        return jobs
+    def _scaled(self, jobs: list[Job]) -> tuple[list[Job], bool]:
+        """The jobs of ``fit`` with their tables as networks are trained on them, here as the encoder gives them.
+
+        And whether the fit was interrupted while that was found out.
+        """
+        return jobs, False
 
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""

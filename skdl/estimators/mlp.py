@@ -21,7 +21,6 @@ from skdl.data.scaling import SCALINGS
 from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
-from skdl.estimators.monitor import FitMonitor
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
 from skdl.estimators.relevance import gains_by_scaling, plain_row, scaled_jobs
 from skdl.estimators.supervised import (
@@ -161,19 +160,16 @@ class TableNetworkEstimator(NetworkEstimator):
             return PeriodicEmbedding(encoder.n_periodic)
         return PeriodicEmbedding(encoder.n_periodic, FREQUENCIES_BESIDE_BINS)
 
-    def _scaled(self, jobs: list[Job]) -> list[Job]:
-        try:
-            self.relevance_scaling_ = self._scales_by_relevance(jobs)
-        except KeyboardInterrupt:
-            # It is for the engine to say what is left of an interrupted fit.
-            self.relevance_scaling_ = False
-            cast(FitMonitor, jobs[0].monitor).is_interrupted = True
-        return scaled_jobs(jobs, self._encoder.n_periodic) if self.relevance_scaling_ else jobs
+    def _scaled(self, jobs: list[Job]) -> tuple[list[Job], bool]:
+        scales = self._scales_by_relevance(jobs)
+        self.relevance_scaling_ = bool(scales)
+        return scaled_jobs(jobs, self._encoder.n_periodic) if scales else jobs, scales is None
 
     def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:
         return plain_row(job, theta_P)
 
-    def _scales_by_relevance(self, jobs: list[Job]) -> bool:
+    def _scales_by_relevance(self, jobs: list[Job]) -> bool | None:
+        """Whether to scale; None if the fit was interrupted before it was known."""
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:
             return False
         if not isinstance(self.relevance_scaling, str):
@@ -205,7 +201,7 @@ class TableNetworkEstimator(NetworkEstimator):
     def _auto_dropout(self) -> float:
         return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
 
-    def _auto_relevance_scaling(self, jobs: list[Job]) -> bool:
+    def _auto_relevance_scaling(self, jobs: list[Job]) -> bool | None:
         bins = self._encoder.piecewise
         if bins is None:
             return False

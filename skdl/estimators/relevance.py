@@ -81,13 +81,10 @@ def _standardised(x_ND: Tensor, share_N: Tensor) -> Tensor:
     return torch.where(is_one_value_D, 0, x_ND * (share_N @ x_ND.square()).rsqrt())
 
 
-def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool:
+def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool | None:
     """Whether the first networks of a fit, trained for a few epochs, have clearly smaller validation losses scaled.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        If training was interrupted.
+    None if training was interrupted.
     """
     jobs = jobs[:TRIAL_NETWORKS]
     # Networks may be validated on the same rows.
@@ -100,7 +97,7 @@ def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool:
     trials = [replace(job, settings=replace(job.settings, max_epochs=n_epochs), monitor=Monitor()) for job in jobs]
     results = run(trials + scaled_jobs(trials, n_kept))
     if any(result.reason == "interrupted" for result in results):
-        raise KeyboardInterrupt
+        return None
     losses = [min((epoch.validation_loss for epoch in result.history), default=float("nan")) for result in results]
     plain, scaled = sum(losses[: len(jobs)]), sum(losses[len(jobs) :])
     # Some losses are below zero.

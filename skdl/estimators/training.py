@@ -18,6 +18,7 @@ from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import run
 from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Result, Samples, Settings, State, history_table
 from skdl.engine.optimizers import RULES
+from skdl.engine.run import untrained
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters
 from skdl.nn.network import Ensemble, Network, NetworkModule
@@ -218,9 +219,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
         return states
 
-    def _run(self, jobs: list[Job], *, is_part: bool = False) -> list[Result]:
-        """Train, and set what a fit, or a part of one, leaves behind; gives the results of all jobs."""
-        all_results = results = run(jobs)
+    def _run(self, jobs: list[Job], *, is_part: bool = False, is_interrupted: bool = False) -> list[Result]:
+        """Train, if not interrupted, and set what a fit or a part of one leaves behind; the results of all jobs."""
+        all_results = results = untrained(jobs) if is_interrupted else run(jobs)
         for result in results:
             if result.error is not None:
                 raise result.error
