@@ -99,7 +99,7 @@ class Stack:
 
     def learning_rates(self) -> Iterator[tuple[Rates, Rates]]:
         """The learning rates of each step of the next epoch, bare and with the rule's correction."""
-        n_steps = self.batches.steps
+        n_steps = self.batches.n_steps
         rule = RULES[self.plan.optimizer.name]
         bare = [run.learning_rates(n) for run, n in zip(self.runs, n_steps, strict=True)]
         factors = [rule.rate_factors(run.n_steps + 1, n) for run, n in zip(self.runs, n_steps, strict=True)]
