@@ -342,24 +342,29 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         self._n_rows = len(x_ND)
         if not goes_on:
             self._is_small = self._n_rows * len(self._cells.encoders) < MANY_CELLS
-            kept = (
-                np.arange(len(self._cells.filled)) if self.keep_empty_features else np.flatnonzero(self._cells.filled)
-            )
-            self._kept: list[int] = kept.tolist()
-            self._warn_of_empty_columns(X)
-            self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
-            self._check_indicators()
-            column_of_D = torch.from_numpy(self._cells.column_of_D)
-            self._prior_rows = PRIOR_ROWS
-            if self._trains():
-                # It takes a few times as long as the Gaussian itself, which is little beside the networks.
-                self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)
-            gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
-            self._model = CellModel(gaussian, column_of_D)
+            self._choose_columns(X, missing_NC)
+            self._fit_gaussian(x_ND, present_ND, generator)
             self.network_ = None
             self._set_history([], is_validated=False)
             self.t_ = 0
         return x_ND, present_ND
+
+    def _choose_columns(self, X: Any, missing_NC: NDArray[np.bool_]) -> None:
+        """Which columns of X ``transform`` gives back, and for which it adds an indicator."""
+        filled = self._cells.filled
+        kept = np.arange(len(filled)) if self.keep_empty_features else np.flatnonzero(filled)
+        self._kept: list[int] = kept.tolist()
+        self._warn_of_empty_columns(X)
+        self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
+        self._check_indicators()
+
+    def _fit_gaussian(self, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> None:
+        column_of_D = torch.from_numpy(self._cells.column_of_D)
+        self._prior_rows = PRIOR_ROWS
+        if self._trains():
+            # It takes a few times as long as the Gaussian itself, which is little beside the networks.
+            self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)
+        self._model = CellModel(fit_gaussian(x_ND, present_ND, generator, self._prior_rows), column_of_D)
 
     def _prepared_cells(self, X: Any, goes_on: bool) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """The encoded cells of X, by an encoding that is learned of them or goes on."""
