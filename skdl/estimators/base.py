@@ -1,7 +1,7 @@
 """What every estimator of a target does: check X and y, make jobs of them, predict.
 
-A family of estimators declares its parameters and says in four short methods how X is checked and encoded and which
-network it wants; see :class:`NetworkEstimator`.
+A family of estimators declares its parameters and says in a few short methods how X is checked and encoded, which
+network it wants and what "auto" means; see :class:`NetworkEstimator` and the class that it builds on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator, caller_level
 from skdl.estimators.validation import FitData, check_fit_data, check_labels
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
-from skdl.nn.network import Network
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss
 from skdl.tasks.regression import RegressionTask
@@ -59,6 +58,8 @@ class NetworkEstimator(TrainedEstimator):
     _task: ClassificationTask | RegressionTask
     _encoder: Any
     _mean_weight: MeanWeight
+    #: X and the outputs for it, where a scorer asks for predictions that the training has made already.
+    _known_outputs: tuple[Any, NDArray] | None = None
 
     # --- what a family says ------------------------------------------------------------------------------------
 
@@ -74,10 +75,6 @@ class NetworkEstimator(TrainedEstimator):
         """
 
     @abstractmethod
-    def _make_network(self, encoder: Any, n_outputs: int) -> Network:
-        """The network for what the encoder gives."""
-
-    @abstractmethod
     def _make_task(self) -> ClassificationTask | RegressionTask:
         """An unfitted task for y."""
 
@@ -86,9 +83,6 @@ class NetworkEstimator(TrainedEstimator):
 
     def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
         """Learn from rows that the networks did not train on how large errors are: regressors do."""
-
-    def _network(self) -> Network:
-        return self._make_network(self._encoder, self.n_outputs_)
 
     def _loss(self) -> Loss:
         return self._task.loss
@@ -355,7 +349,7 @@ class NetworkEstimator(TrainedEstimator):
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of the network."""
-        known = self.__dict__.get("_known_outputs")
+        known = self._known_outputs
         if known is not None and X is known[0]:
             return known[1].astype(np.float64)
         outputs = self._network_outputs(X)

@@ -363,15 +363,15 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
 
     # --- the network ---------------------------------------------------------------------------------------------
 
-    def _make_network(self, encoder: ImageEncoder, n_outputs: int) -> ConvNetwork | BackboneNetwork:
+    def _network(self) -> ConvNetwork | BackboneNetwork:
         hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         shared: dict[str, Any] = {
             "image_shape": self.image_shape_,
-            "n_outputs": n_outputs,
+            "n_outputs": self.n_outputs_,
             "hidden": hidden,
             "activation": get_activation(self.activation),
-            "mean": encoder.mean,
-            "scale": encoder.scale,
+            "mean": self._encoder.mean,
+            "scale": self._encoder.scale,
             "augmentation": self.augmentation_,
         }
         if self.backbone is not None:

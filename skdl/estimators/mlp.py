@@ -141,10 +141,11 @@ class TableNetworkEstimator(NetworkEstimator):
     def _make_encoder(self, dtype: torch.dtype) -> TableEncoder:
         return TableEncoder(self.numeric_scaling, self.numeric_embedding, dtype)
 
-    def _make_network(self, encoder: TableEncoder, n_outputs: int) -> DenseNetwork:
+    def _network(self) -> DenseNetwork:
+        encoder: TableEncoder = self._encoder
         return DenseNetwork(
             n_inputs=encoder.n_outputs,
-            n_outputs=n_outputs,
+            n_outputs=self.n_outputs_,
             hidden=layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
             activation=get_activation(self.activation),
             normalization=self.normalization,

@@ -114,7 +114,6 @@ class FitMonitor(Monitor):
         scorer = self.scorers[job.member]
         view = copy.copy(self.estimator)
         view.network_ = self.module_of([job], [snapshot()])
-        # The scorer asks for predictions on rows whose outputs are already known.
         view._known_outputs = (scorer.X, output)
         return scorer(view)
 

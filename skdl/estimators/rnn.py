@@ -224,6 +224,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         kind = self._auto_validation(data) if self.validation == "auto" else self.validation
+        # Drawn in any case, for too few rows are refused there.
         folds = super()._folds(data, n_members, random_state)
         if kind == "random":
             return folds
@@ -266,8 +267,8 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     # --- the network ---------------------------------------------------------------------------------------------
 
-    def _make_network(self, encoder: SequenceEncoder, n_outputs: int) -> RecurrentNetwork:
-        return recurrent_plan(self, encoder, n_outputs, self._reversal())
+    def _network(self) -> RecurrentNetwork:
+        return recurrent_plan(self, self._encoder, self.n_outputs_, self._reversal())
 
     def _plan(self, samples: Samples) -> Plan:
         plan = super()._plan(samples)

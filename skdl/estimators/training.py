@@ -221,15 +221,18 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _run(self, jobs: list[Job], *, is_part: bool = False, is_interrupted: bool = False) -> list[Result]:
         """Train, if not interrupted, and set what a fit or a part of one leaves behind; the results of all jobs."""
-        all_results = results = untrained(jobs) if is_interrupted else run(jobs)
+        results = untrained(jobs) if is_interrupted else run(jobs)
         for result in results:
             if result.error is not None:
                 raise result.error
         self._report(results)
         # Networks that were interrupted before the end of their first epoch have learned nothing.
-        if any(result.history for result in results):
-            jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
-            results = [result for result in results if result.history]
+        places = [i for i, result in enumerate(results) if result.history] or range(len(jobs))
+        self._keep([jobs[i] for i in places], [results[i] for i in places], is_part)
+        return results
+
+    def _keep(self, jobs: list[Job], results: list[Result], is_part: bool) -> None:
+        """Set what the networks of these jobs leave behind."""
         self.network_ = self._module(jobs, [result.state.theta_P for result in results])
         self._optimizer_states = [
             (result.state.moments if is_part or self.warm_start else [], result.state.n_steps) for result in results
@@ -239,7 +242,6 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         self.n_layers_ = self._members()[0].n_layers
         before = self.history_ if is_part and hasattr(self, "history_") else None
         self._set_history(results, before, is_validated=jobs[0].validation is not None)
-        return all_results
 
     def _set_history(
         self, results: list[Result], before: NDArray[np.void] | None = None, *, is_validated: bool
