@@ -18,7 +18,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skdl.data.folds import Fold, cross_folds, held_out_rows, mean_by_row, random_folds, trained_rows
+from skdl.data.folds import Fold, cross_folds, mean_by_row, n_held_out_rows, random_folds, trained_rows
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import shared
@@ -269,7 +269,7 @@ class NetworkEstimator(TrainedEstimator):
                 f"n_members={n_members} networks that hold out different rows need at least as many rows; "
                 f"n_samples={n_rows}. Lower n_members, or set early_stopping=False."
             )
-        if held_out_rows(fraction, n_rows) >= n_rows:
+        if n_held_out_rows(fraction, n_rows) >= n_rows:
             remedy = "Set" if isinstance(self.validation_fraction, str) else "Lower validation_fraction, or set"
             raise ValueError(
                 f"Early stopping needs rows to train on and rows to hold out; n_samples={n_rows}. "

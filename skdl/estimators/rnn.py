@@ -16,7 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skdl.data.folds import Fold, held_out_rows
+from skdl.data.folds import Fold, n_held_out_rows
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series
 from skdl.engine.job import Job, Plan, Samples
@@ -320,7 +320,7 @@ def _neighbouring_folds(
     if differ and isinstance(fraction, str):
         blocks = np.array_split(places, n_members)
     else:
-        n_held_out = held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(rows))
+        n_held_out = n_held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(rows))
         last = len(rows) - n_held_out
         starts = np.linspace(0, last, n_members).round().astype(int).tolist() if differ else [last] * n_members
         blocks = [places[start : start + n_held_out] for start in starts]
