@@ -33,9 +33,9 @@ from skdl.estimators.supervised import (
     NetworkClassifierMixin,
     NetworkRegressorMixin,
     ProbabilityMixin,
-    SpreadMixin,
     classification_task,
 )
+from skdl.estimators.uncertainty import SpreadMixin
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork
