@@ -20,7 +20,7 @@ class Fold:
     held_out: Rows
 
 
-def held_out_rows(fraction: float, n_rows: int) -> int:
+def n_held_out_rows(fraction: float, n_rows: int) -> int:
     """How many rows a share of them is, rounded up, but not by a rounding error of the product."""
     return math.ceil(round(fraction * n_rows, 9))
 
@@ -52,7 +52,7 @@ def random_folds(
     rows: Rows, y: NDArray, n_members: int, fraction: float, random_state: np.random.RandomState
 ) -> list[Fold]:
     """Folds that each hold out a share of the rows of their own choice."""
-    n_held_out = held_out_rows(fraction, len(rows))
+    n_held_out = n_held_out_rows(fraction, len(rows))
     folds = []
     for _ in range(n_members):
         place = spread_places(y, random_state)

@@ -318,12 +318,6 @@ def refuse_lazy(X: Any, name: str = "X") -> None:
         raise TypeError(f"{name} is a {type(X).__name__}. Pass {name}.collect().")
 
 
-def forget_columns(estimator: Any) -> None:
-    """Take back what an earlier fit, on rows of columns, has left."""
-    for name in ("n_features_in_", "feature_names_in_"):
-        estimator.__dict__.pop(name, None)
-
-
 def is_missing_cell(cell: Any) -> bool:
     """None, NaN, NaT and pandas.NA: what is missing does not equal itself, or cannot tell."""
     if cell is None:

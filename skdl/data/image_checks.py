@@ -17,10 +17,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skdl.data.frames import check_unique_names, forget_columns, is_frame, refuse_lazy
+from skdl.data.frames import check_unique_names, is_frame, refuse_lazy
 from skdl.data.image_files import DEEP_MODES, ImageShape, checked_paths, files_shape, no_path, plain_mode, resized
 from skdl.data.tensors import as_array
 
@@ -32,45 +31,64 @@ FILE_CHANNELS = (1, 3)
 # --- from what users have to one array, or to paths ------------------------------------------------------------------
 
 
-def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
-    """Images as one array, or as the paths of their files.
+def read_images(parameters: Any, X: Any) -> NDArray | None:
+    """Images as one array, or as the paths of their files; None for rows of numbers, which scikit-learn checks first.
 
     Parameters
     ----------
-    estimator : estimator
+    parameters : estimator
         Its parameters say how X is read: ``image_shape`` (None, (h, w) or (h, w, c)), ``channels`` ("auto", "first" or
-        "last"), ``resize`` (None or (h, w)), ``path_column`` (None or str) and ``dtype``.
+        "last"), ``resize`` (None or (h, w)), ``path_column`` (None or str) and ``dtype``. Errors name its class.
     X : array, tensor, sequence of images or of paths, Series, DataFrame
         - Arrays and tensors ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)``. Under "auto" the channels are the
           last axis if its length is 1, 3 or 4, else the first one if its length is, else the last one.
         - Sequences of arrays, tensors or Pillow images, of one size unless ``resize`` is set.
         - Sequences of paths to image files, or a DataFrame whose column ``path_column`` holds them.
-        - Rows ``(n, h * w * c)`` with ``image_shape``, each an image in C order, channels last unless
-          ``channels="first"``. Rows without ``image_shape`` are signals: images of one row of pixels.
-    reset : bool
-        True in ``fit``: sets ``image_shape_``, and ``n_features_in_`` and ``feature_names_in_`` for rows. False: X must
-        have the same shape as in ``fit``.
+        - Rows: see :func:`images_of_rows`.
 
     Returns
     -------
-    ndarray of shape (n, h, w, c) or (n,)
-        Pixels of type uint8, or float32, or float64 where they were so and ``estimator.dtype`` is "float64"; or paths,
-        as objects of type str.
+    ndarray of shape (n, h, w, c) or (n,), or None
+        Pixels of type uint8, or float32, or float64 where they were so and ``dtype`` is "float64"; or paths, as objects
+        of type str.
 
     Raises
     ------
     ValueError, TypeError
-        With the remedy; for rows in scikit-learn's words.
+        With the remedy.
     """
-    if isinstance(X, CheckedImages) and not reset and X.shape[1:] in ((), estimator.image_shape_):
-        return X
-    check_sizes("image_shape", estimator.image_shape, (2, 3))
-    check_sizes("resize", estimator.resize, (2,))
-    return _checked(estimator, X, reset).view(CheckedImages)
+    check_sizes("image_shape", parameters.image_shape, (2, 3))
+    check_sizes("resize", parameters.resize, (2,))
+    _refuse_lone(X)
+    cells = _cells(X, parameters.path_column)
+    if cells is not None and not cells:
+        raise ValueError("Found X with 0 image(s) while a minimum of 1 is required. Pass at least one image.")
+    if cells is not None and any(isinstance(cell, str | os.PathLike) for cell in cells):
+        return checked_paths(cells)
+    if cells is not None and any(_is_image(cell) for cell in cells):
+        images = _stacked(cells, parameters.channels, parameters.resize)
+    else:
+        array = _array(X)
+        if array is None or array.ndim < 3:
+            return None
+        images = _channels_last(array, parameters.channels)
+    return _finished(parameters, _not_empty(parameters, images))
+
+
+def images_of_rows(parameters: Any, rows: NDArray) -> NDArray:
+    """Checked rows ``(n, h * w * c)`` as images ``(n, h, w, c)``; signals ``(n, 1, n_features, 1)`` without a shape.
+
+    Each row is an image in C order, channels last unless ``channels="first"``.
+    """
+    return _finished(parameters, _unflattened(parameters, rows))
+
+
+def _finished(parameters: Any, images: NDArray) -> NDArray:
+    return resized(_pixels(images, parameters.dtype), parameters.resize)
 
 
 class CheckedImages(np.ndarray):
-    """What :func:`check_images` gave. Handed in again, by a scorer say, it is what it is."""
+    """Checked images, or paths. Handed in again, by a scorer say, they are what they are."""
 
     def __array_wrap__(self, array: NDArray, context: Any = None, return_scalar: bool = False) -> Any:
         # What is computed of checked images is not checked.
@@ -92,36 +110,6 @@ def check_sizes(name: str, value: Any, lengths: tuple[int, ...]) -> None:
     integers = all(isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1 for size in value)
     if len(value) not in lengths or not integers:
         raise ValueError(f"{name} must be {wanted}, integers of at least 1. Got {value!r}.")
-
-
-def _checked(estimator: Any, X: Any, reset: bool) -> NDArray:
-    _refuse_lone(X)
-    cells = _cells(X, estimator.path_column)
-    if cells is not None and not cells:
-        raise ValueError("Found X with 0 image(s) while a minimum of 1 is required. Pass at least one image.")
-    if cells is not None and any(isinstance(cell, str | os.PathLike) for cell in cells):
-        paths = checked_paths(cells)
-        if reset:
-            forget_columns(estimator)
-            _check_shape(estimator, files_shape(paths, estimator.resize), reset)
-        elif estimator.image_shape_[2] not in FILE_CHANNELS:
-            raise ValueError(
-                f"Image files are read with 1 or 3 channels, but {type(estimator).__name__} was fitted on images of "
-                f"{_spelled(estimator.image_shape_)}. Read them into arrays, or fit on files."
-            )
-        return paths
-    if cells is not None and any(_is_image(cell) for cell in cells):
-        images = _stacked(cells, estimator.channels, estimator.resize)
-    else:
-        array = _array(X)
-        if array is None or array.ndim < 3:
-            return _check_rows(estimator, X if array is None or isinstance(X, np.matrix) else array, reset)
-        images = _channels_last(array, estimator.channels)
-    images = resized(_pixels(_not_empty(estimator, images), estimator), estimator.resize)
-    if reset:
-        forget_columns(estimator)
-    _check_shape(estimator, images.shape[1:], reset)
-    return images
 
 
 def _refuse_lone(X: Any) -> None:
@@ -206,17 +194,17 @@ def _channels_last(array: NDArray, channels: str) -> NDArray:
     return np.moveaxis(array, 1, 3) if _layout(channels, array.shape) == "first" else array
 
 
-def _not_empty(estimator: Any, images: NDArray) -> NDArray:
+def _not_empty(parameters: Any, images: NDArray) -> NDArray:
     if 0 in images.shape:
         n, h, w, c = images.shape
         raise ValueError(
             f"Found {n} image(s) of {h} x {w} pixels and {c} channel(s) while a minimum of 1 of each is required "
-            f"by {type(estimator).__name__}. Pass at least one image."
+            f"by {type(parameters).__name__}. Pass at least one image."
         )
     return images
 
 
-def _pixels(images: NDArray, estimator: Any) -> NDArray:
+def _pixels(images: NDArray, dtype: str) -> NDArray:
     """Finite pixels of a type that is trained on."""
     if images.dtype == np.uint8:
         return images
@@ -224,7 +212,7 @@ def _pixels(images: NDArray, estimator: Any) -> NDArray:
         raise ValueError("Complex data not supported: pixels must be real numbers. Pass np.abs(X), for example.")
     if images.dtype.kind not in "biufO":
         raise ValueError(f"Pixels must be numbers, and X has the type {images.dtype}. Convert it to uint8 or float32.")
-    is_double = images.dtype == np.float64 and estimator.dtype == "float64"
+    is_double = images.dtype == np.float64 and dtype == "float64"
     try:
         with np.errstate(over="ignore"):
             pixels = images if is_double else images.astype(np.float32, copy=False)
@@ -257,28 +245,13 @@ def _check_finite(pixels: NDArray, images: NDArray) -> None:
 # --- flat rows -------------------------------------------------------------------------------------------------------
 
 
-def _check_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
-    """Rows of numbers, checked by scikit-learn, as images."""
-    try:
-        rows = validate_data(estimator, X, reset=reset, dtype=[np.float32, np.float64, np.uint8])
-    except ValueError as error:
-        if "could not convert string" in str(error):
-            remedy = "To read image files, pass their paths as a list, or set path_column to the column that has them."
-            raise ValueError(f"{error}. {remedy}") from error
-        raise
-    images = resized(_pixels(_unflattened(estimator, rows), estimator), estimator.resize)
-    _check_shape(estimator, images.shape[1:], reset)
-    return images
-
-
-def _unflattened(estimator: Any, rows: NDArray) -> NDArray:
-    """Rows ``(n, h * w * c)`` as images ``(n, h, w, c)``; as signals ``(n, 1, n_features, 1)`` without a shape."""
+def _unflattened(parameters: Any, rows: NDArray) -> NDArray:
     n, n_features = rows.shape
-    if estimator.image_shape is None:
+    if parameters.image_shape is None:
         return rows.reshape(n, 1, n_features, 1)
-    h, w, c = _full_shape(estimator.image_shape)
+    h, w, c = _full_shape(parameters.image_shape)
     if h * w * c != n_features:
-        given = tuple(estimator.image_shape)
+        given = tuple(parameters.image_shape)
         remedy = "Set it to the (height, width) or (height, width, channels) of the images that the rows are made of."
         if n_features % (h * w) == 0:
             remedy = f"For so many features it is image_shape={(h, w, n_features // (h * w))}."
@@ -286,7 +259,7 @@ def _unflattened(estimator: Any, rows: NDArray) -> NDArray:
             f"X has {n_features} features, but image_shape={given} makes {' x '.join(map(str, given))} = {h * w * c}. "
             f"{remedy}"
         )
-    if estimator.channels == "first":
+    if parameters.channels == "first":
         return np.moveaxis(rows.reshape(n, c, h, w), 1, 3)
     return rows.reshape(n, h, w, c)
 
@@ -299,16 +272,39 @@ def _full_shape(image_shape: Sequence[int]) -> ImageShape:
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
-def _check_shape(estimator: Any, shape: Sequence[int], reset: bool) -> None:
-    """Remember the shape of an image in ``fit``; compare with it later."""
-    h, w, c = shape
-    if reset:
-        _check_against_parameter(estimator, (h, w, c))
-        estimator.image_shape_ = (h, w, c)
-    elif estimator.image_shape_ != (h, w, c):
+def training_shape(parameters: Any, images: NDArray) -> ImageShape:
+    """The shape of the images of a fit, which are pixels or paths.
+
+    Raises
+    ------
+    ValueError
+        If ``image_shape`` is another one.
+    """
+    h, w, c = files_shape(images, parameters.resize) if images.ndim == 1 else images.shape[1:]
+    _check_against_parameter(parameters, (h, w, c))
+    return h, w, c
+
+
+def check_shape(images: NDArray, fitted: ImageShape, fitted_by: str) -> None:
+    """Refuse images of another shape than those of ``fit``; the shape of files is seen when they are read.
+
+    Raises
+    ------
+    ValueError
+        With the remedy.
+    """
+    if images.ndim == 1:
+        if fitted[2] not in FILE_CHANNELS:
+            raise ValueError(
+                f"Image files are read with 1 or 3 channels, but {fitted_by} was fitted on images of "
+                f"{_spelled(fitted)}. Read them into arrays, or fit on files."
+            )
+        return
+    h, w, c = images.shape[1:]
+    if (h, w, c) != fitted:
         raise ValueError(
-            f"X has images of {_spelled((h, w, c))}, but {type(estimator).__name__} was fitted on images of "
-            f"{_spelled(estimator.image_shape_)}. {_shape_remedy((h, w, c), estimator.image_shape_)}"
+            f"X has images of {_spelled((h, w, c))}, but {fitted_by} was fitted on images of "
+            f"{_spelled(fitted)}. {_shape_remedy((h, w, c), fitted)}"
         )
 
 
@@ -330,10 +326,10 @@ def _shape_remedy(shape: ImageShape, fitted: ImageShape) -> str:
     return "Pass images of that shape. A single image is passed as X[np.newaxis]."
 
 
-def _check_against_parameter(estimator: Any, shape: ImageShape) -> None:
-    if estimator.image_shape is None or estimator.resize is not None:
+def _check_against_parameter(parameters: Any, shape: ImageShape) -> None:
+    if parameters.image_shape is None or parameters.resize is not None:
         return
-    wanted = tuple(estimator.image_shape)
+    wanted = tuple(parameters.image_shape)
     if shape[: len(wanted)] != wanted:
         raise ValueError(
             f"X has images of {_spelled(shape)}, but image_shape={wanted}. Set image_shape=None: images that are not "

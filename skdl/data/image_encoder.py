@@ -73,7 +73,7 @@ class ImageEncoder:
         Parameters
         ----------
         X : ndarray of shape (n, h, w, c) or (n,)
-            What :func:`~skdl.data.image_checks.check_images` gives.
+            Checked pixels, or paths.
         y : ignored
         rows : ndarray of shape (n_training,)
             At most 5,000 of them are looked at, evenly spaced; fewer, where images are large.

@@ -147,7 +147,7 @@ class SequenceEncoder:
         *,
         classification: bool = False,
     ) -> SequenceEncoder:
-        """Learn from the given rows of what :func:`skdl.data.series.check_series` gives, their targets and weights."""
+        """Learn from the given rows of series, their targets and weights."""
         X = X[rows] if len(rows) < len(X) else X
         self.n_series, self.n_channels = X.shape[:2]
         self.n_steps, self.shortest = int(X.lengths.max()), int(X.lengths.min())

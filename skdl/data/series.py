@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples, validate_data
+from sklearn.utils.validation import _num_samples
 
-from skdl.data.frames import check_unique_names, column_names, forget_columns, is_frame, refuse_lazy
+from skdl.data.frames import check_unique_names, column_names, is_frame, refuse_lazy
 from skdl.data.tensors import as_array
 
 
@@ -66,7 +66,7 @@ class SeriesWithTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Checked series: what :func:`check_series` gives. Handed in again, by a scorer say, they are what they are.
+    """Checked series. Handed in again, by a scorer say, they are what they are.
 
     ``values`` ``(n, C, T)`` hold NaN where there is no value, after the end of a series too; ``lengths`` ``(n,)`` are
     the steps up to the last value; ``static`` is a table with a row per series, or None.
@@ -76,9 +76,25 @@ class Series:
     lengths: NDArray[np.intp]
     static: Any = None
 
+    @classmethod
+    def of(cls, values: NDArray, static: Any = None) -> Series:
+        """Series by their values, which may be padded further than to the longest, and the table beside them."""
+        lengths = _lengths(values)
+        return cls(values[:, :, : lengths.max()], lengths, _checked_static(static, len(values)))
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.values.shape
+
+    @property
+    def n_static(self) -> int:
+        """Columns of the table beside the series."""
+        return 0 if self.static is None else self.static.shape[1]
+
+    @property
+    def static_names(self) -> list[Any] | None:
+        """Names of these columns, where the table is a frame."""
+        return column_names(self.static) if is_frame(self.static) else None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -88,75 +104,70 @@ class Series:
         static = None if self.static is None else _safe_indexing(self.static, rows)
         return Series(self.values[rows], self.lengths[rows], static)
 
+    def check_like(self, n_channels: int, n_static: int, static_names: list[Any] | None) -> None:
+        """Refuse series of other channels, or with another table beside them, than those of ``fit``.
 
-def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
-    """Series as one array, padded with NaN behind their ends.
+        Raises
+        ------
+        ValueError
+            With the remedy.
+        """
+        if self.shape[1] != n_channels:
+            raise ValueError(
+                f"X has {self.shape[1]} channels, but the model was fitted on {n_channels}. Series stand as "
+                "(n, channels, time) unless layout='time_first'."
+            )
+        if self.n_static != n_static:
+            raise ValueError(
+                f"The table beside the series has {self.n_static} columns, but it had {n_static} in fit. "
+                "Pass X as (series, table) with the same columns."
+            )
+        names = self.static_names
+        if None not in (names, static_names) and names != static_names:
+            raise ValueError(
+                f"The table beside the series has the columns {names}, but they were {static_names} in fit. "
+                "Pass the same columns in the same order."
+            )
+
+
+def series_and_table(X: Any) -> tuple[Any, Any]:
+    """The parts of a tuple (series, table); without a table None."""
+    if not isinstance(X, tuple):
+        return X, None
+    if len(X) != 2:
+        raise ValueError(f"A tuple X must be (series, table). Got {len(X)} elements; pass series as a list.")
+    return X[0], X[1]
+
+
+def series_values(X: Any, layout: str) -> NDArray | None:
+    """Values ``(n, C, T)`` of series, with NaN behind their ends; None for rows, which scikit-learn checks first.
 
     Parameters
     ----------
-    estimator : estimator
-        Its parameter ``layout`` ("channels_first" or "time_first") says how series of several channels stand.
-    X : array, tensor, list of arrays, DataFrame, or tuple (series, table)
+    X : array, tensor, list of arrays or DataFrame
         - Arrays ``(n, channels, time)``, or ``(n, time, channels)`` under "time_first". NaN is a missing value, and at
           the end of a series, in all channels, it is padding.
         - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel. Tensors, lists,
           frames and columns of frames do as well.
         - Rows ``(n, time)``: series of one channel.
-        - A tuple of one of these and a table with a row per series, :class:`SeriesWithTable` for one.
-    reset : bool
-        True in ``fit``: sets ``n_channels_``, and ``n_features_in_`` and ``feature_names_in_`` for rows.
-
-    Returns
-    -------
-    Series
+    layout : {"channels_first", "time_first"}
+        How series of several channels stand.
 
     Raises
     ------
     ValueError, TypeError
-        With the remedy; for rows in scikit-learn's words.
+        With the remedy.
     """
-    if isinstance(X, Series) and not reset:
-        return X
-    static = None
-    if isinstance(X, tuple):
-        if len(X) != 2:
-            raise ValueError(f"A tuple X must be (series, table). Got {len(X)} elements; pass series as a list.")
-        X, static = X
-    values = _values(estimator, X, reset)
-    _check_channels(estimator, values, reset)
-    lengths = _lengths(values)
-    return Series(values[:, :, : lengths.max()], lengths, _check_static(estimator, static, len(values), reset))
-
-
-def _values(estimator: Any, X: Any, reset: bool) -> NDArray:
-    """Values ``(n, C, T)``."""
-    if reset:
-        # Those of this fit are set where rows are checked.
-        forget_columns(estimator)
     X = as_array(X)
     if isinstance(X, list) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1):
         if len(X) == 0:
             raise ValueError("Found X with 0 sample(s) while a minimum of 1 is required. Pass at least one series.")
         if _are_series(list(X)):
-            return _padded(list(X), estimator.layout)
+            return _padded(list(X), layout)
     if isinstance(X, np.ndarray) and X.ndim >= 3:
-        return _finite(_channels_first(X, estimator.layout))
+        return _finite(_channels_first(X, layout))
     refuse_lazy(X)
-    return _rows(estimator, X, reset)[:, np.newaxis]
-
-
-def _rows(estimator: Any, X: Any, reset: bool) -> NDArray:
-    """Values ``(n, T)`` of rows, checked as scikit-learn does."""
-    try:
-        return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
-    except ValueError as error:
-        if "features as input" in str(error):
-            remedy = "Series of other lengths than in fit go in as (n, 1, time), X[:, np.newaxis], or as a list."
-            raise ValueError(f"{error} {remedy}") from error
-        if "setting an array element" in str(error):
-            remedy = "Where each cell of a column is a series, pass a list of them, such as list(frame[column])."
-            raise ValueError(f"{error} {remedy}") from error
-        raise
+    return None
 
 
 def _are_series(cells: Sequence[Any]) -> bool:
@@ -247,39 +258,15 @@ def _lengths(values: NDArray) -> NDArray[np.intp]:
     return values.shape[2] - known[:, ::-1].argmax(axis=1)
 
 
-def _check_channels(estimator: Any, values: NDArray, reset: bool) -> None:
-    if reset:
-        estimator.n_channels_ = values.shape[1]
-    elif values.shape[1] != estimator.n_channels_:
-        raise ValueError(
-            f"X has {values.shape[1]} channels, but the model was fitted on {estimator.n_channels_}. Series stand as "
-            "(n, channels, time) unless layout='time_first'."
-        )
-
-
-def _check_static(estimator: Any, static: Any, n_series: int, reset: bool) -> Any:
+def _checked_static(static: Any, n_series: int) -> Any:
     """The table beside the series, as a frame or a numeric array."""
-    names = None
+    if static is None:
+        return None
     if is_frame(static):
         check_unique_names(static)
-        names = column_names(static)
-    elif static is not None:
+    else:
         static = _static_array(static)
-    if static is not None:
-        _check_rows(len(static), n_series)
-    n_columns = 0 if static is None else static.shape[1]
-    if reset:
-        estimator.n_static_, estimator._static_names = n_columns, names
-    elif n_columns != estimator.n_static_:
-        raise ValueError(
-            f"The table beside the series has {n_columns} columns, but it had {estimator.n_static_} in fit. "
-            "Pass X as (series, table) with the same columns."
-        )
-    elif None not in (names, estimator._static_names) and names != estimator._static_names:
-        raise ValueError(
-            f"The table beside the series has the columns {names}, but they were {estimator._static_names} in fit. "
-            "Pass the same columns in the same order."
-        )
+    _check_rows(len(static), n_series)
     return static
 
 

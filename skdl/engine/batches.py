@@ -125,14 +125,14 @@ class Batches:
         self.lengths = [len(s) for s in samples]
         self.batch_size = batch_size
         self.n_rows = self.lengths[0]
-        self.steps = [-(-length // batch_size) for length in self.lengths]
+        self.n_steps = [-(-length // batch_size) for length in self.lengths]
         #: How many jobs have a batch at each step.
-        self.widths = [sum(n > step for n in self.steps) for step in range(self.steps[0])]
+        self.widths = [sum(n > step for n in self.n_steps) for step in range(self.n_steps[0])]
         self.device = device = tables.device
         self.tables = [tables.of(s.table) for s in samples]
         self.taken_rows = self.tables[0].taken_numbers // max(self.tables[0].n_columns, 1)
         self.prefetches = any(table.prefetches for table in self.tables)
-        self.runs = self._runs()
+        self.stretches = self._stretches()
         self.rows_KN = self._rows(samples)
         self.sizes = [_sizes(s) for s in samples]
         targets = padded([s.target if s.target.ndim == 2 else s.target.unsqueeze(1) for s in samples], self.n_rows)
@@ -150,15 +150,15 @@ class Batches:
         weighted = any(s.weight is not None for s in samples)
         self.weight_KN = padded(weights, self.n_rows).to(device) if weighted else None
 
-    def _runs(self) -> list[tuple[Table, int, int]]:
+    def _stretches(self) -> list[tuple[Table, int, int]]:
         """Stretches of neighbouring jobs that share a table."""
-        runs: list[tuple[Table, int, int]] = []
+        stretches: list[tuple[Table, int, int]] = []
         for k, table in enumerate(self.tables):
-            if runs and runs[-1][0] is table:
-                runs[-1] = (table, runs[-1][1], k + 1)
+            if stretches and stretches[-1][0] is table:
+                stretches[-1] = (table, stretches[-1][1], k + 1)
             else:
-                runs.append((table, k, k + 1))
-        return runs
+                stretches.append((table, k, k + 1))
+        return stretches
 
     def _rows(self, samples: Sequence[Samples]) -> Tensor | None:
         """Row numbers in the tables; None where position and row number are the same everywhere."""
@@ -222,7 +222,7 @@ class Batches:
         if self.weight_KN is not None:
             weight = weight * self.weight_KN
         rows = self.rows_KN
-        if rows is None and len(self.runs) == 1 and len(self.lengths) > 1:
+        if rows is None and len(self.stretches) == 1 and len(self.lengths) > 1:
             rows = torch.arange(self.n_rows, device=self.device).expand(len(self.lengths), -1)
         return self._batches(rows, self.target_KTN, self._steps(weight))
 
@@ -257,10 +257,10 @@ class Batches:
     def _gathered(self, rows_KN: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The inputs of several batches of the same jobs at a time."""
         step = 0
-        while step < self.steps[0]:
+        while step < self.n_steps[0]:
             k = self.widths[step]
             n_steps = max(self.taken_rows // (k * self.batch_size), 1)
-            last = min(step + n_steps, self.steps[k - 1])
+            last = min(step + n_steps, self.n_steps[k - 1])
             first_row, stop_row = step * self.batch_size, min(last * self.batch_size, self.n_rows)
             if rows_KN is None:
                 yield self._slice(first_row, stop_row, k)
@@ -270,7 +270,7 @@ class Batches:
 
     def _take(self, rows_KB: Tensor) -> tuple[Tensor, Tensor | None]:
         k, b = rows_KB.shape
-        parts = [table.take(rows_KB[lo:hi].reshape(-1)) for table, lo, hi in self.runs if lo < k]
+        parts = [table.take(rows_KB[lo:hi].reshape(-1)) for table, lo, hi in self.stretches if lo < k]
         x = parts[0][0] if len(parts) == 1 else torch.cat([values for values, _ in parts])
         codes = [part for _, part in parts if part is not None]
         return x.view(k, b, -1), torch.cat(codes).view(k, b, -1) if codes else None

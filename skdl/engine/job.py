@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.data.table import Table
-from skdl.engine.optimizers import OptimizerKind
 from skdl.engine.schedules import Schedule
 from skdl.nn.network import Network
 from skdl.tasks.losses import Loss
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """The part of an optimiser that models of a stack share."""
+
+    name: str = "adamw"
+    nesterov: bool = False
 
 
 @dataclass(frozen=True)

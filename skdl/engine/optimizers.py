@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
@@ -18,19 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skdl.engine.job import OptimizerKind, Settings
 from skdl.engine.orthogonal import orthogonalized
 from skdl.nn.network import Slot
 
 #: The learning rates of K models, ``(K, 1)``, or that of a lone one.
 Rates = Tensor | float
-
-
-@dataclass(frozen=True)
-class OptimizerKind:
-    """The static part of an optimiser: jobs of equal kinds may share a stack."""
-
-    name: str = "adamw"
-    nesterov: bool = False
 
 
 class Rule(ABC):
@@ -196,7 +188,13 @@ RULES: dict[str, type[Rule]] = {"adamw": Adam, "adam": Adam, "sgd": SGD, "rmspro
 
 
 def _vector(values: Sequence[float], like: Tensor) -> Tensor:
+    """Values ``(K, 1)``."""
     return torch.tensor(values, dtype=like.dtype, device=like.device).unsqueeze(1)
+
+
+def _penalty(values: Sequence[float], like: Tensor) -> Tensor | None:
+    """The same; None where no model has the penalty."""
+    return _vector(values, like) if any(values) else None
 
 
 class StackedOptimizer:
@@ -205,15 +203,15 @@ class StackedOptimizer:
     Parameters
     ----------
     kind : OptimizerKind
+    settings : sequence of Settings
+        One per model. The loss gets ``l1 * sum|w| + l2 / 2 * sum w^2``; the l1 part by a proximal step, so that weights
+        become exactly zero.
     theta_KP : Tensor
         The parameters, changed in place.
     moments : list of Tensor
         What the rule carries from step to step, like ``theta_KP``.
     n_weights : int
         How many of the leading numbers of a row are weights: penalties and decay act on those alone.
-    momentum, l1, l2, weight_decay, gradient_clip : sequences of float
-        One number per model. Loss gets ``l1 * sum|w| + l2 / 2 * sum w^2``; the l1 part by a proximal step, so that
-        weights become exactly zero.
     rate_factors_P : Tensor, optional
         What the learning rate of each number of a row is multiplied by, in weight decay and the proximal step too; by
         default 1. A number with a factor of 0 stays as it is.
@@ -224,32 +222,28 @@ class StackedOptimizer:
     def __init__(
         self,
         kind: OptimizerKind,
+        settings: Sequence[Settings],
         theta_KP: Tensor,
         moments: list[Tensor],
         n_weights: int,
         *,
-        momentum: Sequence[float],
-        l1: Sequence[float],
-        l2: Sequence[float],
-        weight_decay: Sequence[float],
-        gradient_clip: Sequence[float | None],
         rate_factors_P: Tensor | None = None,
         matrices: Sequence[Slot] = (),
     ) -> None:
         self.theta_KP = theta_KP
         self.n_weights = n_weights
         self.weights = theta_KP[:, :n_weights]
-        self.rule = RULES[kind.name](kind, moments, _vector(momentum, theta_KP), matrices)
-        self.l1 = _vector(l1, theta_KP) if any(l1) else None
-        self.l2 = _vector(l2, theta_KP) if any(l2) else None
-        self.weight_decay = _vector(weight_decay, theta_KP) if any(weight_decay) else None
+        self.rule = RULES[kind.name](kind, moments, _vector([s.momentum for s in settings], theta_KP), matrices)
+        self.l1 = _penalty([s.l1 for s in settings], theta_KP)
+        self.l2 = _penalty([s.l2 for s in settings], theta_KP)
+        self.weight_decay = _penalty([s.weight_decay for s in settings], theta_KP)
         self.rate_factors_P = None if rate_factors_P is None else rate_factors_P.to(theta_KP)
         if self.rate_factors_P is not None and (self.rate_factors_P[:n_weights] != 1).any():
             self.l1, self.weight_decay = (
                 None if penalty is None else penalty * self.rate_factors_P[:n_weights]
                 for penalty in (self.l1, self.weight_decay)
             )
-        clips = [np.inf if clip is None else clip for clip in gradient_clip]
+        clips = [np.inf if s.gradient_clip is None else s.gradient_clip for s in settings]
         self.gradient_clip = _vector(clips, theta_KP) if np.isfinite(clips).any() else None
 
     def step(self, grad_KP: Tensor, learning_rates: Rates, rates: Rates) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -115,6 +117,13 @@ class Run:
     def n_steps(self) -> int:
         """Optimiser steps taken, those before this training included."""
         return self.first_step + self.epoch * -(-len(self.job.train) // self.job.plan.batch_size)
+
+
+# Numbers of a caller's inference mode could not be trained on or explained.
+@torch.inference_mode(False)
+def untrained(jobs: Sequence[Job]) -> list[Result]:
+    """The results of jobs whose training is interrupted before it begins."""
+    return [Run(job).result("interrupted") for job in jobs]
 
 
 def _is_better(score: float, loss: float, before: tuple[float, float], tol: float = 0.0) -> bool:

@@ -81,21 +81,16 @@ class Stack:
     def first(self, k: int) -> Part:
         """The first ``k`` models."""
         if k not in self._parts:
-            settings = [run.job.settings for run in self.runs[:k]]
             theta, grad = self.theta_KP[:k], self.grad_KP[:k]
             self._parts[k] = Part(
                 self.network.stack(theta, grad, self.plan.matmul_dtype),
                 grad,
                 StackedOptimizer(
                     self.plan.optimizer,
+                    [run.job.settings for run in self.runs[:k]],
                     theta,
                     [moment[:k] for moment in self.moments],
                     self.network.n_weights,
-                    momentum=[s.momentum for s in settings],
-                    l1=[s.l1 for s in settings],
-                    l2=[s.l2 for s in settings],
-                    weight_decay=[s.weight_decay for s in settings],
-                    gradient_clip=[s.gradient_clip for s in settings],
                     rate_factors_P=self.network.rate_factors_P,
                     matrices=self.network.matrices,
                 ),
@@ -104,7 +99,7 @@ class Stack:
 
     def learning_rates(self) -> Iterator[tuple[Rates, Rates]]:
         """The learning rates of each step of the next epoch, bare and with the rule's correction."""
-        n_steps = self.batches.steps
+        n_steps = self.batches.n_steps
         rule = RULES[self.plan.optimizer.name]
         bare = [run.learning_rates(n) for run, n in zip(self.runs, n_steps, strict=True)]
         factors = [rule.rate_factors(run.n_steps + 1, n) for run, n in zip(self.runs, n_steps, strict=True)]

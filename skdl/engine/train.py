@@ -21,7 +21,7 @@ from skdl.engine.batches import DeviceTables, table_numbers
 from skdl.engine.device import flush_denormals, one_thread_each, threads_for
 from skdl.engine.evaluation import row_of
 from skdl.engine.job import Epoch, Job, Monitor, Plan, Result
-from skdl.engine.run import Run
+from skdl.engine.run import Run, untrained
 from skdl.engine.stack import Stack
 from skdl.engine.stacking import fits_of, stacks_of
 
@@ -65,7 +65,7 @@ def train(
     def train_reported(members: list[Job]) -> list[Result]:
         # Ctrl-C is meant for all that was asked for, not for the stack that happened to be at work.
         if interrupted.is_set():
-            return [Run(job).result("interrupted") for job in members]
+            return untrained(members)
         started = time.perf_counter()
         trained = train_stack(members, is_cancelled)
         if any(result.reason == "interrupted" for result in trained):

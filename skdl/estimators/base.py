@@ -1,12 +1,11 @@
 """What every estimator of a target does: check X and y, make jobs of them, predict.
 
-A family of estimators declares its parameters and says in four short methods how X is checked and encoded and which
-network it wants; see :class:`NetworkEstimator`.
+A family of estimators declares its parameters and says in a few short methods how X is checked and encoded, which
+network it wants and what "auto" means; see :class:`NetworkEstimator` and the class that it builds on.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from abc import abstractmethod
 from typing import Any
@@ -19,7 +18,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skdl.data.folds import Fold, cross_folds, held_out_rows, mean_by_row, random_folds, trained_rows
+from skdl.data.folds import Fold, cross_folds, mean_by_row, n_held_out_rows, random_folds, trained_rows
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import shared
@@ -30,42 +29,22 @@ from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator, caller_level
 from skdl.estimators.validation import FitData, check_fit_data, check_labels
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
-from skdl.nn.network import Network
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss
 from skdl.tasks.regression import RegressionTask
 
-#: Training rows from which "auto" early stopping holds rows out.
-EARLY_STOPPING_ROWS = 16
-#: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
-#: end by itself, and without.
-EPOCHS_ROWS = 4000
-STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (30, 12, 80)
-#: Networks of an "auto" ensemble.
-AUTO_MEMBERS = 8
-#: "auto" dropout of classifiers.
-AUTO_DROPOUT = 0.05
 #: A first call of ``partial_fit`` with fewer rows than this is warned of.
 FEWEST_FIRST_ROWS = 10
 #: Share of the rows that a lone network holds out.
 LONE_VALIDATION_FRACTION = 0.1
 
 
-def auto_batch_size(n_rows: int) -> int:
-    """Rows of a step by the number of training rows."""
-    if n_rows >= 2000:
-        return 256
-    return 128 if n_rows >= 600 else 32
+#: Some rows, and the outputs ``(n, O)`` of a network for them.
+RowOutputs = tuple[NDArray[np.intp], NDArray[np.float64]]
 
 
-def auto_epochs(n_rows: int, stops: bool) -> int:
-    """Passes by the number of training rows, at most under early stopping."""
-    epochs, fewest, most = STOPPED_EPOCHS if stops else FIXED_EPOCHS
-    return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
-
-
-def held_out_outputs(folds: list[Fold], results: list[Result]) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-    """The rows that each network held out, and its outputs ``(n, O)`` for them."""
+def held_out_outputs(folds: list[Fold], results: list[Result]) -> list[RowOutputs]:
+    """The rows that each network held out, with its outputs for them."""
     return [
         (fold.held_out, result.validation_outputs.numpy().astype(np.float64))
         for fold, result in zip(folds, results, strict=False)
@@ -79,6 +58,8 @@ class NetworkEstimator(TrainedEstimator):
     _task: ClassificationTask | RegressionTask
     _encoder: Any
     _mean_weight: MeanWeight
+    #: X and the outputs for it, where a scorer asks for predictions that the training has made already.
+    _known_outputs: tuple[Any, NDArray] | None = None
 
     # --- what a family says ------------------------------------------------------------------------------------
 
@@ -94,27 +75,17 @@ class NetworkEstimator(TrainedEstimator):
         """
 
     @abstractmethod
-    def _make_network(self, encoder: Any, n_outputs: int) -> Network:
-        """The network for what the encoder gives."""
-
-    @abstractmethod
     def _make_task(self) -> ClassificationTask | RegressionTask:
         """An unfitted task for y."""
 
-    #: Passes over so many rows, with or without early stopping, and rows of a step, under "auto".
-    _auto_epochs = staticmethod(auto_epochs)
-    _auto_batch_size = staticmethod(auto_batch_size)
+    def _blend(self, data: FitData, folds: list[Fold], unseen: list[RowOutputs]) -> None:
+        """Fit what is blended with the networks, by their outputs for rows that they held out: here nothing."""
 
-    def _network(self) -> Network:
-        return self._make_network(self._encoder, self.n_outputs_)
+    def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
+        """Learn from rows that the networks did not train on how large errors are: regressors do."""
 
     def _loss(self) -> Loss:
         return self._task.loss
-
-    def _dropout(self) -> float:
-        if isinstance(self.dropout, str):
-            return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
-        return self.dropout
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -170,16 +141,19 @@ class NetworkEstimator(TrainedEstimator):
             folds = [Fold(data.rows, data.rows[:0])] * n_members
         self._prepare(data, trained_rows(folds))
         monitor = FitMonitor(self, self._module)
-        jobs = self._scaled(self._jobs(data, folds, validation, seeds, stops, monitor))
+        jobs, is_interrupted = self._scaled(self._jobs(data, folds, validation, seeds, stops, monitor))
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, **shown)
         if hasattr(self, "_skl_callbacks"):
             monitor.set_callback_context(context, shown)
-        results = self._run(jobs)
-        self._set_out_of_fold(data, folds if holds_out else [], results)
-        if validation is not None:
-            self._set_validation_errors(validation, results)
+        results = self._run(jobs, is_interrupted=is_interrupted)
+        unseen = held_out_outputs(folds, results) if holds_out else []
+        if unseen:
+            of_unseen = [(rows, self._task.expected(outputs)) for rows, outputs in unseen]
+            self.out_of_fold_ = mean_by_row(len(data.y), of_unseen)
+            self._blend(data, folds, unseen)
+        self._learn_errors(data, validation, results)
         self._mean_weight = self._mean_weight_with(data, MeanWeight())
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
@@ -210,9 +184,12 @@ class NetworkEstimator(TrainedEstimator):
         starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
         return self._member_jobs(settings, training, seeds, held_out, starts, monitor)
 
-    def _scaled(self, jobs: list[Job]) -> list[Job]:
-        """The jobs of ``fit`` with their tables as networks are trained on them: here as the encoder gives them."""
-        return jobs
+    def _scaled(self, jobs: list[Job]) -> tuple[list[Job], bool]:
+        """The jobs of ``fit`` with their tables as networks are trained on them, here as the encoder gives them.
+
+        And whether the fit was interrupted while that was found out.
+        """
+        return jobs, False
 
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
@@ -279,12 +256,6 @@ class NetworkEstimator(TrainedEstimator):
             raise ValueError("X_val and y_val go together: give both or neither.")
         return self._check_data(X, y, sample_weight, reset=False, y_name="y_val")
 
-    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
-        return has_validation or n_rows >= EARLY_STOPPING_ROWS
-
-    def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return min(AUTO_MEMBERS, n_rows) if stops else 1
-
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""
         n_rows = len(data.rows)
@@ -298,7 +269,7 @@ class NetworkEstimator(TrainedEstimator):
                 f"n_members={n_members} networks that hold out different rows need at least as many rows; "
                 f"n_samples={n_rows}. Lower n_members, or set early_stopping=False."
             )
-        if held_out_rows(fraction, n_rows) >= n_rows:
+        if n_held_out_rows(fraction, n_rows) >= n_rows:
             remedy = "Set" if isinstance(self.validation_fraction, str) else "Lower validation_fraction, or set"
             raise ValueError(
                 f"Early stopping needs rows to train on and rows to hold out; n_samples={n_rows}. "
@@ -374,20 +345,11 @@ class NetworkEstimator(TrainedEstimator):
     def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
         return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows))
 
-    def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
-        """Keep what the networks say of rows that they did not train on, the mean where several held a row out."""
-        parts = [(rows, self._task.expected(outputs)) for rows, outputs in held_out_outputs(folds, results)]
-        if parts:
-            self.out_of_fold_ = mean_by_row(len(data.y), parts)
-
-    def _set_validation_errors(self, validation: FitData, results: list[Result]) -> None:
-        """Keep what is to be known of the networks' errors on validation rows of the caller's own."""
-
     # --- predict -------------------------------------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of the network."""
-        known = self.__dict__.get("_known_outputs")
+        known = self._known_outputs
         if known is not None and X is known[0]:
             return known[1].astype(np.float64)
         outputs = self._network_outputs(X)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,8 +16,7 @@ from skdl.data.folds import Fold, mean_by_row
 from skdl.data.sampling import sample_rows
 from skdl.data.sequences import Reversal, SequenceEncoder
 from skdl.data.table import DenseTable, Table
-from skdl.engine.job import Result
-from skdl.estimators.base import held_out_outputs
+from skdl.estimators.base import NetworkEstimator, RowOutputs
 from skdl.estimators.validation import FitData
 from skdl.tasks.blending import blend_weights
 from skdl.tasks.classification import ClassificationTask
@@ -35,23 +33,17 @@ def _places(fold: Fold, rows: NDArray[np.intp]) -> Fold:
     return Fold(np.flatnonzero(np.isin(rows, fold.train)), np.flatnonzero(np.isin(rows, fold.held_out)))
 
 
-class SkipBlendMixin:
-    """The skip path of estimators on series: fitted after the networks, added to what these put out."""
+class BlendedEstimator(NetworkEstimator):
+    """Base of estimators on series with a skip path: fitted after the networks, added to what these put out."""
 
     skip: str | None
-    loss: Any
-    n_outputs_: int
-    out_of_fold_: Any
-    _task: ClassificationTask | RegressionTask
     _encoder: SequenceEncoder
-    _weight: Callable[[FitData, NDArray[np.intp]], NDArray[np.float64] | None]
-    _loss_setting: Callable[[str], float]
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         # Scorers and callbacks see the networks alone while these are trained.
         self._skip: SkipPath | None = None
         self.blend_weights_ = {"network": 1.0}
-        super()._prepare(data, train_rows, classes)  # type: ignore[misc]
+        super()._prepare(data, train_rows, classes)
         if isinstance(self._task, RegressionTask) and self._encoder.target_channel is not None:
             # Series that are constant may be so at any level.
             self._task.is_constant[:] = False
@@ -87,17 +79,16 @@ class SkipBlendMixin:
             return ("linear",)
         return ("convolution",) if is_classifier(self) else ("linear", "convolution")
 
-    def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
+    def _blend(self, data: FitData, folds: list[Fold], unseen: list[RowOutputs]) -> None:
         """Fit the skip path and blend it with the networks by what both say of rows that they did not see."""
-        super()._set_out_of_fold(data, folds, results)  # type: ignore[misc]
-        if self.out_of_fold_ is None or not self._skip_kinds():
+        if not self._skip_kinds():
             return
         rows = data.rows[sample_rows(len(data.rows), SKIP_ROWS)]
         places = [fold for fold in (_places(fold, rows) for fold in folds) if len(fold.held_out)]
         if places:
-            self._blend(data, rows, places, mean_by_row(len(data.y), held_out_outputs(folds, results)))
+            self._fit_skip(data, rows, places, mean_by_row(len(data.y), unseen))
 
-    def _blend(self, data: FitData, rows: NDArray[np.intp], folds: list[Fold], outputs: NDArray[np.float64]) -> None:
+    def _fit_skip(self, data: FitData, rows: NDArray[np.intp], folds: list[Fold], outputs: NDArray[np.float64]) -> None:
         x_BD = self._encoder.transform(data.X[rows]).values
         weight = self._weight(data, rows)
         target = self._task.encode(data.y[rows], torch.float64)
@@ -166,7 +157,7 @@ class SkipBlendMixin:
         return (zeros if reversal is None else reversal.apply(zeros, self._encoder.layout.parts(x_BD))).numpy()
 
     def _table_outputs(self, table: Table) -> NDArray[np.float64]:
-        outputs = super()._table_outputs(table)  # type: ignore[misc]
+        outputs = super()._table_outputs(table)
         if self._skip is None:
             return outputs
         x_BD = cast(DenseTable, table).values

@@ -25,7 +25,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from skdl.data.image_checks import check_images
 from skdl.data.image_encoder import CHUNK_NUMBERS, ImageEncoder
 from skdl.data.sampling import sample_rows
 from skdl.data.table import Table
@@ -53,6 +52,7 @@ from skdl.estimators.supervised import (
     NetworkRegressorMixin,
 )
 from skdl.estimators.validation import FitData
+from skdl.estimators.validation_images import check_images
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.augment import Augmentation
 from skdl.nn.backbone import BackboneNetwork
@@ -281,7 +281,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
             self.augmentation_ = self._given_augmentation()
             return
         if self._found_augmentation is None:
-            self._found_augmentation = self._auto_augmentation(data, rows)
+            self._found_augmentation = self._auto_augment(data, rows)
         self.augmentation_ = self._found_augmentation
 
     def _given_augmentation(self) -> Augmentation:
@@ -299,7 +299,22 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
             return Augmentation(**self.augment)
         return Augmentation(function=self.augment)
 
-    def _auto_augmentation(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
+    # --- "auto" --------------------------------------------------------------------------------------------------
+
+    def _auto_batch_size(self, n_rows: int) -> int:
+        return 64 if n_rows >= 600 else 32
+
+    def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
+        epochs, power = EPOCHS.get(self.optimizer, OTHER_EPOCHS)
+        return int(np.clip(round(epochs * (EPOCHS_ROWS / n_rows) ** power), FEWEST_EPOCHS, MOST_EPOCHS))
+
+    def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
+        return has_validation
+
+    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+        return 1
+
+    def _auto_augment(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
         if self.image_shape_[0] == 1:
             return Augmentation()
         return replace(MOVES, flip=self._may_be_mirrored(data, rows))
@@ -346,31 +361,17 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
             out.copy_(F.adaptive_avg_pool2d(images, sides))
         return small
 
-    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
-        return has_validation
+    # --- the network ---------------------------------------------------------------------------------------------
 
-    def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return 1
-
-    def _auto_epochs(self, n_rows: int, stops: bool) -> int:
-        epochs, power = EPOCHS.get(self.optimizer, OTHER_EPOCHS)
-        return int(np.clip(round(epochs * (EPOCHS_ROWS / n_rows) ** power), FEWEST_EPOCHS, MOST_EPOCHS))
-
-    def _auto_batch_size(self, n_rows: int) -> int:
-        return 64 if n_rows >= 600 else 32
-
-    def _dropout(self) -> float:
-        return self.dropout
-
-    def _make_network(self, encoder: ImageEncoder, n_outputs: int) -> ConvNetwork | BackboneNetwork:
+    def _network(self) -> ConvNetwork | BackboneNetwork:
         hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         shared: dict[str, Any] = {
             "image_shape": self.image_shape_,
-            "n_outputs": n_outputs,
+            "n_outputs": self.n_outputs_,
             "hidden": hidden,
             "activation": get_activation(self.activation),
-            "mean": encoder.mean,
-            "scale": encoder.scale,
+            "mean": self._encoder.mean,
+            "scale": self._encoder.scale,
             "augmentation": self.augmentation_,
         }
         if self.backbone is not None:
@@ -530,9 +531,12 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
         "label_smoothing": [StrOptions({"auto"}), *CLASSIFICATION_CONSTRAINTS["label_smoothing"]],
     }
 
+    def _auto_label_smoothing(self) -> float:
+        return AUTO_LABEL_SMOOTHING if self.loss == "cross_entropy" else 0.0
+
     def _loss_setting(self, name: str) -> float:
         if name == "label_smoothing" and isinstance(self.label_smoothing, str):
-            return AUTO_LABEL_SMOOTHING if self.loss == "cross_entropy" else 0.0
+            return self._auto_label_smoothing()
         return super()._loss_setting(name)
 
 

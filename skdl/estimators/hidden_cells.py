@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from skdl.closed_form.completion import CompletionTable, HiddenCopies, Hiding, hidden_copies
-from skdl.data.folds import held_out_rows
+from skdl.data.folds import n_held_out_rows
 from skdl.data.table import Table
 
 #: Rows of an epoch at least: a small table is gone through several times in each.
@@ -48,7 +48,7 @@ def held_out_by_members(
         If they leave none to train on.
     """
     fraction = HELD_OUT if isinstance(fraction, str) else fraction
-    n_held_out = min(held_out_rows(fraction, n_rows), MOST_HELD_OUT)
+    n_held_out = min(n_held_out_rows(fraction, n_rows), MOST_HELD_OUT)
     if n_held_out >= n_rows:
         raise ValueError(f"validation_fraction={fraction} leaves no rows to train on; n_samples={n_rows}. Lower it.")
     order = random_state.permutation(n_rows)

@@ -251,9 +251,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     # --- the network ---------------------------------------------------------------------------------------------
 
     def _network(self) -> ReconstructionNetwork:
-        sizes = self.hidden_layer_sizes
-        if isinstance(sizes, str):
-            sizes = SMALL_LAYERS if self._is_small else LARGE_LAYERS
+        is_auto = isinstance(self.hidden_layer_sizes, str)
+        sizes = self._auto_hidden_layer_sizes() if is_auto else self.hidden_layer_sizes
         hidden = layer_sizes("hidden_layer_sizes", sizes)
         n_columns = len(self._cells.column_of_D)
         return ReconstructionNetwork(
@@ -263,27 +262,29 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _loss(self) -> Loss:
         return ReconstructionError()
 
-    def _dropout(self) -> float:
-        return self.dropout
+    # --- "auto" --------------------------------------------------------------------------------------------------
+
+    def _auto_hidden_layer_sizes(self) -> tuple[int, ...]:
+        return SMALL_LAYERS if self._is_small else LARGE_LAYERS
 
     def _auto_batch_size(self, n_rows: int) -> int:
         return SMALL_BATCH if self._n_rows < MANY_ROWS else LARGE_BATCH
 
-    def _auto_epochs(self, n_rows: int, stops: bool) -> int:
+    def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
         n_columns = len(self._cells.column_of_D)
         most = max(min(MOST_STEPS, MOST_STEP_CELLS // n_columns), FEWEST_STEPS)
         by_columns = COLUMN_STEPS * n_columns * math.sqrt(self._n_rows)
         by_cells = CELL_STEPS * math.sqrt(n_columns * min(self._n_rows, CELL_STEP_ROWS))
         steps = float(np.clip(max(by_columns, by_cells), FEWEST_STEPS, most))
         steps *= STOPPED_STEPS if stops else 1
-        batch_size = self._auto_batch_size(n_rows) if isinstance(self.batch_size, str) else self.batch_size
         # An epoch of fewer rows than a batch is one step.
-        return math.ceil(steps * min(batch_size, n_rows) / n_rows)
+        return math.ceil(steps * min(self._batch_size(n_rows), n_rows) / n_rows)
 
-    def _likely_epochs(self, n_rows: int, stops: bool) -> int:
-        """Epochs to prepare for: early stopping seldom takes as many as it may."""
-        most = self._most_epochs(n_rows, stops)
-        return min(most, self._auto_epochs(n_rows, stops=False)) if stops else most
+    def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
+        return False
+
+    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+        return AUTO_MEMBERS if n_rows < LONG_ROWS else LONG_MEMBERS
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -341,24 +342,29 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         self._n_rows = len(x_ND)
         if not goes_on:
             self._is_small = self._n_rows * len(self._cells.encoders) < MANY_CELLS
-            kept = (
-                np.arange(len(self._cells.filled)) if self.keep_empty_features else np.flatnonzero(self._cells.filled)
-            )
-            self._kept: list[int] = kept.tolist()
-            self._warn_of_empty_columns(X)
-            self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
-            self._check_indicators()
-            column_of_D = torch.from_numpy(self._cells.column_of_D)
-            self._prior_rows = PRIOR_ROWS
-            if self._trains():
-                # It takes a few times as long as the Gaussian itself, which is little beside the networks.
-                self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)
-            gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
-            self._model = CellModel(gaussian, column_of_D)
+            self._choose_columns(X, missing_NC)
+            self._fit_gaussian(x_ND, present_ND, generator)
             self.network_ = None
             self._set_history([], is_validated=False)
             self.t_ = 0
         return x_ND, present_ND
+
+    def _choose_columns(self, X: Any, missing_NC: NDArray[np.bool_]) -> None:
+        """Which columns of X ``transform`` gives back, and for which it adds an indicator."""
+        filled = self._cells.filled
+        kept = np.arange(len(filled)) if self.keep_empty_features else np.flatnonzero(filled)
+        self._kept: list[int] = kept.tolist()
+        self._warn_of_empty_columns(X)
+        self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
+        self._check_indicators()
+
+    def _fit_gaussian(self, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> None:
+        column_of_D = torch.from_numpy(self._cells.column_of_D)
+        self._prior_rows = PRIOR_ROWS
+        if self._trains():
+            # It takes a few times as long as the Gaussian itself, which is little beside the networks.
+            self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)
+        self._model = CellModel(fit_gaussian(x_ND, present_ND, generator, self._prior_rows), column_of_D)
 
     def _prepared_cells(self, X: Any, goes_on: bool) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """The encoded cells of X, by an encoding that is learned of them or goes on."""
@@ -441,14 +447,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         ]
         model.fit_shares(parts, self._n_rows)
 
+    def _likely_epochs(self, n_rows: int, stops: bool) -> int:
+        """Epochs to prepare for: early stopping seldom takes as many as it may."""
+        most = self._most_epochs(n_rows, stops)
+        return min(most, self._auto_max_epochs(n_rows, stops=False)) if stops else most
+
     def _judged_samples(self, x_BD: Tensor, present_BD: Tensor, is_hidden_BD: Tensor) -> Samples:
         return Samples(self._model.table(x_BD, present_BD & ~is_hidden_BD), _targets(x_BD, present_BD))
-
-    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
-        return False
-
-    def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return AUTO_MEMBERS if n_rows < LONG_ROWS else LONG_MEMBERS
 
     # --- complete ------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -20,7 +21,6 @@ from skdl.data.scaling import SCALINGS
 from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
-from skdl.estimators.monitor import FitMonitor
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
 from skdl.estimators.relevance import gains_by_scaling, plain_row, scaled_jobs
 from skdl.estimators.supervised import (
@@ -33,9 +33,9 @@ from skdl.estimators.supervised import (
     NetworkClassifierMixin,
     NetworkRegressorMixin,
     ProbabilityMixin,
-    SpreadMixin,
     classification_task,
 )
+from skdl.estimators.uncertainty import SpreadMixin
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork
@@ -82,6 +82,16 @@ relevance_scaling : bool or "auto", default="auto"
     scaled columns.
 """
 
+#: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
+#: end by itself, and without.
+EPOCHS_ROWS = 4000
+STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (30, 12, 80)
+#: Training rows from which "auto" early stopping holds rows out.
+EARLY_STOPPING_ROWS = 16
+#: Networks of an "auto" ensemble.
+AUTO_MEMBERS = 8
+#: "auto" dropout of classifiers.
+AUTO_DROPOUT = 0.05
 #: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
 FREQUENCIES_BESIDE_BINS = 8
 #: "auto" scales by relevance in classification of more columns than this, and wherever of so many numeric columns at
@@ -131,10 +141,11 @@ class TableNetworkEstimator(NetworkEstimator):
     def _make_encoder(self, dtype: torch.dtype) -> TableEncoder:
         return TableEncoder(self.numeric_scaling, self.numeric_embedding, dtype)
 
-    def _make_network(self, encoder: TableEncoder, n_outputs: int) -> DenseNetwork:
+    def _network(self) -> DenseNetwork:
+        encoder: TableEncoder = self._encoder
         return DenseNetwork(
             n_inputs=encoder.n_outputs,
-            n_outputs=n_outputs,
+            n_outputs=self.n_outputs_,
             hidden=layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
             activation=get_activation(self.activation),
             normalization=self.normalization,
@@ -150,25 +161,48 @@ class TableNetworkEstimator(NetworkEstimator):
             return PeriodicEmbedding(encoder.n_periodic)
         return PeriodicEmbedding(encoder.n_periodic, FREQUENCIES_BESIDE_BINS)
 
-    def _scaled(self, jobs: list[Job]) -> list[Job]:
-        try:
-            self.relevance_scaling_ = self._scales_by_relevance(jobs)
-        except KeyboardInterrupt:
-            # It is for the engine to say what is left of an interrupted fit.
-            self.relevance_scaling_ = False
-            cast(FitMonitor, jobs[0].monitor).is_interrupted = True
-        return scaled_jobs(jobs, self._encoder.n_periodic) if self.relevance_scaling_ else jobs
+    def _scaled(self, jobs: list[Job]) -> tuple[list[Job], bool]:
+        scales = self._scales_by_relevance(jobs)
+        self.relevance_scaling_ = bool(scales)
+        return scaled_jobs(jobs, self._encoder.n_periodic) if scales else jobs, scales is None
 
     def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:
         return plain_row(job, theta_P)
 
-    def _scales_by_relevance(self, jobs: list[Job]) -> bool:
+    def _scales_by_relevance(self, jobs: list[Job]) -> bool | None:
+        """Whether to scale; None if the fit was interrupted before it was known."""
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:
             return False
         if not isinstance(self.relevance_scaling, str):
             return bool(self.relevance_scaling)
         if self._continues() and self.t_ > 0 and hasattr(self, "relevance_scaling_"):
             return self.relevance_scaling_
+        return self._auto_relevance_scaling(jobs)
+
+    # --- "auto" --------------------------------------------------------------------------------------------------
+
+    def _auto_batch_size(self, n_rows: int) -> int:
+        if n_rows >= 2000:
+            return 256
+        return 128 if n_rows >= 600 else 32
+
+    def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
+        epochs, fewest, most = STOPPED_EPOCHS if stops else FIXED_EPOCHS
+        return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
+
+    def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
+        return has_validation or n_rows >= EARLY_STOPPING_ROWS
+
+    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+        return min(AUTO_MEMBERS, n_rows) if stops else 1
+
+    def _dropout(self) -> float:
+        return self._auto_dropout() if isinstance(self.dropout, str) else self.dropout
+
+    def _auto_dropout(self) -> float:
+        return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
+
+    def _auto_relevance_scaling(self, jobs: list[Job]) -> bool | None:
         bins = self._encoder.piecewise
         if bins is None:
             return False
@@ -177,6 +211,8 @@ class TableNetworkEstimator(NetworkEstimator):
         if bins.n_cut >= FEWEST_COLUMNS and bins.n_informative < INFORMATIVE_SHARE * bins.n_cut:
             return True
         return gains_by_scaling(jobs, self._encoder.n_periodic)
+
+    # --- what was fitted -----------------------------------------------------------------------------------------
 
     @property
     def coefs_(self) -> list[NDArray]:
@@ -360,10 +396,13 @@ class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
 
     def _make_task(self) -> ClassificationTask | RegressionTask:
         losses: Any = CLASSIFICATION_LOSSES if _classifies(self) else REGRESSION_LOSSES
-        loss = next(iter(losses)) if self.loss == "auto" else self.loss
+        loss = self._auto_loss() if self.loss == "auto" else self.loss
         if isinstance(loss, str) and loss not in losses:
             raise ValueError(f"loss={loss!r} is not a loss for {self.task}. Use one of {sorted(losses)} or a callable.")
         return classification_task(loss, self.label_smoothing) if _classifies(self) else RegressionTask(loss)
+
+    def _auto_loss(self) -> str:
+        return "cross_entropy" if _classifies(self) else "squared_error"
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None

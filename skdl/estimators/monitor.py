@@ -55,11 +55,6 @@ class FitMonitor(Monitor):
         With all fitted attributes that prediction needs, except ``network_``.
     module_of : callable
         Makes ``network_`` of the jobs of the fit's networks and their parameters, one row each.
-
-    Attributes
-    ----------
-    is_interrupted : bool
-        Whether the fit was interrupted before its networks began to train: then they end at once.
     """
 
     def __init__(
@@ -75,7 +70,6 @@ class FitMonitor(Monitor):
         self.epoch = self.last_begun = self.last_ended = 0
         # The last epoch of each network: some may stop before others.
         self.last_epochs: dict[int, Epoch] = {}
-        self.is_interrupted = False
 
     def set_callback_context(self, context: Any, data: dict[str, Any]) -> None:
         """Make each epoch a task of a callback context, and show callbacks X, y and metadata."""
@@ -89,8 +83,6 @@ class FitMonitor(Monitor):
         self.epoch = 0
 
     def on_epoch_begin(self) -> None:
-        if self.is_interrupted:
-            raise KeyboardInterrupt
         self.epoch += 1
         # Callbacks hear of each epoch once, whether or not training had to start again.
         if self.context is not None and self.epoch > self.last_begun:
@@ -122,7 +114,6 @@ class FitMonitor(Monitor):
         scorer = self.scorers[job.member]
         view = copy.copy(self.estimator)
         view.network_ = self.module_of([job], [snapshot()])
-        # The scorer asks for predictions on rows whose outputs are already known.
         view._known_outputs = (scorer.X, output)
         return scorer(view)
 

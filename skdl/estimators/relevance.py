@@ -81,13 +81,10 @@ def _standardised(x_ND: Tensor, share_N: Tensor) -> Tensor:
     return torch.where(is_one_value_D, 0, x_ND * (share_N @ x_ND.square()).rsqrt())
 
 
-def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool:
+def gains_by_scaling(jobs: Sequence[Job], n_unscaled: int = 0) -> bool | None:
     """Whether the first networks of a fit, trained for a few epochs, have clearly smaller validation losses scaled.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        If training was interrupted.
+    None if training was interrupted.
     """
     jobs = jobs[:TRIAL_NETWORKS]
     # Networks may be validated on the same rows.
@@ -98,23 +95,23 @@ def gains_by_scaling(jobs: Sequence[Job], n_kept: int = 0) -> bool:
         return False
     n_epochs = min(TRIAL_EPOCHS, jobs[0].settings.max_epochs)
     trials = [replace(job, settings=replace(job.settings, max_epochs=n_epochs), monitor=Monitor()) for job in jobs]
-    results = run(trials + scaled_jobs(trials, n_kept))
+    results = run(trials + scaled_jobs(trials, n_unscaled))
     if any(result.reason == "interrupted" for result in results):
-        raise KeyboardInterrupt
+        return None
     losses = [min((epoch.validation_loss for epoch in result.history), default=float("nan")) for result in results]
     plain, scaled = sum(losses[: len(jobs)]), sum(losses[len(jobs) :])
     # Some losses are below zero.
     return plain - scaled > least_gain * abs(plain)
 
 
-def scaled_jobs(jobs: Sequence[Job], n_kept: int = 0) -> list[Job]:
-    """The jobs of a fit on columns that are scaled by what each one's training rows say, but for the leading ones."""
-    return [_scaled_job(job, n_kept) for job in jobs]
+def scaled_jobs(jobs: Sequence[Job], n_unscaled: int = 0) -> list[Job]:
+    """The jobs of a fit on columns that are scaled by what each one's training rows say, but for the leading few."""
+    return [_scaled_job(job, n_unscaled) for job in jobs]
 
 
-def _scaled_job(job: Job, n_kept: int) -> Job:
+def _scaled_job(job: Job, n_unscaled: int) -> Job:
     factors_D = _factors_of(job)
-    factors_D[:n_kept] = 1
+    factors_D[:n_unscaled] = 1
     train, validation = (
         None if samples is None else replace(samples, table=ScaledTable(samples.table, factors_D))
         for samples in (job.train, job.validation)

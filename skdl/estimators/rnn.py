@@ -16,12 +16,12 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skdl.data.folds import Fold, held_out_rows
+from skdl.data.folds import Fold, n_held_out_rows
 from skdl.data.sequences import SequenceEncoder, continued_channel
-from skdl.data.series import Series, check_series
+from skdl.data.series import Series
 from skdl.engine.job import Job, Plan, Samples
-from skdl.estimators.base import LONE_VALIDATION_FRACTION, NetworkEstimator
-from skdl.estimators.blended import SkipBlendMixin
+from skdl.estimators.base import LONE_VALIDATION_FRACTION
+from skdl.estimators.blended import BlendedEstimator
 from skdl.estimators.embedding import EmbeddingMixin
 from skdl.estimators.explaining import check_method, explained_outputs
 from skdl.estimators.explaining_series import SERIES_EXPLANATIONS
@@ -44,6 +44,7 @@ from skdl.estimators.supervised import (
     NetworkRegressorMixin,
 )
 from skdl.estimators.validation import FitData
+from skdl.estimators.validation_series import check_series
 from skdl.nn.recurrent import CELLS, RecurrentNetwork
 from skdl.tasks.regression import QuantilesTask, RegressionTask
 
@@ -164,7 +165,7 @@ n_static_ : int
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator):
+class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     """A recurrent network on series, with a closed-form path beside it."""
 
     layout: str = "channels_first"
@@ -221,16 +222,9 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
         scaling = None if self._has_log_link() else self.series_scaling
         return SequenceEncoder(dtype, scaling)
 
-    def _auto_stops(self, n_rows: int, has_validation: bool) -> bool:
-        return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
-
-    def _auto_members(self, n_rows: int, stops: bool) -> int:
-        return min(AUTO_MEMBERS, n_rows) if stops else 1
-
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
-        kind = self.validation
-        if kind == "auto":
-            kind = "blocks" if self._is_forecast(data) else "random"
+        kind = self._auto_validation(data) if self.validation == "auto" else self.validation
+        # Drawn in any case, for too few rows are refused there.
         folds = super()._folds(data, n_members, random_state)
         if kind == "random":
             return folds
@@ -238,12 +232,6 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
         # So many rows beside held-out ones forecast some of the same steps.
         gap = 0 if is_classifier(self) or data.y.ndim == 1 else data.y.shape[1] - 1
         return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last, gap)
-
-    def _is_forecast(self, data: FitData) -> bool:
-        """Whether a channel goes on into the target."""
-        if is_classifier(self):
-            return False
-        return continued_channel(data.X[data.rows], data.y[data.rows], data.weight_of(data.rows)) is not None
 
     def _jobs(self, data: FitData, folds: list[Fold], validation: FitData | None, *rest: Any) -> list[Job]:
         self._check_skip(validation is None and len(folds[0].held_out) > 0)
@@ -255,21 +243,32 @@ class SequenceNetworkEstimator(EmbeddingMixin, SkipBlendMixin, NetworkEstimator)
                 job.settings = replace(job.settings, keep_best=False, n_iter_no_change=None)
         return jobs
 
-    def _auto_epochs(self, n_rows: int, stops: bool) -> int:
-        n_steps = -(-n_rows // self._auto_batch_size(n_rows))
-        most = MOST_EPOCHS if self._encoder.target_channel is None else MOST_FORECAST_EPOCHS
-        return int(np.clip(round(AUTO_STEPS / n_steps), FEWEST_EPOCHS, most))
+    # --- "auto"; of the network's parameters see recurrent_plan.py, of skip see blended.py -----------------------
 
     def _auto_batch_size(self, n_rows: int) -> int:
         return 64 if n_rows >= 1000 else 32
 
-    def _dropout(self) -> float:
-        return self.dropout
+    def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
+        n_steps = -(-n_rows // self._auto_batch_size(n_rows))
+        most = MOST_EPOCHS if self._encoder.target_channel is None else MOST_FORECAST_EPOCHS
+        return int(np.clip(round(AUTO_STEPS / n_steps), FEWEST_EPOCHS, most))
+
+    def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
+        return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
+
+    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+        return min(AUTO_MEMBERS, n_rows) if stops else 1
+
+    def _auto_validation(self, data: FitData) -> str:
+        if is_classifier(self):
+            return "random"
+        goes_on = continued_channel(data.X[data.rows], data.y[data.rows], data.weight_of(data.rows))
+        return "random" if goes_on is None else "blocks"
 
     # --- the network ---------------------------------------------------------------------------------------------
 
-    def _make_network(self, encoder: SequenceEncoder, n_outputs: int) -> RecurrentNetwork:
-        return recurrent_plan(self, encoder, n_outputs, self._reversal())
+    def _network(self) -> RecurrentNetwork:
+        return recurrent_plan(self, self._encoder, self.n_outputs_, self._reversal())
 
     def _plan(self, samples: Samples) -> Plan:
         plan = super()._plan(samples)
@@ -321,7 +320,7 @@ def _neighbouring_folds(
     if differ and isinstance(fraction, str):
         blocks = np.array_split(places, n_members)
     else:
-        n_held_out = held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(rows))
+        n_held_out = n_held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(rows))
         last = len(rows) - n_held_out
         starts = np.linspace(0, last, n_members).round().astype(int).tolist() if differ else [last] * n_members
         blocks = [places[start : start + n_held_out] for start in starts]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -11,14 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import Tags, _safe_indexing
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdl.data.folds import Fold
-from skdl.data.sampling import sample_rows
-from skdl.engine.job import Result
-from skdl.estimators.training import caller_level
-from skdl.estimators.validation import FitData
+from skdl.estimators.uncertainty import SpreadMixin
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
 from skdl.tasks.regression import RegressionTask
@@ -70,110 +65,6 @@ REGRESSION_CONSTRAINTS = {
     "loss": [StrOptions(set(REGRESSION_LOSSES)), callable],
     "quantile": [Interval(Real, 0, 1, closed="neither")],
 }
-
-
-#: Training rows from which the networks' disagreement on known rows is learned.
-SPREAD_ROWS = 1000
-
-
-class SpreadMixin:
-    """How sure regressors are: their networks' errors on rows they did not train on, and where they disagree."""
-
-    _task: Any
-    _outputs: Callable[[Any], NDArray[np.float64]]
-    _network_outputs: Callable[[Any], NDArray[np.float64]]
-    out_of_fold_: Any
-    #: Part of the variance of errors that disagreement does not explain, of the last fit that was validated.
-    _unexplained: NDArray[np.float64] | None = None
-
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict values.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, images or series
-            Samples, as in ``fit``.
-        return_std : bool, default=False
-            Whether to also return the standard deviation of each prediction's error.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Values in the units of y as float64.
-        std : ndarray like y
-            Only if ``return_std``: the square root of the sum of two variances, that between the networks at the
-            sample, and the part of the squared error on held-out or validation rows that the first one does not
-            explain, in the units of y. Without such rows in the last ``fit``, only the first variance is used, with a
-            warning.
-
-        Raises
-        ------
-        ValueError
-            If ``return_std`` and there were neither held-out or validation rows nor several networks.
-        """
-        if not return_std:
-            return super().predict(X)  # type: ignore[misc]
-        outputs = self._network_outputs(X)
-        if not isinstance(self._task, RegressionTask):
-            raise ValueError("return_std=True is for regression. predict_proba shows how certain a classifier is.")
-        is_lone = outputs.ndim == 2
-        unexplained = self._unexplained
-        if unexplained is None and is_lone:
-            raise ValueError(
-                "return_std=True needs errors on rows that the network did not train on: fit with early_stopping=True, "
-                "or with X_val and y_val."
-            )
-        if unexplained is None:
-            warnings.warn(
-                "No rows were held out in fit, so the standard deviation covers only the disagreement among the "
-                "networks, not the noise in y. Fit with early_stopping=True, or with X_val and y_val.",
-                UserWarning,
-                stacklevel=caller_level(),
-            )
-        mean = self._task.decode(outputs if is_lone else self._task.combine(outputs))
-        variance = np.zeros_like(mean) if is_lone else self._spread(outputs)
-        return mean, np.sqrt(variance if unexplained is None else variance + unexplained)
-
-    def _spread(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Variance among the predictions of several networks, from their outputs, in the units of y."""
-        return np.var([self._task.decode(output) for output in outputs], axis=0, ddof=1)
-
-    def _set_out_of_fold(self, data: FitData, folds: list[Fold], results: list[Result]) -> None:
-        super()._set_out_of_fold(data, folds, results)  # type: ignore[misc]
-        self._unexplained = None
-        # A band of quantiles is no single value that has an error.
-        if self.out_of_fold_ is None or self.out_of_fold_.shape != data.y.shape:
-            return
-        if not isinstance(self._task, RegressionTask):
-            return
-        known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
-        error = (data.y[known] - self.out_of_fold_[known]) ** 2
-        explained: Any = 0.0
-        n_networks = sum(bool(result.history) for result in results)
-        if n_networks > 1:
-            sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
-            spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
-            # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows
-            # that most networks have seen show less of it than new ones do, which makes up for a part of what best
-            # epochs that these errors have chosen hide.
-            explained = (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
-        self._unexplained = np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
-
-    def _set_validation_errors(self, validation: FitData, results: list[Result]) -> None:
-        super()._set_validation_errors(validation, results)  # type: ignore[misc]
-        known = [result.validation_outputs.numpy() for result in results if result.validation_outputs is not None]
-        if not isinstance(self._task, RegressionTask) or not known:
-            return
-        outputs = np.stack(known).astype(np.float64)
-        values = self._task.decode(self._task.combine(outputs))
-        y, weight = validation.y[validation.rows], validation.weight_of(validation.rows)
-        # A band of quantiles is no single value that has an error.
-        if values.shape != y.shape:
-            return
-        squared_error = (values - y) ** 2
-        # These are errors of the mean of the networks already.
-        explained = self._spread(outputs) if len(outputs) > 1 else 0.0
-        self._unexplained = np.maximum(np.average(squared_error - explained, axis=0, weights=weight), 0)
 
 
 class ProbabilityMixin:

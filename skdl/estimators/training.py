@@ -16,8 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import run
-from skdl.engine.job import Job, Monitor, Plan, Result, Samples, Settings, State, history_table
-from skdl.engine.optimizers import RULES, OptimizerKind
+from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Result, Samples, Settings, State, history_table
+from skdl.engine.optimizers import RULES
+from skdl.engine.run import untrained
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters
 from skdl.nn.network import Ensemble, Network, NetworkModule
@@ -31,6 +32,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     """Base of all estimators that have networks: :attr:`network_`, its history, and the way there."""
 
     network_: Any
+    dropout: Any
     _fold_state: Any
 
     # --- what an estimator says --------------------------------------------------------------------------------
@@ -43,25 +45,46 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     def _loss(self) -> Loss:
         """What is made small."""
 
-    @abstractmethod
     def _dropout(self) -> float:
         """Share of the units that a training step leaves out."""
+        return self.dropout
 
-    @abstractmethod
-    def _auto_epochs(self, n_rows: int, stops: bool, /) -> int:
-        """Passes over so many rows, with or without early stopping."""
-
-    @abstractmethod
-    def _auto_stops(self, n_rows: int, has_validation: bool, /) -> bool:
-        """Whether to stop early with so many rows, or validation rows of the caller's own."""
-
-    @abstractmethod
-    def _auto_members(self, n_rows: int, stops: bool, /) -> int:
-        """Networks of an ensemble for so many rows, with or without early stopping on rows of their own."""
+    # --- "auto": an estimator says in _auto_<parameter> what it is ----------------------------------------------
 
     @abstractmethod
     def _auto_batch_size(self, n_rows: int, /) -> int:
         """Rows of a step by the number of training rows."""
+
+    def _batch_size(self, n_rows: int) -> int:
+        if isinstance(self.batch_size, str):
+            return self._auto_batch_size(n_rows)
+        # Torch splits by Python's own integers alone, and a search may draw numpy's.
+        return min(int(self.batch_size), LARGEST_BATCH)
+
+    @abstractmethod
+    def _auto_max_epochs(self, n_rows: int, stops: bool, /) -> int:
+        """Passes over so many rows, with or without early stopping."""
+
+    def _most_epochs(self, n_rows: int, stops: bool) -> int:
+        return self._auto_max_epochs(n_rows, stops) if isinstance(self.max_epochs, str) else self.max_epochs
+
+    @abstractmethod
+    def _auto_early_stopping(self, n_rows: int, has_validation: bool, /) -> bool:
+        """Whether to stop early with so many rows, or validation rows of the caller's own."""
+
+    def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
+        if isinstance(self.early_stopping, str):
+            return self._auto_early_stopping(n_rows, has_validation)
+        return bool(self.early_stopping)
+
+    @abstractmethod
+    def _auto_n_members(self, n_rows: int, stops: bool, /) -> int:
+        """Networks of an ensemble for so many rows, with or without early stopping on rows of their own."""
+
+    def _n_members(self, n_rows: int, stops: bool) -> int:
+        if not isinstance(self.n_members, str):
+            return self.n_members
+        return len(self._optimizer_states) if self._continues() else self._auto_n_members(n_rows, stops)
 
     # --- training ------------------------------------------------------------------------------------------------
 
@@ -97,19 +120,6 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             keep_best=stops,
         )
 
-    def _most_epochs(self, n_rows: int, stops: bool) -> int:
-        return self._auto_epochs(n_rows, stops) if isinstance(self.max_epochs, str) else self.max_epochs
-
-    def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
-        if isinstance(self.early_stopping, str):
-            return self._auto_stops(n_rows, has_validation)
-        return bool(self.early_stopping)
-
-    def _n_members(self, n_rows: int, stops: bool) -> int:
-        if not isinstance(self.n_members, str):
-            return self.n_members
-        return len(self._optimizer_states) if self._continues() else self._auto_members(n_rows, stops)
-
     def _loss_settings(self) -> dict[str, float]:
         loss = self._loss()
         return {name: self._loss_setting(name) for name in loss.setting_names + loss.training_setting_names}
@@ -117,12 +127,6 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     def _loss_setting(self, name: str) -> float:
         """A number of the loss, which is the parameter of that name."""
         return float(getattr(self, name))
-
-    def _batch_size(self, samples: Samples) -> int:
-        # Torch splits by Python's own integers alone, and a search may draw numpy's.
-        if isinstance(self.batch_size, str):
-            return self._auto_batch_size(len(samples))
-        return min(int(self.batch_size), LARGEST_BATCH)
 
     def _fold_draws(self, random_state: np.random.RandomState) -> np.random.RandomState:
         """What draws the folds: those of the last fit where this one goes on, for its networks know all other rows."""
@@ -140,7 +144,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             network=self._network(),
             loss=self._loss(),
             optimizer=OptimizerKind(self.optimizer, self.nesterov),
-            batch_size=self._batch_size(samples),
+            batch_size=self._batch_size(len(samples)),
             device=device,
             dtype=self._torch_dtype(),
             matmul_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
@@ -215,17 +219,20 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
         return states
 
-    def _run(self, jobs: list[Job], *, is_part: bool = False) -> list[Result]:
-        """Train, and set what a fit, or a part of one, leaves behind; gives the results of all jobs."""
-        all_results = results = run(jobs)
+    def _run(self, jobs: list[Job], *, is_part: bool = False, is_interrupted: bool = False) -> list[Result]:
+        """Train, if not interrupted, and set what a fit or a part of one leaves behind; the results of all jobs."""
+        results = untrained(jobs) if is_interrupted else run(jobs)
         for result in results:
             if result.error is not None:
                 raise result.error
         self._report(results)
         # Networks that were interrupted before the end of their first epoch have learned nothing.
-        if any(result.history for result in results):
-            jobs = [job for job, result in zip(jobs, results, strict=True) if result.history]
-            results = [result for result in results if result.history]
+        places = [i for i, result in enumerate(results) if result.history] or range(len(jobs))
+        self._keep([jobs[i] for i in places], [results[i] for i in places], is_part)
+        return results
+
+    def _keep(self, jobs: list[Job], results: list[Result], is_part: bool) -> None:
+        """Set what the networks of these jobs leave behind."""
         self.network_ = self._module(jobs, [result.state.theta_P for result in results])
         self._optimizer_states = [
             (result.state.moments if is_part or self.warm_start else [], result.state.n_steps) for result in results
@@ -235,7 +242,6 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         self.n_layers_ = self._members()[0].n_layers
         before = self.history_ if is_part and hasattr(self, "history_") else None
         self._set_history(results, before, is_validated=jobs[0].validation is not None)
-        return all_results
 
     def _set_history(
         self, results: list[Result], before: NDArray[np.void] | None = None, *, is_validated: bool

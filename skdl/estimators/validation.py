@@ -94,6 +94,12 @@ def _is_finite(X: NDArray) -> bool:
         return math.isfinite(X.sum())
 
 
+def forget_columns(estimator: Any) -> None:
+    """Take back what an earlier fit, on rows of columns, has left."""
+    for name in ("n_features_in_", "feature_names_in_"):
+        estimator.__dict__.pop(name, None)
+
+
 def check_target(y: Any, *, numeric: bool, name: str = "y") -> NDArray:
     """Check y and make it a 1-D or 2-D array; a single column is flattened with scikit-learn's warning."""
     if sp.issparse(y):

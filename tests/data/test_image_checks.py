@@ -18,9 +18,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y
 
-from skdl.data.image_checks import check_images
 from skdl.data.image_encoder import ImageEncoder
 from skdl.data.image_files import ImageFiles
+from skdl.estimators.validation_images import check_images
 
 
 class Estimator(BaseEstimator):

@@ -18,8 +18,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from skdl.data.image_checks import check_images
 from skdl.display import SaliencyDisplay
+from skdl.estimators.validation_images import check_images
 
 
 class Explains(ClassifierMixin, BaseEstimator):

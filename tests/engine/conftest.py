@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from skdl.data.table import DenseTable
-from skdl.engine.job import Job, Monitor, Plan, Samples, Settings
-from skdl.engine.optimizers import OptimizerKind
+from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Samples, Settings
 from skdl.nn.activations import get_activation
 from skdl.nn.dense import DenseNetwork
 from skdl.tasks.losses import CrossEntropy

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skdl.engine.optimizers import RULES, OptimizerKind, StackedOptimizer
+from skdl.engine.job import OptimizerKind, Settings
+from skdl.engine.optimizers import RULES, StackedOptimizer
 from skdl.engine.orthogonal import orthogonalized
 from skdl.nn.network import Slot
 
@@ -12,17 +13,12 @@ K, P = 3, 7
 RATES = [0.1, 0.01, 0.3]
 
 
-def make_optimizer(kind, theta, **settings):
-    n_moments = RULES[kind.name].n_moments
-    settings = {
-        "n_weights": theta.shape[1],
-        "momentum": [0.9] * len(theta),
-        "l1": [0.0] * len(theta),
-        "l2": [0.0] * len(theta),
-        "weight_decay": [0.0] * len(theta),
-        "gradient_clip": [None] * len(theta),
-    } | settings
-    return StackedOptimizer(kind, theta, [torch.zeros_like(theta) for _ in range(n_moments)], **settings)
+def make_optimizer(kind, theta, *, n_weights=None, rate_factors_P=None, matrices=(), **of_models):
+    """An optimiser for models whose settings are given as one list each."""
+    settings = [Settings(**{name: values[k] for name, values in of_models.items()}) for k in range(len(theta))]
+    moments = [torch.zeros_like(theta) for _ in range(RULES[kind.name].n_moments)]
+    n_weights = n_weights or theta.shape[1]
+    return StackedOptimizer(kind, settings, theta, moments, n_weights, rate_factors_P=rate_factors_P, matrices=matrices)
 
 
 def step(optimizer, kind, grad, number, rates=RATES):

@@ -19,7 +19,6 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import r2_score, roc_auc_score
 
 from skdl import CNNClassifier, MLPClassifier, MLPEstimator, MLPRegressor, RNNClassifier
-from skdl.estimators.base import auto_epochs
 
 SMALL = {
     "hidden_layer_sizes": (8, 5),
@@ -174,12 +173,12 @@ def test_auto_dropout_is_for_classification(labelled, task, rate):
 
 @pytest.mark.parametrize(("stops", "n_rows", "epochs"), [(True, 4000, 160), (True, 10**7, 12), (True, 100, 640)])
 def test_auto_epochs_under_early_stopping(stops, n_rows, epochs):
-    assert auto_epochs(n_rows, stops) == epochs
+    assert MLPRegressor()._auto_max_epochs(n_rows, stops) == epochs
 
 
 @pytest.mark.parametrize(("n_rows", "epochs"), [(4000, 30), (16_000, 15), (10**7, 12), (10, 80)])
 def test_auto_epochs_without_early_stopping(n_rows, epochs):
-    assert auto_epochs(n_rows, False) == epochs
+    assert MLPRegressor()._auto_max_epochs(n_rows, False) == epochs
 
 
 def test_a_change_of_task_leaves_no_attribute_of_the_other(labelled, valued):

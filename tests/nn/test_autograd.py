@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from skdl.data.table import DenseTable
 from skdl.engine.batches import Batches, DeviceTables
 from skdl.engine.device import Streams
-from skdl.engine.job import Job, Plan, Samples, Settings, State
-from skdl.engine.optimizers import OptimizerKind
+from skdl.engine.job import Job, OptimizerKind, Plan, Samples, Settings, State
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation

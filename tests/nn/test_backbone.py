@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from skdl.data.table import DenseTable
-from skdl.engine.job import Job, Monitor, Plan, Samples, Settings, State
-from skdl.engine.optimizers import OptimizerKind
+from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Samples, Settings, State
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation

@@ -1,0 +1,48 @@
+"""Checks of what a user hands to an estimator as images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from skdl.data.image_checks import CheckedImages, check_shape, images_of_rows, read_images, training_shape
+from skdl.data.tensors import as_array
+from skdl.estimators.validation import forget_columns
+
+
+def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
+    """Images as one array, or as the paths of their files; see :func:`skdl.data.image_checks.read_images`.
+
+    If ``reset``, sets ``image_shape_``, and ``n_features_in_`` and ``feature_names_in_`` for rows; otherwise images
+    must have the shape of those in ``fit``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the remedy; for rows in scikit-learn's words.
+    """
+    if isinstance(X, CheckedImages) and not reset and X.shape[1:] in ((), estimator.image_shape_):
+        return X
+    images = read_images(estimator, X)
+    if images is None:
+        images = images_of_rows(estimator, _check_image_rows(estimator, X, reset))
+    elif reset:
+        forget_columns(estimator)
+    if reset:
+        estimator.image_shape_ = training_shape(estimator, images)
+    else:
+        check_shape(images, estimator.image_shape_, type(estimator).__name__)
+    return images.view(CheckedImages)
+
+
+def _check_image_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
+    try:
+        return validate_data(estimator, as_array(X), reset=reset, dtype=[np.float32, np.float64, np.uint8])
+    except ValueError as error:
+        if "could not convert string" in str(error):
+            remedy = "To read image files, pass their paths as a list, or set path_column to the column that has them."
+            raise ValueError(f"{error}. {remedy}") from error
+        raise
