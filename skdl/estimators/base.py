@@ -35,6 +35,9 @@ from skdl.tasks.regression import RegressionTask
 
 #: A first call of ``partial_fit`` with fewer rows than this is warned of.
 FEWEST_FIRST_ROWS = 10
+#: "auto" tolerance of early stopping for classes: where they can be told apart without error, the loss falls for
+#: hundreds of epochs, and nothing is gained.
+CLASSIFICATION_TOL = 1e-4
 #: Share of the rows that a lone network holds out.
 LONE_VALIDATION_FRACTION = 0.1
 
@@ -86,6 +89,9 @@ class NetworkEstimator(TrainedEstimator):
 
     def _loss(self) -> Loss:
         return self._task.loss
+
+    def _auto_tol(self) -> float:
+        return CLASSIFICATION_TOL if isinstance(self._task, ClassificationTask) else super()._auto_tol()
 
     # --- fit -----------------------------------------------------------------------------------------------------
 

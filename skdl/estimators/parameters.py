@@ -42,7 +42,7 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
     validation_fraction: float | str = "auto"
     n_members: int | str = "auto"
     n_iter_no_change: int = 20
-    tol: float = 0.0
+    tol: float | str = "auto"
     scoring: Any = None
     warm_start: bool = False
     random_state: Any = None
@@ -67,7 +67,7 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
         "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
         "n_members": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": PENALTY,
+        "tol": [StrOptions({"auto"}), *PENALTY],
         "scoring": [None, str, callable],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -163,8 +163,9 @@ n_members : int or "auto", default="auto"
     otherwise.
 n_iter_no_change : int, default=20
     Number of epochs without a better validation score after which training stops.
-tol : float, default=0
-    Minimum improvement of the score that counts for ``n_iter_no_change``.
+tol : float or "auto", default="auto"
+    Minimum improvement of the score that counts for ``n_iter_no_change``. "auto" is 0.0001 for classification, where
+    the loss of classes that can be told apart without error would fall for hundreds of epochs, and 0 otherwise.
 scoring : str, callable or None, default=None
     Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable ``scorer(estimator, X, y)``, or
     None for the negative loss. Among epochs with equal scores, the one with the smallest validation loss is best.

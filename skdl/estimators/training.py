@@ -86,6 +86,10 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             return self.n_members
         return len(self._optimizer_states) if self._continues() else self._auto_n_members(n_rows, stops)
 
+    def _auto_tol(self) -> float:
+        """By how much a score must be better under early stopping."""
+        return 0.0
+
     # --- training ------------------------------------------------------------------------------------------------
 
     def _continues(self) -> bool:
@@ -116,7 +120,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             loss_settings=self._loss_settings(),
             max_epochs=epochs,
             n_iter_no_change=self.n_iter_no_change if stops else None,
-            tol=self.tol,
+            tol=self._auto_tol() if isinstance(self.tol, str) else self.tol,
             keep_best=stops,
         )
 

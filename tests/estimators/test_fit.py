@@ -276,6 +276,17 @@ def test_tol_is_what_a_score_must_rise_by(labelled):
     assert MLPClassifier(**settings, scoring=rising(), tol=0.045).fit(*labelled).n_iter_ == 5
 
 
+def test_auto_tol_stops_where_classes_are_told_apart_without_error():
+    X, y = np.random.default_rng(0).normal(size=(200, 2)), np.arange(200) % 2 == 0
+    X[y] += 5
+    settings = SMALL | {"early_stopping": True, "max_epochs": 400}
+    stopped = MLPClassifier(**settings).fit(X, y)
+    assert stopped.n_iter_ == MLPClassifier(**settings, tol=1e-4).fit(X, y).n_iter_
+    assert stopped.n_iter_ < MLPClassifier(**settings, tol=0.0).fit(X, y).n_iter_
+    regressor = MLPRegressor(**settings).fit(X, y.astype(float))
+    assert regressor.n_iter_ == MLPRegressor(**settings, tol=0.0).fit(X, y.astype(float)).n_iter_
+
+
 @pytest.mark.parametrize("best", [1, 3, 6])
 def test_parameters_of_the_best_epoch_are_kept(labelled, best):
     X, y = labelled
