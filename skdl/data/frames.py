@@ -254,6 +254,36 @@ def check_zone(column: Column, had_zone: bool) -> None:
     )
 
 
+def level_types(column: Column) -> frozenset[str]:
+    """What the levels of a column are, such as text; nothing where it has none."""
+    if column.kind != "categorical":
+        return frozenset()
+    return frozenset(_level_type(cell_type) for cell_type in set(map(type, column.values)) - {type(None)})
+
+
+def _level_type(cell_type: type) -> str:
+    if issubclass(cell_type, str):
+        return "text"
+    # True is 1, and is found where 1 was a level.
+    return "numbers or booleans" if issubclass(cell_type, numbers.Number | np.bool_) else cell_type.__name__
+
+
+def check_level_types(column: Column, fitted: frozenset[str]) -> None:
+    """Refuse levels none of which can be one of ``fit``, such as "1" for 1: all would be unknown.
+
+    Raises
+    ------
+    ValueError
+        With what both are.
+    """
+    given = level_types(column)
+    if given and fitted and given.isdisjoint(fitted):
+        raise ValueError(
+            f"Column {column.name!r} has levels that are {' and '.join(sorted(given))}, but those of fit were "
+            f"{' and '.join(sorted(fitted))}. Convert it to the type that it had in fit."
+        )
+
+
 def _finite(name: Any, values: NDArray) -> Column:
     if np.isinf(values).any():
         raise ValueError(

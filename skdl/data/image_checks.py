@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.data.frames import check_unique_names, is_frame, refuse_lazy
-from skdl.data.image_files import DEEP_MODES, ImageShape, checked_paths, files_shape, no_path, plain_mode, resized
+from skdl.data.image_files import (
+    DEEP_MODES,
+    ImageShape,
+    checked_paths,
+    converted,
+    files_shape,
+    no_path,
+    plain_mode,
+    resized,
+)
 from skdl.data.tensors import as_array
 
 #: Lengths of an axis that may hold channels, where nothing says which axis does: gray, RGB, RGBA.
@@ -369,7 +378,7 @@ def _stacked(cells: list[Any], channels: str, resize: Sequence[int] | None) -> N
 def _single(cell: Any, row: int, channels: str) -> NDArray:
     """One image ``(h, w, c)``."""
     if _is_pillow_image(cell):
-        image = np.asarray(cell if cell.mode in DEEP_MODES else cell.convert(plain_mode(cell.mode)))
+        image = np.asarray(cell if cell.mode in DEEP_MODES else converted(cell, plain_mode(cell.mode)))
         return image if image.ndim == 3 else image[..., np.newaxis]
     image = np.asarray(as_array(cell))
     if image.ndim not in (2, 3) or image.dtype.kind == "O":

@@ -51,6 +51,15 @@ def plain_mode(mode: str) -> str:
     return "L" if mode in GRAY_MODES else "RGB"
 
 
+def converted(image: Any, mode: str) -> Any:
+    """A Pillow image of a plain mode. What is transparent becomes white, as on paper."""
+    if not image.has_transparency_data:
+        return image.convert(mode)
+    paper = pillow().new("RGBA", image.size, "white")
+    paper.alpha_composite(image.convert("RGBA"))
+    return paper.convert(mode)
+
+
 def resized(images: NDArray, resize: Sequence[int] | None) -> NDArray:
     """Images ``(n, h, w, c)`` brought to another height and width by Pillow's bilinear filter."""
     if resize is None or images.shape[1:3] == tuple(resize):
@@ -118,7 +127,10 @@ def _open(path: str, row: int) -> Any:
 
 
 def _unreadable(path: str, row: int, error: Exception) -> ValueError:
-    return ValueError(f"Image file {path!r} (row {row} of X) cannot be read: {error}. Repair it, or leave the row out.")
+    remedy = "Repair it, or leave the row out."
+    if type(error).__name__ == "DecompressionBombError":
+        remedy = "Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if the file can be trusted."
+    return ValueError(f"Image file {path!r} (row {row} of X) cannot be read: {str(error).rstrip('.')}. {remedy}")
 
 
 def files_shape(paths: Sequence[str] | NDArray, resize: Sequence[int] | None = None) -> ImageShape:
@@ -164,8 +176,8 @@ class ImageFiles(Table):
 
     Notes
     -----
-    Gray files may stand among coloured ones, and are coloured. Palettes and transparency become RGB. Of files with
-    several images the first one is read, and the orientation that a camera notes is not applied.
+    Gray files may stand among coloured ones, and are coloured. Palettes become RGB, and what is transparent becomes
+    white. Of files with several images the first one is read, and the orientation that a camera notes is not applied.
 
     Raises
     ------
@@ -251,12 +263,12 @@ class ImageFiles(Table):
                 # A large JPEG is decoded at a fraction of its size, which still is twice what is wanted.
                 image.draft(image.mode, (2 * out.shape[1], 2 * out.shape[0]))
             try:
-                converted = image.convert("L" if out.shape[2] == 1 else "RGB")
+                plain = converted(image, "L" if out.shape[2] == 1 else "RGB")
             except MemoryError:
                 raise
             except Exception as error:
                 raise _unreadable(path, row, error) from error
-        decoded = np.asarray(converted).reshape(converted.size[1], converted.size[0], out.shape[2])
+        decoded = np.asarray(plain).reshape(plain.size[1], plain.size[0], out.shape[2])
         out[...] = resized(decoded[np.newaxis], out.shape[:2])[0]
 
     def _check_file(self, image: Any, row: int) -> None:

@@ -44,8 +44,9 @@ def tree_thresholds(x: NDArray, y: NDArray, weight: Weights, n_leaves: int, clas
 
     tree_class = DecisionTreeClassifier if classification else DecisionTreeRegressor
     tree = tree_class(max_leaf_nodes=n_leaves, min_samples_leaf=max(5, len(x) // 200), random_state=0)
-    # Trees work in float32: without their centre, values keep more digits; huge ones are of no use as thresholds.
-    center, largest = np.median(x), np.finfo(np.float32).max / 4
+    # Trees work in float32, and add up a column: without their centre, values keep more digits; huge ones are of no use
+    # as thresholds.
+    center, largest = np.median(x), np.finfo(np.float32).max / (4 * len(x))
     with np.errstate(over="ignore"):
         centered = np.clip(x - center, -largest, largest)
     tree.fit(centered[:, None], y, weight)

@@ -21,10 +21,12 @@ from skdl.data.frames import (
     Column,
     ColumnType,
     cell_text,
+    check_level_types,
     check_zone,
     frame_columns,
     is_frame,
     is_missing_cell,
+    level_types,
     missing_cells,
 )
 from skdl.data.scaling import SCALINGS
@@ -219,6 +221,7 @@ class TableCells:
             c: self._encoder(column) for c, column in enumerate(columns) if not column.is_empty
         }
         self.kinds = [column.kind for column in columns]
+        self.level_types = [level_types(column) for column in columns]
         self.types = [self._type(c, column) for c, column in enumerate(columns)]
         #: Place among the columns that have a value, of each encoded column.
         self.column_of_D = np.repeat(
@@ -271,7 +274,8 @@ class TableCells:
         Raises
         ------
         ValueError
-            If a column is of another kind than in training, or dates have a time zone that had none or lost theirs.
+            If a column is of another kind than in training, levels are of another type, or dates have a time zone that
+            had none or lost theirs.
         """
         missing_NC = np.stack([missing_cells(column.values) for column in columns], axis=1)
         encoded_ND = np.empty((len(missing_NC), len(self.column_of_D)), dtype=dtype)
@@ -284,6 +288,7 @@ class TableCells:
                     f"Convert it to {AS_TYPES[self.kinds[c]]}."
                 )
             check_zone(columns[c], self.types[c].has_zone)
+            check_level_types(columns[c], self.level_types[c])
             encoded_ND[:, start : start + encoder.width] = encoder.encode(values)
             start += encoder.width
         return encoded_ND, missing_NC

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
-from skdl.data.frames import Column, Kind, check_zone, frame_columns, is_frame
+from skdl.data.frames import Column, Kind, check_level_types, check_zone, frame_columns, is_frame, level_types
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
 from skdl.data.sampling import sample_rows
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
@@ -66,13 +66,22 @@ class _Layout:
     mixtures: set[int]
     #: Places of the dates that have a time zone.
     zoned: set[int]
+    #: What the levels of each column are.
+    level_types: list[frozenset[str]]
 
     @classmethod
     def of(cls, columns: list[Column]) -> _Layout:
         kinds: list[Kind] = ["numeric" if column.is_empty else column.kind for column in columns]
         mixtures = {i for i, column in enumerate(columns) if column.is_mixture}
         zoned = {i for i, column in enumerate(columns) if column.type.has_zone}
-        return cls([column.name for column in columns], kinds, [column.is_empty for column in columns], mixtures, zoned)
+        return cls(
+            [column.name for column in columns],
+            kinds,
+            [column.is_empty for column in columns],
+            mixtures,
+            zoned,
+            [level_types(column) for column in columns],
+        )
 
     def of_kind(self, kind: Kind) -> list[int]:
         return [i for i, column_kind in enumerate(self.kinds) if column_kind == kind]
@@ -89,6 +98,7 @@ class _Layout:
                 "Convert it to the type that it had in fit."
             )
         check_zone(column, i in self.zoned)
+        check_level_types(column, self.level_types[i])
         return values
 
 

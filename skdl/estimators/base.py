@@ -246,12 +246,10 @@ class NetworkEstimator(TrainedEstimator):
                 f"{self.classes_.tolist()}."
             )
 
-    def _check_data(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool, y_name: str = "y"
-    ) -> FitData:
+    def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        return check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self, y_name=y_name)
+        return check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self)
 
     def _check_validation(self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None) -> FitData | None:
         if X is None and y is None:
@@ -260,7 +258,11 @@ class NetworkEstimator(TrainedEstimator):
             return None
         if X is None or y is None:
             raise ValueError("X_val and y_val go together: give both or neither.")
-        return self._check_data(X, y, sample_weight, reset=False, y_name="y_val")
+        try:
+            X = self._check_X(X, reset=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"X_val is not like X: {error}") from error
+        return check_fit_data(X, y, sample_weight, estimator=self, y_name="y_val")
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,6 +52,7 @@ from skdl.estimators.supervised import (
     NetworkClassifierMixin,
     NetworkRegressorMixin,
 )
+from skdl.estimators.training import caller_level
 from skdl.estimators.validation import FitData
 from skdl.estimators.validation_images import check_images
 from skdl.nn.activations import ACTIVATIONS, get_activation
@@ -73,6 +75,8 @@ AUTO_LABEL_SMOOTHING = 0.1
 EPOCHS_ROWS, EPOCHS = 2000, {"muon": (38, 2 / 3)}
 OTHER_EPOCHS = (40, 1 / 2)
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 100
+#: An "auto" batch has at most so many pixels, but not fewer images than this: a network keeps about 1 kB a pixel.
+BATCH_PIXELS, FEWEST_IN_BATCH = 2**20, 4
 
 _SHARE = [Interval(Real, 0, 1, closed="left")]
 AUGMENTATION_CONSTRAINTS = {
@@ -167,7 +171,8 @@ weight_decay : float, default=0.7
 """,
     batch_size="""
 batch_size : int or "auto", default="auto"
-    Number of images per training step. "auto" is 64, or 32 for fewer than 600 training images.
+    Number of images per training step. "auto" is 64, or 32 for fewer than 600 training images, and fewer of large
+    images: as many as have 1,048,576 pixels together, but at least 4.
 """,
     max_epochs="""
 max_epochs : int or "auto", default="auto"
@@ -267,9 +272,19 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         super()._prepare(data, train_rows, classes)
+        self._warn_of_one_value()
         if not self._continues():
             self._found_augmentation: Augmentation | None = None
             self._choose_augmentation(data, train_rows)
+
+    def _warn_of_one_value(self) -> None:
+        if self._encoder.pixels.width == 0 and self.image_shape_[0] > 1:
+            warnings.warn(
+                f"All pixels that {type(self).__name__} looked at are {self._encoder.pixels.low:.3g}, and nothing can "
+                "be learned of them. Look at how the images were read.",
+                UserWarning,
+                stacklevel=caller_level(),
+            )
 
     def _keep_encoding(self, data: FitData, rows: NDArray[np.intp]) -> None:
         super()._keep_encoding(data, rows)
@@ -302,7 +317,9 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
     # --- "auto" --------------------------------------------------------------------------------------------------
 
     def _auto_batch_size(self, n_rows: int) -> int:
-        return 64 if n_rows >= 600 else 32
+        height, width, _ = self.image_shape_
+        most = max(BATCH_PIXELS // (height * width), FEWEST_IN_BATCH)
+        return min(64 if n_rows >= 600 else 32, most)
 
     def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
         epochs, power = EPOCHS.get(self.optimizer, OTHER_EPOCHS)

@@ -38,6 +38,8 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
             )
         return X
     refuse_lazy(X)
+    if type(X) is dict or (isinstance(X, np.ndarray) and X.dtype.names):
+        raise TypeError(f"X is a {'dict' if type(X) is dict else 'structured array'}. Pass pandas.DataFrame(X).")
     if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
         raise TypeError("X is an array of dates or durations, which are encoded in a DataFrame's columns: pass one.")
     try:
@@ -63,7 +65,9 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 
 def _with_nan(X: Any) -> Any:
-    """An array of objects with NaN for pandas.NA, which numpy does not take for a number; others as they are."""
+    """An array with NaN for masked cells, or of objects for pandas.NA, which numpy does not take for a number."""
+    if isinstance(X, np.ma.MaskedArray):
+        return np.ma.filled(X.astype(np.float64), np.nan) if np.ma.is_masked(X) else X.data
     if not isinstance(X, np.ndarray) or X.dtype != object:
         return X
     is_missing = np.frompyfunc(is_missing_cell, 1, 1)(X).astype(bool)
@@ -108,7 +112,13 @@ def check_target(y: Any, *, numeric: bool, name: str = "y") -> NDArray:
         check_labels(y, name)
     elif np.asarray(y).dtype.kind in "mM":
         raise TypeError(f"{name} holds dates or durations. Convert it to numbers, in the unit of the predictions.")
-    y = check_array(y, ensure_2d=False, dtype=np.float64 if numeric else None, input_name=name, ensure_min_samples=0)
+    dtype = np.float64 if numeric else None
+    try:
+        y = check_array(y, ensure_2d=False, dtype=dtype, input_name=name, ensure_min_samples=0)
+    except ValueError as error:
+        if "contains NaN" in str(error):
+            raise ValueError(f"{error} Drop rows without a value of {name}.") from None
+        raise
     if y.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got {y!r} instead.")
     if y.ndim == 2 and y.shape[1] == 1:

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from skdl.data import image_files
-from skdl.data.image_files import ImageFiles, checked_paths, files_shape, resized
+from skdl.data.image_files import ImageFiles, checked_paths, converted, files_shape, resized
 
 
 def noise(*shape):
@@ -56,6 +56,21 @@ def test_gray_files_among_coloured_ones_are_coloured(save):
     gray = noise(4, 5)
     table = ImageFiles(save([noise(4, 5, 3), gray]))
     assert_array_equal(table.take(torch.tensor([1]))[0].view(4, 5, 3), np.stack([gray] * 3, axis=-1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(save, mode):
+    # Black all over, and only where it is opaque is there anything to see.
+    alpha = noise(4, 5) // 128 * 255
+    black = Image.fromarray(np.stack([np.zeros_like(alpha)] * 3 + [alpha], axis=-1))
+    image = black.convert(mode)
+    n_channels = 1 if mode == "LA" else 3
+    expected = np.repeat(255 - alpha[..., np.newaxis], n_channels, axis=-1)
+    table = ImageFiles(save([image]))
+    assert table.image_shape == (4, 5, n_channels)
+    assert_array_equal(table.slice(0, 1)[0].view(4, 5, n_channels), expected)
+    half = Image.fromarray(np.full((1, 1, 4), [100, 0, 200, 51], np.uint8))
+    assert_array_equal(np.asarray(converted(half, "RGB")), [[[224, 204, 244]]])
 
 
 def test_threads_are_bounded_and_started_lazily(save):
@@ -124,6 +139,13 @@ def test_an_unreadable_file_is_named_with_its_row(save, tmp_path):
     os.remove(paths[0])
     with pytest.raises(ValueError, match=r"0\.png' \(row 0 of X\) cannot be read"):
         table.slice(0, 1)
+
+
+def test_a_file_beyond_the_limit_of_pillow_is_no_broken_one(save, monkeypatch):
+    paths = save(noise(2, 8, 8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
+    with pytest.raises(ValueError, match=r"row 1 of X\) cannot be read: .*attack\. Make it smaller, or raise PIL"):
+        ImageFiles(paths, (8, 8, 1)).take(torch.tensor([1]))
 
 
 def test_a_file_of_another_size_is_named_with_its_row(save):

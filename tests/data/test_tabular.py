@@ -410,6 +410,20 @@ def test_another_kind_of_column_is_refused(encode_column, kind, other):
         encode_column(TRAINING[kind], TRAINING[other])
 
 
+@pytest.mark.parametrize("library", [pd.Series, pl.Series])
+def test_levels_of_another_type_are_refused(encode_column, library):
+    text, booleans = library(["True", "False", None]), library([True, False, None])
+    numbers = pd.Series(pd.Categorical([1, 0, None]))
+    for fitted, new, types in [
+        (text, booleans, "numbers or booleans, but those of fit were text"),
+        (booleans, text, "text, but those of fit were numbers or booleans"),
+        (numbers, text, "text, but those of fit were numbers or booleans"),
+    ]:
+        with pytest.raises(ValueError, match=rf"has levels that are {types}\. Convert it"):
+            encode_column(fitted, new)
+    assert_array_equal(encode_column(numbers, numbers.cat.rename_categories([0.0, 1.0])), encode_column(numbers))
+
+
 NOTHING = {
     "None": pd.Series([None], dtype=object),
     "NaN": pd.Series([np.nan]),

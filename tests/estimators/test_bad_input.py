@@ -275,8 +275,10 @@ def test_continuous_targets_of_the_estimator_of_both_tasks_name_the_remedy():
         (np.full((N, 1), np.inf), "Input X contains infinity"),
         (np.full((N, 1), "NaT", dtype="datetime64[D]"), "dates or durations, which are encoded in a DataFrame"),
         (np.ones((N, 1), dtype="timedelta64[s]"), "dates or durations, which are encoded in a DataFrame"),
+        ({"a": np.zeros(N)}, r"X is a dict\. Pass pandas\.DataFrame\(X\)"),
+        (np.zeros(N, dtype=[("a", float)]), r"X is a structured array\. Pass pandas\.DataFrame\(X\)"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_tables_that_are_none(X, message):
     with pytest.raises((ValueError, TypeError), match=message):
@@ -363,6 +365,40 @@ def test_class_weights_of_labels_that_stand_for_others_are_refused(weights, name
 def test_huge_numbers_are_predicted_without_a_warning():
     model = MLPClassifier(**SMALL).fit(np.random.RandomState(0).normal(size=(N, 2)), Y)
     assert np.isfinite(model.predict_proba(np.full((3, 2), 1e308))).all()
+
+
+@pytest.mark.parametrize("factor", [1e39, 1e100, 1e300])
+def test_huge_numbers_are_trained_on_without_a_warning(factor):
+    X = np.random.RandomState(0).normal(size=(60, 2)) * [1, factor]
+    model = MLPRegressor(**SMALL | {"numeric_embedding": "piecewise_linear"}).fit(X, X[:, 0])
+    assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("y", [np.r_[np.nan, np.zeros(N - 1)], pd.array([None, *[1.0] * (N - 1)], dtype="Float64")])
+def test_targets_of_regression_must_be_there(y):
+    with pytest.raises(ValueError, match=r"Input y contains NaN\. Drop rows without a value of y"):
+        MLPRegressor(**SMALL).fit(np.zeros((N, 2)), y)
+
+
+def test_masked_cells_are_missing():
+    X = np.random.RandomState(0).normal(size=(N, 2))
+    masked = np.ma.masked_array(X, mask=np.zeros(X.shape, dtype=bool))
+    masked[3, 1] = np.ma.masked
+    with_nan = masked.filled(np.nan)
+    model = MLPRegressor(**SMALL)
+    np.testing.assert_array_equal(
+        model.fit(masked, X[:, 0]).predict(masked), model.fit(with_nan, X[:, 0]).predict(with_nan)
+    )
+    imputer = DeepImputer(strategy="gaussian")
+    np.testing.assert_array_equal(imputer.fit_transform(masked), imputer.fit_transform(with_nan))
+    np.testing.assert_array_equal(imputer.transform(np.ma.masked_array(X)), X)
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_validation_rows_that_are_not_like_x_are_named():
+    X = pd.DataFrame({"a": np.arange(N), "b": ["u", "v"] * (N // 2)})
+    with pytest.raises(ValueError, match="X_val is not like X: could not convert string"):
+        MLPRegressor(**SMALL).fit(X, np.zeros(N), X_val=X.to_numpy(), y_val=np.zeros(N))
 
 
 @pytest.mark.parametrize("batch_size", [np.int64(5), np.int8(5)])

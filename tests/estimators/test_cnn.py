@@ -239,8 +239,9 @@ def test_statistics_are_those_of_training_images_alone(gray):
 
 def test_constant_images_are_predicted_by_the_share_of_classes():
     X, y = np.full((40, 6, 6), 7.0), np.repeat([0, 1], [10, 30])
-    p = CNNClassifier(**SMALL | {"max_epochs": 60}, augment=None).fit(X, y).predict_proba(X)
-    assert_allclose(p, [[0.25, 0.75]] * 40, atol=0.1)
+    with pytest.warns(UserWarning, match="All pixels that CNNClassifier looked at are 7, and nothing can be learned"):
+        model = CNNClassifier(**SMALL | {"max_epochs": 60}, augment=None).fit(X, y)
+    assert_allclose(model.predict_proba(X), [[0.25, 0.75]] * 40, atol=0.1)
 
 
 def test_one_class_is_certain(gray):
@@ -310,7 +311,8 @@ def test_images_of_one_colour_are_of_any_unit(gray, fitted, value):
     assert np.isfinite(fitted.predict_proba(flat)).all()
     black = np.full((3, 8, 10), round(value), np.uint8)
     assert np.isfinite(CNNClassifier(**SMALL).fit(X / 255, y).predict_proba(black)).all()
-    assert np.isfinite(CNNClassifier(**SMALL).fit(flat, y[:3]).predict_proba(X)).all()
+    with pytest.warns(UserWarning, match="All pixels"):
+        assert np.isfinite(CNNClassifier(**SMALL).fit(flat, y[:3]).predict_proba(X)).all()
 
 
 # --- the shape of the images is asked for more than once -------------------------------------------------------------
@@ -579,6 +581,15 @@ def test_auto_early_stopping_waits_for_validation_images(gray):
     assert CNNClassifier(**SMALL, early_stopping="auto").fit(X, y).validation_scores_ is None
     model = CNNClassifier(**SMALL, early_stopping="auto").fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
     assert len(model.validation_scores_) == model.n_iter_
+
+
+@pytest.mark.parametrize(
+    ("side", "n_images", "expected"), [(8, 100, 32), (8, 600, 64), (128, 600, 64), (256, 600, 16), (2000, 600, 4)]
+)
+def test_auto_batches_of_large_images_are_small(side, n_images, expected):
+    model = CNNClassifier()
+    model.image_shape_ = (side, side, 3)
+    assert model._batch_size(n_images) == expected
 
 
 def test_early_stopping_of_a_single_image_is_refused(gray):

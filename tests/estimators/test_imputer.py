@@ -413,6 +413,14 @@ def test_transform_when_dates_gain_or_lose_a_time_zone_then_refused(naive, aware
         DeepImputer(strategy="gaussian").fit(naive).transform(aware)
 
 
+def test_transform_when_levels_are_of_another_type_then_refused():
+    X = pd.DataFrame({"c": pd.Categorical([1, 2, None] * 8), "d": np.arange(24.0)})
+    imputer = DeepImputer(strategy="gaussian").fit(X)
+    with pytest.raises(ValueError, match="'c' has levels that are text, but those of fit were numbers"):
+        imputer.transform(X.assign(c=X["c"].astype(str).astype("category")))
+    assert imputer.transform(X.assign(c=pd.Categorical([None] * 24, categories=["1"])))["c"].isin([1, 2]).all()
+
+
 def test_transform_when_dates_are_of_another_time_zone_then_same_moments():
     X = frame_with(PANDAS["aware"])
     imputer = DeepImputer(strategy="gaussian").fit(X)
