@@ -163,7 +163,7 @@ class CategoricalEncoder:
             distinct = {level for level, n in counts.items() if n >= fewest}
         self.has_unknown = len(distinct) < len(counts)
         self.levels = in_order(distinct)
-        self.code_of = {level: code for code, level in enumerate(self.levels, start=1)}
+        self.code_of = {level: code for code, level in enumerate(self.levels, start=1) if level is not None}
         return self
 
     @property
@@ -183,7 +183,10 @@ class CategoricalEncoder:
 
     def codes(self, values: NDArray) -> NDArray[np.int64]:
         """Level numbers ``(n,)``."""
-        return level_numbers(values, self.code_of, 0)
+        numbers = level_numbers(values, self.code_of, 0)
+        if self.levels and self.levels[-1] is None:
+            numbers[np.fromiter((value is None for value in values), dtype=bool, count=len(values))] = len(self.levels)
+        return numbers
 
     def transform(self, values: NDArray, out: NDArray) -> None:
         """Encode into ``out`` ``(n, n_outputs)``, which holds zeros."""

@@ -13,14 +13,13 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from skdl.data.image_files import ImageFiles, ImageShape, files_shape
 from skdl.data.pixel_range import PixelRange, check_unit
 from skdl.data.scaling import Weights
 from skdl.data.table import SAMPLE_ROWS, DenseTable, Table
-from skdl.data.tabular import NUMPY_DTYPES
 
 #: Training images, and numbers in them, from which the statistics of the channels are taken at most.
 STATISTICS_ROWS, STATISTICS_NUMBERS = 5_000, 20_000_000
@@ -35,7 +34,7 @@ class ImageEncoder:
 
     Parameters
     ----------
-    dtype : torch.dtype
+    dtype : numpy.dtype
         Of pixels that are not of 8 bits.
     resize : tuple of int, optional
         Height and width that image files are brought to.
@@ -55,8 +54,8 @@ class ImageEncoder:
     #: Images have no columns that are left to an embedding.
     embeddings: tuple[tuple[int, int], ...] = ()
 
-    def __init__(self, dtype: torch.dtype, resize: Sequence[int] | None = None) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: DTypeLike, resize: Sequence[int] | None = None) -> None:
+        self.dtype = np.dtype(dtype)
         self.resize = resize
 
     def fit(
@@ -89,7 +88,7 @@ class ImageEncoder:
         scale = moments.deviation()
         if not np.isfinite(scale).all():
             raise ValueError("The pixels of X are so large that their squares overflow. Divide X by a constant.")
-        usable = scale >= torch.finfo(self.dtype).tiny
+        usable = scale >= np.finfo(self.dtype).tiny
         self.mean = tuple(moments.mean.tolist())
         self.scale = tuple(np.where(usable, scale, 1.0).tolist())
         self.pixels = moments.pixels(_is_8_bit(X))
@@ -126,7 +125,7 @@ class ImageEncoder:
         if X.ndim == 1:
             return ImageFiles(X, self.image_shape, self.resize)
         if X.dtype != np.uint8:
-            X = X.astype(NUMPY_DTYPES[self.dtype], copy=False)
+            X = X.astype(self.dtype, copy=False)
         images = _tensor(X)
         return DenseTable(images.flatten(1)) if images.is_contiguous() else ImageArray(images)
 

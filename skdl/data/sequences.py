@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from skdl.data.moments import ROUNDING, mean_and_deviation
@@ -22,7 +22,7 @@ from skdl.data.scaling import LARGEST, Weights
 from skdl.data.series import Series
 from skdl.data.series_level import level_counts
 from skdl.data.table import DenseTable
-from skdl.data.tabular import NUMPY_DTYPES, TableEncoder
+from skdl.data.tabular import TableEncoder
 
 #: Numbers of a row that follow those beside the series: level, spread and length.
 N_TAIL = 3
@@ -107,7 +107,7 @@ class SequenceEncoder:
 
     Parameters
     ----------
-    dtype : torch.dtype
+    dtype : numpy.dtype
         Of the encoded numbers.
     series_scaling : {"auto", "last", "mean", "standard", None}
         What is taken out of each series by itself: its last value, its mean, or its mean and its deviation. "auto" is
@@ -134,8 +134,8 @@ class SequenceEncoder:
         Of the training values.
     """
 
-    def __init__(self, dtype: torch.dtype, series_scaling: str | None = "auto") -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: DTypeLike, series_scaling: str | None = "auto") -> None:
+        self.dtype = np.dtype(dtype)
         self.series_scaling = series_scaling
 
     def fit(
@@ -262,9 +262,8 @@ class SequenceEncoder:
         """A table with a row per series."""
         values, level, spread = self._taken_out(X)
         n, n_channels, n_steps = values.shape
-        dtype = NUMPY_DTYPES[self.dtype]
         stop = self.layout.n_channels * n_steps
-        out = np.zeros((n, stop + self.n_beside + N_TAIL), dtype)
+        out = np.zeros((n, stop + self.n_beside + N_TAIL), self.dtype)
         channels = out[:, :stop].reshape(n, self.layout.n_channels, n_steps)
         with np.errstate(over="ignore"):
             scaled = (values - self.center[:, None]) / self.scale[:, None]

@@ -97,9 +97,8 @@ class DenseTable(Table):
 class SparseTable(Table):
     """A scipy CSR matrix, made dense one minibatch at a time."""
 
-    def __init__(self, matrix: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+    def __init__(self, matrix: Any, device: torch.device | str = "cpu") -> None:
         self.matrix = matrix
-        self.dtype = dtype
         self.device = device
         self.n_columns = matrix.shape[1]
 
@@ -107,7 +106,7 @@ class SparseTable(Table):
         return self.matrix.shape[0]
 
     def _dense(self, matrix: Any) -> tuple[Tensor, None]:
-        return torch.as_tensor(np.asarray(matrix.todense()), dtype=self.dtype, device=self.device), None
+        return torch.as_tensor(np.asarray(matrix.todense()), device=self.device), None
 
     def take(self, rows: Tensor) -> tuple[Tensor, None]:
         return self._dense(self.matrix[rows.cpu().numpy()])
@@ -116,7 +115,7 @@ class SparseTable(Table):
         return self._dense(self.matrix[start:stop])
 
     def to(self, device: torch.device | str) -> SparseTable:
-        return SparseTable(self.matrix, self.dtype, device)
+        return SparseTable(self.matrix, device)
 
 
 class ScaledTable(Table):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
 from skdl.data.frames import Column, Kind, check_level_types, check_zone, frame_columns, is_frame, level_types
@@ -26,7 +26,6 @@ from skdl.data.sampling import sample_rows
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
 from skdl.data.table import DenseTable, SparseTable, Table
 
-NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
 #: Rows by which codes among numbers are told.
@@ -112,7 +111,7 @@ class TableEncoder:
     numeric_embedding : {None, "piecewise_linear", "periodic", "both"}
         "piecewise_linear": see :class:`PiecewiseLinearEncoder`; its columns stand beside the scaled ones. "periodic"
         is left to the network: see ``n_periodic``.
-    dtype : torch.dtype
+    dtype : numpy.dtype
         Of the encoded numbers.
 
     Attributes
@@ -129,11 +128,11 @@ class TableEncoder:
         self,
         numeric_scaling: str | None = "robust",
         numeric_embedding: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         self.numeric_scaling = numeric_scaling
         self.numeric_embedding = numeric_embedding
-        self.dtype = dtype
+        self.dtype = np.dtype(dtype)
 
     def fit(
         self, X: Any, y: NDArray, rows: NDArray[np.intp], weight: Weights = None, classification: bool = False
@@ -277,7 +276,7 @@ class TableEncoder:
         return [Column(name, "numeric", X[:, i]) for i, name in enumerate(self.layout.names)]
 
     def _empty(self, n_rows: int) -> NDArray:
-        return np.zeros((n_rows, self.n_outputs), dtype=NUMPY_DTYPES[self.dtype])
+        return np.zeros((n_rows, self.n_outputs), dtype=self.dtype)
 
     def _transform_numbers(self, rows_of: Callable[[slice], NDArray], out: NDArray) -> None:
         numeric, width = self.numeric, self.numeric.n_outputs
@@ -308,4 +307,4 @@ class TableEncoder:
         with np.errstate(over="ignore"):
             scaled.data *= self.factors[scaled.indices]
         np.clip(scaled.data, -LARGEST, LARGEST, out=scaled.data)
-        return SparseTable(scaled.astype(NUMPY_DTYPES[self.dtype]), self.dtype)
+        return SparseTable(scaled.astype(self.dtype))

@@ -71,7 +71,7 @@ class NetworkEstimator(TrainedEstimator):
         """Check X as scikit-learn does, setting ``n_features_in_`` if ``reset``."""
 
     @abstractmethod
-    def _make_encoder(self, dtype: torch.dtype) -> Any:
+    def _make_encoder(self, dtype: np.dtype) -> Any:
         """An unfitted encoder, with ``fit(X, y, rows, weight, classification=...)`` and ``transform(X) -> Table``.
 
         X are all rows; ``y`` and ``weight`` are of the ``rows`` that it may learn from.
@@ -304,7 +304,7 @@ class NetworkEstimator(TrainedEstimator):
             self._task.fit(data.y[train_rows], data.weight_of(train_rows))
         self.n_outputs_ = self._task.n_outputs
         self.out_activation_ = self._task.output_activation
-        self._encoder = self._make_encoder(self._torch_dtype())
+        self._encoder = self._make_encoder(self._numpy_dtype())
         self._encoder.fit(
             data.X, data.y[train_rows], train_rows, data.weight_of(train_rows), classification=is_classifier(self)
         )
@@ -321,7 +321,7 @@ class NetworkEstimator(TrainedEstimator):
         self._task.change_loss(task.loss_parameter)
         if isinstance(self._task, RegressionTask):
             self._task.note_values(data.y[rows])
-        self._encoder.dtype = self._torch_dtype()
+        self._encoder.dtype = self._numpy_dtype()
 
     def _samples(
         self, table: Table, data: FitData, rows: NDArray[np.intp], mean_weight: MeanWeight | None = None

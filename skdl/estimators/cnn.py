@@ -267,7 +267,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         return check_images(self, X, reset=reset)
 
-    def _make_encoder(self, dtype: torch.dtype) -> ImageEncoder:
+    def _make_encoder(self, dtype: np.dtype) -> ImageEncoder:
         return ImageEncoder(dtype, self.resize)
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:

@@ -138,7 +138,7 @@ class TableNetworkEstimator(NetworkEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         return check_table(self, X, reset=reset)
 
-    def _make_encoder(self, dtype: torch.dtype) -> TableEncoder:
+    def _make_encoder(self, dtype: np.dtype) -> TableEncoder:
         return TableEncoder(self.numeric_scaling, self.numeric_embedding, dtype)
 
     def _network(self) -> DenseNetwork:

@@ -217,7 +217,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> Series:
         return check_series(self, X, reset=reset)
 
-    def _make_encoder(self, dtype: torch.dtype) -> SequenceEncoder:
+    def _make_encoder(self, dtype: np.dtype) -> SequenceEncoder:
         # What is given back to a logarithm of the mean would be a factor.
         scaling = None if self._has_log_link() else self.series_scaling
         return SequenceEncoder(dtype, scaling)

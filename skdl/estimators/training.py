@@ -98,6 +98,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     def _torch_dtype(self) -> torch.dtype:
         return torch.float64 if self.dtype == "float64" else torch.float32
 
+    def _numpy_dtype(self) -> np.dtype:
+        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+
     def _check_scoring(self) -> Callable[..., float]:
         from sklearn.metrics import check_scoring
 
@@ -218,9 +221,11 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         states = []
         for theta_P, (moments, n_steps) in zip(rows, self._optimizer_states, strict=True):
             fits = (
-                RULES[self._optimizer_name] is RULES[self.optimizer] and moments and moments[0].dtype == theta_P.dtype
+                RULES[self._optimizer_name] is RULES[self.optimizer]
+                and moments
+                and moments[0].dtype == self._numpy_dtype()
             )
-            states.append(State(theta_P, moments, n_steps) if fits else State(theta_P))
+            states.append(State(theta_P, list(map(torch.tensor, moments)), n_steps) if fits else State(theta_P))
         return states
 
     def _run(self, jobs: list[Job], *, is_part: bool = False, is_interrupted: bool = False) -> list[Result]:
@@ -239,7 +244,11 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         """Set what the networks of these jobs leave behind."""
         self.network_ = self._module(jobs, [result.state.theta_P for result in results])
         self._optimizer_states = [
-            (result.state.moments if is_part or self.warm_start else [], result.state.n_steps) for result in results
+            (
+                [moment.numpy() for moment in result.state.moments] if is_part or self.warm_start else [],
+                result.state.n_steps,
+            )
+            for result in results
         ]
         self._optimizer_name = self.optimizer
         self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))

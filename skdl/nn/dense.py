@@ -473,7 +473,7 @@ class DenseModule(NetworkModule):
             h = forward(h)
         return h
 
-    def __getstate__(self) -> dict[str, Any]:
+    def _kept_state(self) -> dict[str, Any]:
         return self.__dict__ | {"_frozen": [], "_frozen_at": None}
 
     def _embedded(self, x: Tensor, codes: Tensor | None) -> Tensor:

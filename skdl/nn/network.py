@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from skdl.nn.augment import Mixing
+from skdl.nn.saving import SavedModule
 
 #: Numbers of a cache line.
 ROW_MULTIPLE = 16
@@ -70,7 +71,7 @@ class NetworkStack(Protocol):
         """Write the gradient of every parameter for the gradient of the outputs."""
 
 
-class NetworkModule(nn.Module):
+class NetworkModule(SavedModule):
     """One trained network as a plain torch module."""
 
     #: Layers, input and output included.
@@ -167,7 +168,7 @@ class Network(Protocol):
         """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
 
 
-class Ensemble(nn.Module):
+class Ensemble(SavedModule):
     """Several networks of one plan.
 
     **Shape**: inputs as for one of the networks; outputs ``(M, B, O)``, those of each of the M networks.

@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import loguniform
@@ -286,6 +287,16 @@ def test_pickled_estimators_predict_the_same(frame, labelled, classifier, n_memb
     _, y = labelled
     model = classifier.set_params(n_members=n_members).fit(frame, y)
     assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(frame), model.predict_proba(frame))
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_files_of_skops_predict_the_same_and_go_on(frame, labelled, classifier, n_members):
+    _, y = labelled
+    model = classifier.set_params(n_members=n_members, warm_start=True).fit(frame, y)
+    saved = skops.io.dumps(model)
+    loaded = skops.io.loads(saved, trusted=skops.io.get_untrusted_types(data=saved))
+    assert_array_equal(loaded.predict_proba(frame), model.predict_proba(frame))
+    assert_array_equal(loaded.fit(frame, y).predict_proba(frame), model.fit(frame, y).predict_proba(frame))
 
 
 def test_joblib_dump_and_memory_map(tmp_path, labelled, classifier):
