@@ -20,9 +20,9 @@ MAX_EMBEDDING_WIDTH = 50
 FEWEST_LEVEL_ROWS, MOST_LEVEL_ROWS = 2, 10
 #: Fewest different numbers that may be codes.
 FEWEST_CODES = 11
-#: Of codes, the variance of rows within one is at most so many times that among them, where each has so many rows in
-#: the mean; of fewer rows, which say less of it, the target must hardly vary within.
-MOST_WITHIN = ((5, 1.25), (2, 0.125))
+#: Of codes with so many rows each in the mean, the variance within one is at most so many times that among them: the
+#: mean of few rows says less of their code.
+MOST_WITHIN = ((5, 1.25), (4, 0.8), (3, 0.5), (2, 0.125))
 #: The variance among neighbours is at least this share of that among codes.
 LEAST_UNLIKE = 0.5
 

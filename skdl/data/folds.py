@@ -63,6 +63,19 @@ def random_folds(
     return folds
 
 
+def group_folds(
+    rows: Rows, groups: NDArray, n_members: int, fraction: float | None, random_state: np.random.RandomState
+) -> list[Fold]:
+    """Folds that hold out whole groups of rows: each group once, or a share of the groups for each member."""
+    from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+
+    if fraction is None:
+        splitter = GroupKFold(n_members, shuffle=True, random_state=random_state)
+    else:
+        splitter = GroupShuffleSplit(n_members, test_size=fraction, random_state=random_state)
+    return [Fold(rows[train], rows[held_out]) for train, held_out in splitter.split(rows, groups=groups)]
+
+
 def mean_by_row(n_rows: int, parts: Sequence[tuple[Rows, NDArray[np.float64]]]) -> NDArray[np.float64]:
     """The mean ``(n_rows, ...)`` of what parts, each of rows and their values, say of a row; NaN where none does."""
     sums, counts = np.zeros((n_rows, *parts[0][1].shape[1:])), np.zeros(n_rows)

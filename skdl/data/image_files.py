@@ -42,7 +42,7 @@ def pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("Image files and resize= need Pillow. Install it by: pip install skdl[images]") from error
+        raise ImportError("Image files and resize= need Pillow. Install it by: pip install pillow") from error
     return Image
 
 

@@ -197,7 +197,7 @@ class SaliencyDisplay:
         try:
             import matplotlib.pyplot as plt
         except ImportError as error:
-            raise ImportError("SaliencyDisplay needs matplotlib. Install it by: pip install skdl[plot]") from error
+            raise ImportError("SaliencyDisplay needs matplotlib. Install it by: pip install matplotlib") from error
         n = len(self.images)
         n_columns = min(n, MAX_COLUMNS) if n_columns is None else min(n, n_columns)
         if n_columns < 1:

@@ -46,7 +46,7 @@ class Stack:
         self.kept_KP = torch.stack([run.kept_P for run in runs]).to(plan.device)
         self.moments = self._moments()
         for run in runs:
-            # The numbers are here now; `release` gives them back.
+            # The parameters are in the stack now; `release` returns them.
             run.theta_P = run.kept_P = torch.empty(0)
             run.moments = []
         self.batches = Batches([job.train for job in jobs], plan.batch_size, tables, plan.dtype)
@@ -72,7 +72,7 @@ class Stack:
         return [torch.stack(moment).to(self.plan.device) for moment in zip(*of_runs, strict=True)]
 
     def begin_epoch(self) -> None:
-        """Take up the network as this epoch trains it. Its numbers and the optimiser's stay where they are."""
+        """Switch to the network that this epoch trains. Parameters and optimiser state stay in place."""
         # A network that changes is alone in its stack.
         network = self.runs[0].network
         if network != self.network:

@@ -27,7 +27,7 @@ from skdl.engine.stacking import fits_of, stacks_of
 
 
 class CancelledError(Exception):
-    """Training was called off by whoever waits for it."""
+    """The caller cancelled training while it waited."""
 
 
 def train(
@@ -168,7 +168,7 @@ def _train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool]) -> list[
 
 
 def stacked(runs: Sequence[Run], tables: DeviceTables) -> list[Stack]:
-    """One stack of all runs, or one of each where they cannot be stacked: then they go in step."""
+    """One stack of all runs, or one of each where they cannot be stacked: these are trained epoch by epoch in turn."""
     if not runs:
         return []
     return [Stack(runs, tables)] if runs[0].job.plan.is_stackable else [Stack([run], tables) for run in runs]
@@ -190,7 +190,7 @@ def tell_monitors(stacks: Sequence[Stack]) -> None:
         try:
             stops = monitor.on_epoch_end([epoch for _, epoch in ended])
         except Exception as error:
-            # The fit whose callback fails is the one to hear of it.
+            # The error belongs to the fit whose callback failed.
             for run, _ in ended:
                 run.reason, run.error = "failed", error
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skdl.data.folds import Fold, cross_folds, mean_by_row, n_held_out_rows, random_folds, trained_rows
+from skdl.data.folds import Fold, cross_folds, group_folds, mean_by_row, n_held_out_rows, random_folds, trained_rows
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device
 from skdl.engine.dispatch import shared
@@ -27,7 +28,7 @@ from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator, caller_level
-from skdl.estimators.validation import FitData, check_fit_data, check_labels
+from skdl.estimators.validation import FitData, check_fit_data, check_groups, check_labels
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss
@@ -63,6 +64,9 @@ class NetworkEstimator(TrainedEstimator):
     _mean_weight: MeanWeight
     #: X and the outputs for it, where a scorer asks for predictions that the training has made already.
     _known_outputs: tuple[Any, NDArray] | None = None
+
+    # Groups are for the splitter of a search unless the estimator asks for them as well.
+    __metadata_request__fit = {"groups": False}
 
     # --- what a family says ------------------------------------------------------------------------------------
 
@@ -105,6 +109,7 @@ class NetworkEstimator(TrainedEstimator):
         X_val: Any = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> Any:
         """Fit the network.
 
@@ -120,6 +125,9 @@ class NetworkEstimator(TrainedEstimator):
             Validation data to use instead of held-out rows.
         sample_weight_val : array-like, default=None
             Weight of each validation sample in the validation score.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of rows, such as the rows of one person. Each is held out as a whole, so that early stopping,
+            ``out_of_fold_`` and standard deviations are about groups that are not in X.
 
         Returns
         -------
@@ -135,11 +143,12 @@ class NetworkEstimator(TrainedEstimator):
         if self.scoring is not None:
             self._check_scoring()
         data = self._check_data(X, y, sample_weight, reset=not self._continues())
+        data = replace(data, groups=check_groups(groups, len(data.y)))
         validation = self._check_validation(X_val, y_val, sample_weight_val)
         random_state = check_random_state(self.random_state)
         stops = self._stops_early(len(data.rows), validation is not None)
         holds_out = stops and validation is None
-        n_members = self._n_members(len(data.rows), holds_out)
+        n_members = self._n_members(data.n_apart if holds_out else len(data.rows), holds_out)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)
         if holds_out:
             folds = self._folds(data, n_members, self._fold_draws(random_state))
@@ -266,7 +275,8 @@ class NetworkEstimator(TrainedEstimator):
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""
-        n_rows = len(data.rows)
+        n_rows, things = data.n_apart, "rows" if data.groups is None else "groups"
+        count = f"{'n_samples' if data.groups is None else 'n_groups'}={n_rows}"
         crosses = isinstance(self.validation_fraction, str) and n_members > 1
         if isinstance(self.validation_fraction, str):
             fraction = 1 / n_members if crosses else LONE_VALIDATION_FRACTION
@@ -274,16 +284,20 @@ class NetworkEstimator(TrainedEstimator):
             fraction = self.validation_fraction
         if crosses and n_rows < n_members:
             raise ValueError(
-                f"n_members={n_members} networks that hold out different rows need at least as many rows; "
-                f"n_samples={n_rows}. Lower n_members, or set early_stopping=False."
+                f"n_members={n_members} networks that hold out different {things} need at least as many {things}; "
+                f"{count}. Lower n_members, or set early_stopping=False."
             )
         if n_held_out_rows(fraction, n_rows) >= n_rows:
             remedy = "Set" if isinstance(self.validation_fraction, str) else "Lower validation_fraction, or set"
             raise ValueError(
-                f"Early stopping needs rows to train on and rows to hold out; n_samples={n_rows}. "
+                f"Early stopping needs {things} to train on and {things} to hold out; {count}. "
                 f"{remedy} early_stopping=False."
             )
         y = data.y[data.rows]
+        if data.groups is not None:
+            return group_folds(
+                data.rows, data.groups[data.rows], n_members, None if crosses else fraction, random_state
+            )
         if crosses:
             return cross_folds(data.rows, y, n_members, random_state)
         return random_folds(data.rows, y, n_members, fraction, random_state)

@@ -48,8 +48,8 @@ NETWORK_DOC = """
 hidden_layer_sizes : tuple of int, default=(128, 128)
     Number of units of each hidden layer; ``()`` is a linear model.
 activation : str or callable, default="relu"
-    "identity", "relu", "leaky_relu", "gelu", "silu", "mish", "selu", "elu", "tanh", "sigmoid", a function of one
-    tensor, or a module class without parameters such as :class:`torch.nn.Hardswish`.
+    {activations}, a function of one tensor, or a module class without parameters such as
+    :class:`torch.nn.Hardswish`.
 normalization : {None, "batch", "layer"}, default=None
     Normalisation before each activation.
 dropout : float in [0, 1) or "auto", default="auto"
@@ -80,7 +80,7 @@ relevance_scaling : bool or "auto", default="auto"
     validation rows with it. Under ``warm_start`` the choice is kept. Sparse matrices, the columns of a periodic
     embedding, embedded categories and ``partial_fit`` are not scaled. Penalties and weight decay act on the weights of
     scaled columns.
-"""
+""".replace("{activations}", ", ".join(f'"{name}"' for name in ACTIVATIONS))
 
 #: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
 #: end by itself, and without.

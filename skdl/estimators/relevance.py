@@ -1,10 +1,11 @@
 """Encoded columns scaled by how far each of them goes with the target by itself.
 
 Adam moves every weight by about the same amount a step, so that a column counts by its scale. In a wide table most
-columns say little: equally large, they fit the noise of the training rows before the few that matter have said what
-they know. A scale that grows with a column's correlation with the target lets those speak first, and shuts none out.
+columns carry little information: at equal scale, they fit the noise of the training rows before the few that matter
+are fitted. With a scale that grows with a column's correlation with the target, these are fitted first, and none is
+excluded.
 
-Each network has factors of its own, of the rows that it trains on: the rows that it holds out must not have a say.
+Each network has factors of its own, computed from the rows that it trains on, not from those that it holds out.
 They act on what the table gives while it trains, and are multiplied into its first weights afterwards.
 
 Whether a table gains by it shows within a few epochs of a few networks, trained both ways.

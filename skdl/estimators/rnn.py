@@ -226,7 +226,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         kind = self._auto_validation(data) if self.validation == "auto" else self.validation
         # Drawn in any case, for too few rows are refused there.
         folds = super()._folds(data, n_members, random_state)
-        if kind == "random":
+        if kind == "random" or data.groups is not None:
             return folds
         are_last = kind == "time"
         # So many rows beside held-out ones forecast some of the same steps.

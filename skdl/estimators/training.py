@@ -43,7 +43,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     @abstractmethod
     def _loss(self) -> Loss:
-        """What is made small."""
+        """The loss that training minimises."""
 
     def _dropout(self) -> float:
         """Share of the units that a training step leaves out."""
@@ -194,7 +194,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
 
     def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:
-        """The numbers of a job's network for the table as the encoder gives it."""
+        """The parameters of a job's network for the encoded table, without scaling by relevance."""
         return theta_P
 
     def _members(self) -> list[NetworkModule]:

@@ -59,6 +59,11 @@ class SpreadMixin:
         outputs = self._network_outputs(X)
         if not isinstance(self._task, RegressionTask):
             raise ValueError("return_std=True is for regression. predict_proba shows how certain a classifier is.")
+        if getattr(self, "loss", None) == "quantile":
+            raise ValueError(
+                "return_std=True is for predicted means, and loss='quantile' predicts a quantile. Fit an estimator "
+                "with loss='squared_error', or one of each quantile for an interval."
+            )
         is_lone = outputs.ndim == 2
         unexplained = self._unexplained
         if unexplained is None and is_lone:
@@ -98,7 +103,8 @@ class SpreadMixin:
         error = (data.y[known] - self.out_of_fold_[known]) ** 2
         explained: Any = 0.0
         n_networks = sum(bool(result.history) for result in results)
-        if n_networks > 1:
+        # Of groups, most networks have seen the rows of X, and their disagreement there is not that on new groups.
+        if n_networks > 1 and data.groups is None:
             sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
             spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
             # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows

@@ -151,6 +151,25 @@ def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
         return weight if np.isfinite(weight.sum()) else weight / weight.max()
 
 
+def check_groups(groups: Any, n_samples: int) -> NDArray | None:
+    """The number of each sample's group ``(n_samples,)``.
+
+    Raises
+    ------
+    ValueError
+        If they are not one for each sample, or some are missing.
+    """
+    if groups is None:
+        return None
+    groups = column_or_1d(as_array(groups))
+    if len(groups) != n_samples:
+        raise ValueError(f"groups has {len(groups)} entries, but X has {n_samples} rows. Pass one group for each row.")
+    if any(map(is_missing_cell, groups.tolist())):
+        raise ValueError("groups contains missing values. Give those rows groups of their own.")
+    number_of = {group: number for number, group in enumerate(dict.fromkeys(groups.tolist()))}
+    return np.array([number_of[group] for group in groups.tolist()])
+
+
 @dataclass(frozen=True)
 class FitData:
     """Checked data of a fit. ``rows`` are those of positive weight."""
@@ -160,6 +179,13 @@ class FitData:
     weight: NDArray[np.float64] | None
     rows: NDArray[np.intp]
     y_name: str = "y"
+    #: The group of each sample, whose rows are held out together.
+    groups: NDArray | None = None
+
+    @property
+    def n_apart(self) -> int:
+        """How many rows, or groups of them, may be held out one without another."""
+        return len(self.rows) if self.groups is None else len(np.unique(self.groups[self.rows]))
 
     def weight_of(self, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
         return None if self.weight is None else self.weight[rows]

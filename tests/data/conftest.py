@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from skdl.data.tabular import TableEncoder
@@ -17,7 +16,7 @@ def encode():
         rows = np.arange(X.shape[0]) if rows is None else np.asarray(rows)
         y = np.arange(X.shape[0]) % 2 if y is None else y
         weight = None if weight is None else np.asarray(weight, dtype=float)[rows]
-        encoder = TableEncoder(scaling, embedding, torch.float64).fit(X, y[rows], rows, weight, classification=True)
+        encoder = TableEncoder(scaling, embedding, np.float64).fit(X, y[rows], rows, weight, classification=True)
         table = encoder.transform(X if new is None else new)
         values, codes = table.slice(0, len(table))
         assert values.shape[1] == encoder.n_outputs

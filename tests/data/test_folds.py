@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from skdl.data.folds import Fold, cross_folds, mean_by_row, random_folds, trained_rows
+from skdl.data.folds import Fold, cross_folds, group_folds, mean_by_row, random_folds, trained_rows
 
 TARGETS = {
     "classes": np.repeat([0, 1, 2], [60, 30, 10]),
@@ -79,3 +79,16 @@ def test_mean_by_row_is_over_the_parts_that_know_the_row(shape):
     parts = [(np.array([0, 2]), np.ones((2, *shape))), (np.array([2, 3]), np.full((2, *shape), 4.0))]
     expected = np.reshape([1, np.nan, 2.5, 4], (4, *[1] * len(shape))) * np.ones(shape)
     np.testing.assert_array_equal(mean_by_row(4, parts), expected)
+
+
+@pytest.mark.parametrize("fraction", [None, 0.3])
+def test_group_folds__then_no_group_is_in_both_parts(fraction):
+    groups = np.repeat(np.arange(10), 10)[state().permutation(100)]
+    group_of = dict(zip(ROWS, groups, strict=True))
+    folds = group_folds(ROWS, groups, 5, fraction, state())
+    for fold in folds:
+        train, held_out = ({group_of[row] for row in rows} for rows in (fold.train, fold.held_out))
+        assert train.isdisjoint(held_out) and len(held_out) == (2 if fraction is None else 3)
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.train, fold.held_out])), ROWS)
+    if fraction is None:
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.held_out for fold in folds])), ROWS)

@@ -12,7 +12,7 @@ from skdl.data.image_encoder import ImageEncoder
 from skdl.data.image_files import checked_paths
 
 
-def encoded(X, rows=None, weight=None, dtype=torch.float32):
+def encoded(X, rows=None, weight=None, dtype=np.float32):
     rows = np.arange(len(X)) if rows is None else np.asarray(rows)
     return ImageEncoder(dtype).fit(X, None, rows, weight, classification=True)
 
@@ -132,4 +132,4 @@ def test_mapped_files_are_shared_without_a_warning(tmp_path):
 
 def test_an_encoder_of_double_precision_gives_doubles():
     X = noise(4, 3, 3, 1, dtype=np.float32)
-    assert encoded(X, dtype=torch.float64).transform(X).values.dtype == torch.float64
+    assert encoded(X, dtype=np.float64).transform(X).values.dtype == torch.float64

@@ -216,7 +216,7 @@ def test_too_few_axes_or_columns_are_refused():
 
 def test_without_matplotlib_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"pip install skdl\[plot\]"):
+    with pytest.raises(ImportError, match=r"pip install matplotlib"):
         SaliencyDisplay(noise(1, 5, 5), np.ones((1, 5, 5))).plot()
 
 

@@ -52,7 +52,7 @@ def test_outputs__when_table_is_sparse__then_as_dense(make):
     network = make.plan().network
     module = DenseModule.from_row(network, network.initial(torch.Generator().manual_seed(0), torch.float32))
     values = make.table(make.plan()).values.relu()
-    sparse = SparseTable(sp.csr_array(values.numpy()), torch.float32)
+    sparse = SparseTable(sp.csr_array(values.numpy()))
     np.testing.assert_array_equal(network_outputs(module, sparse), network_outputs(module, DenseTable(values)))
 
 

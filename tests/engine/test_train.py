@@ -382,7 +382,7 @@ def test_history__when_several_steps_an_epoch__then_learning_rate_is_that_of_one
 def test_table__when_sparse__then_as_dense(make):
     plan = make.plan()
     values = make.table(plan).values.relu()
-    tables = [DenseTable(values), SparseTable(sp.csr_array(values.numpy()), SINGLE)]
+    tables = [DenseTable(values), SparseTable(sp.csr_array(values.numpy()))]
     results = train([make.job(plan, samples=make.samples(plan, table), max_epochs=5) for table in tables])
     assert_equal_results(*results, 1e-6)
 

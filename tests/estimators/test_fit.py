@@ -9,6 +9,7 @@ from itertools import count
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.sparse as sp
 import torch
@@ -285,6 +286,42 @@ def test_auto_tol_stops_where_classes_are_told_apart_without_error():
     assert stopped.n_iter_ < MLPClassifier(**settings, tol=0.0).fit(X, y).n_iter_
     regressor = MLPRegressor(**settings).fit(X, y.astype(float))
     assert regressor.n_iter_ == MLPRegressor(**settings, tol=0.0).fit(X, y.astype(float)).n_iter_
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_members": 3, "validation_fraction": 0.3}])
+def test_rows_of_a_group_are_held_out_together(settings):
+    groups = np.repeat(np.arange(30), 5)
+    rng = np.random.default_rng(0)
+    # Each group has a target of its own, which its number tells of and nothing else does.
+    X, y = np.eye(30)[groups], rng.normal(size=30)[groups]
+    settings = {"max_epochs": 60, "learning_rate": 0.03, "random_state": 0, "early_stopping": True} | settings
+    shares = []
+    for given in (None, groups, [f"group {g}" for g in groups], pl.Series(groups)):
+        unseen = MLPRegressor(**settings).fit(X, y, groups=given).out_of_fold_
+        known = np.isfinite(unseen)
+        assert len(set(groups[known])) == 30 or "validation_fraction" in settings
+        shares.append(np.mean((unseen - y)[known] ** 2) / y.var())
+    assert shares[0] < 0.3 and min(shares[1:]) > 0.7
+    assert shares[1] == shares[2] == shares[3]
+
+
+def test_few_groups_have_few_networks():
+    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60.0)
+    model = MLPRegressor(max_epochs=2, early_stopping=True).fit(X, y, groups=np.arange(60) % 3)
+    assert len(model.network_.members) == 3
+    with pytest.raises(ValueError, match=r"n_members=4 networks that hold out different groups.*n_groups=3"):
+        model.set_params(n_members=4).fit(X, y, groups=np.arange(60) % 3)
+    with pytest.raises(ValueError, match=r"needs groups to train on and groups to hold out; n_groups=1"):
+        model.set_params(n_members="auto").fit(X, y, groups=np.zeros(60))
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [(np.zeros(3), "groups has 3 entries, but X has 20 rows"), ([None] * 20, "groups contains missing values")],
+)
+def test_groups_are_one_for_each_row(groups, message):
+    with pytest.raises(ValueError, match=message):
+        MLPRegressor(**SMALL).fit(np.zeros((20, 2)), np.zeros(20), groups=groups)
 
 
 @pytest.mark.parametrize("best", [1, 3, 6])

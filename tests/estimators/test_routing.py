@@ -6,7 +6,7 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification
 from sklearn.metrics import accuracy_score, make_scorer
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -112,7 +112,7 @@ def test_validation_data_pass_through_the_steps_of_a_pipeline(data):
 @pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor, MLPEstimator])
 def test_every_argument_can_be_requested(Estimator):
     methods = Estimator().get_metadata_routing()
-    assert set(methods.fit.requests) == {"X_val", "sample_weight", "sample_weight_val", "y_val"}
+    assert set(methods.fit.requests) == {"X_val", "groups", "sample_weight", "sample_weight_val", "y_val"}
     assert set(methods.score.requests) == {"sample_weight"}
     assert "sample_weight" in methods.partial_fit.requests
     # As in scikit-learn's own regressors that give a standard deviation.
@@ -163,3 +163,20 @@ def test_score_takes_weights(data):
     for model in (MLPClassifier(**SMALL), MLPEstimator(**SMALL)):
         model.fit(X, y)
         assert model.score(X, y, sample_weight=weight) == accuracy_score(y, model.predict(X), sample_weight=weight)
+
+
+@pytest.mark.usefixtures("routing")
+@pytest.mark.parametrize("requested", [None, False, True])
+def test_groups_reach_the_splitter_and_the_estimator_that_asks_for_them(data, requested):
+    X, y, _ = data
+    groups = np.arange(90) // 9
+    settings = SMALL | {"early_stopping": True, "n_members": 2, "max_epochs": 2}
+    classifier = MLPClassifier(**settings)
+    if requested is not None:
+        classifier.set_fit_request(groups=requested)
+    fitted = cross_validate(
+        classifier, X, y, cv=GroupKFold(3), params={"groups": groups}, return_estimator=True, return_indices=True
+    )
+    for model, train in zip(fitted["estimator"], fitted["indices"]["train"], strict=True):
+        alone = MLPClassifier(**settings).fit(X[train], y[train], groups=groups[train] if requested else None)
+        assert_array_equal(model.out_of_fold_, alone.out_of_fold_)

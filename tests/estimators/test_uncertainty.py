@@ -184,3 +184,10 @@ def test_weights_count_in_the_disagreement_that_explains_errors(valued, n_target
     unexplained = np.maximum(error - (2 - 1 / 4) * np.average(spread, axis=0, weights=weight), 0)
     assert np.all(unexplained > 0)
     assert_allclose(model.predict(X, return_std=True)[1], np.sqrt(spread + unexplained))
+
+
+def test_quantiles_have_no_standard_deviation():
+    X, y = make_friedman1(60, random_state=0)
+    model = MLPRegressor(loss="quantile", quantile=0.9, max_epochs=2).fit(X, y)
+    with pytest.raises(ValueError, match="loss='quantile' predicts a quantile"):
+        model.predict(X, return_std=True)
