@@ -398,7 +398,7 @@ def test_finite_pixels_whose_sum_is_not_are_accepted():
     X = np.full((4, 3, 3), 1e308)
     assert_array_equal(check(X, dtype="float64")[..., 0], X)
     with pytest.raises(ValueError, match=r"so large that their squares overflow\. Divide"):
-        encoded(check(np.concatenate([X, -X]), dtype="float64"), dtype=torch.float64)
+        encoded(check(np.concatenate([X, -X]), dtype="float64"), dtype=np.float64)
 
 
 def test_a_path_without_a_file_is_named_with_its_row(save, tmp_path):
