@@ -161,7 +161,7 @@ def check_groups(groups: Any, n_samples: int) -> NDArray | None:
     """
     if groups is None:
         return None
-    groups = column_or_1d(as_array(groups))
+    groups = column_or_1d(as_array(groups), input_name="groups")
     if len(groups) != n_samples:
         raise ValueError(f"groups has {len(groups)} entries, but X has {n_samples} rows. Pass one group for each row.")
     if any(map(is_missing_cell, groups.tolist())):
