@@ -161,9 +161,11 @@ def check_groups(groups: Any, n_samples: int) -> NDArray | None:
     """
     if groups is None:
         return None
-    groups = column_or_1d(as_array(groups), input_name="groups")
-    if len(groups) != n_samples:
-        raise ValueError(f"groups has {len(groups)} entries, but X has {n_samples} rows. Pass one group for each row.")
+    groups = np.asarray(as_array(groups))
+    if groups.shape != (n_samples,):
+        raise ValueError(
+            f"groups has the shape {groups.shape}, but X has {n_samples} rows. Pass a column with a group for each row."
+        )
     if any(map(is_missing_cell, groups.tolist())):
         raise ValueError("groups contains missing values. Give those rows groups of their own.")
     number_of = {group: number for number, group in enumerate(dict.fromkeys(groups.tolist()))}

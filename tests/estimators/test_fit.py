@@ -317,7 +317,11 @@ def test_few_groups_have_few_networks():
 
 @pytest.mark.parametrize(
     ("groups", "message"),
-    [(np.zeros(3), "groups has 3 entries, but X has 20 rows"), ([None] * 20, "groups contains missing values")],
+    [
+        (np.zeros(3), r"groups has the shape \(3,\), but X has 20 rows"),
+        (np.zeros((20, 2)), r"groups has the shape \(20, 2\)"),
+        ([None] * 20, "groups contains missing values"),
+    ],
 )
 def test_groups_are_one_for_each_row(groups, message):
     with pytest.raises(ValueError, match=message):
