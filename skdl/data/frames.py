@@ -33,6 +33,8 @@ _PLAIN_TYPES: dict[str, Any] = {
         *(nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64),
     )
 }
+#: What levels of numbers and booleans are called.
+NUMBERS = "numbers or booleans"
 #: Rows up to which numbers are read by blocks. Of more, the work on a column outweighs what it costs to get at it, and
 #: a block may be a copy.
 BLOCK_ROWS = 10_000
@@ -265,7 +267,23 @@ def _level_type(cell_type: type) -> str:
     if issubclass(cell_type, str):
         return "text"
     # True is 1, and is found where 1 was a level.
-    return "numbers or booleans" if issubclass(cell_type, numbers.Number | np.bool_) else cell_type.__name__
+    return NUMBERS if issubclass(cell_type, numbers.Number | np.bool_) else cell_type.__name__
+
+
+def with_numbers(column: Column, kind: Kind, fitted: frozenset[str]) -> NDArray | None:
+    """Numbers as levels, where those of ``fit`` were numbers or booleans, and such levels as numbers; else None.
+
+    Files that forget types make one of the other: 1 is the level True, and the level 3 of a category.
+    """
+    if {column.kind, kind} != {"numeric", "categorical"}:
+        return None
+    if (fitted if kind == "categorical" else level_types(column)) != {NUMBERS}:
+        return None
+    if kind == "numeric":
+        return np.array([np.nan if level is None else float(level) for level in column.values])
+    levels = column.values.astype(object)
+    levels[np.isnan(column.values)] = None
+    return levels
 
 
 def check_level_types(column: Column, fitted: frozenset[str]) -> None:

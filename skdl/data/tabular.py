@@ -20,7 +20,16 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
-from skdl.data.frames import Column, Kind, check_level_types, check_zone, frame_columns, is_frame, level_types
+from skdl.data.frames import (
+    Column,
+    Kind,
+    check_level_types,
+    check_zone,
+    frame_columns,
+    is_frame,
+    level_types,
+    with_numbers,
+)
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
 from skdl.data.sampling import sample_rows
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
@@ -92,12 +101,15 @@ class _Layout:
             return np.full(len(column.values), np.nan)
         values = column.as_kind(self.kinds[i])
         if values is None:
+            values = with_numbers(column, self.kinds[i], self.level_types[i])
+        if values is None:
             raise ValueError(
                 f"Column {self.names[i]!r} is {column.kind}, but it was {self.kinds[i]} in fit. "
                 "Convert it to the type that it had in fit."
             )
         check_zone(column, i in self.zoned)
-        check_level_types(column, self.level_types[i])
+        if column.kind == self.kinds[i]:
+            check_level_types(column, self.level_types[i])
         return values
 
 

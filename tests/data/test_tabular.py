@@ -423,6 +423,19 @@ def test_levels_of_another_type_are_refused(encode_column, library):
     assert_array_equal(encode_column(numbers, numbers.cat.rename_categories([0.0, 1.0])), encode_column(numbers))
 
 
+@pytest.mark.parametrize("library", [pd.Series, pl.Series])
+def test_numbers_are_levels_of_numbers_and_the_other_way_round(encode_column, library):
+    booleans = library([True, False, True, None])
+    expected = encode_column(booleans)
+    for new in (library([1, 0, 1, None]), library([1.0, 0.0, 1.0, np.nan])):
+        assert_array_equal(encode_column(booleans, new), expected)
+    numbers = library([1.0, 0.0, 1.0, np.nan])
+    assert_array_equal(encode_column(numbers, booleans), encode_column(numbers))
+    categories = pd.Series(pd.Categorical([10, 20, 30, None]))
+    assert_array_equal(encode_column(categories, library([10, 20, 30, None])), encode_column(categories))
+    assert_array_equal(encode_column(categories, library([11.0, 12.0])), np.zeros((2, 4)))
+
+
 NOTHING = {
     "None": pd.Series([None], dtype=object),
     "NaN": pd.Series([np.nan]),
