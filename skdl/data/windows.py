@@ -234,15 +234,17 @@ class _Table:
         if self.times is None:
             return
         where = "" if self.groups is None else f" of series {self.groups[rows[0]]!r}"
-        # Differences of unsigned integers are never negative.
-        before, after = self.times[rows[:-1]], self.times[rows[1:]]
-        if (after == before).any():
-            row = rows[int((after == before).argmax())]
+        # In order first: of several series one below the other, times occur twice, and sorting would not help.
+        ordered = rows[np.argsort(self.times[rows], kind="stable")]
+        is_twice = self.times[ordered[1:]] == self.times[ordered[:-1]]
+        if is_twice.any():
+            row = ordered[int(is_twice.argmax())]
             raise ValueError(
                 f"The time {self.times[row]} occurs twice among the rows{where}. Name the column that tells the series "
                 "apart with by=, or drop or average duplicated rows."
             )
-        if (after < before).any():
+        # Differences of unsigned integers are never negative.
+        if (self.times[rows[1:]] < self.times[rows[:-1]]).any():
             raise ValueError(f"The times{where} do not rise. Sort the rows by time first.")
 
     def static_rows(self, rows: NDArray[np.intp]) -> Any:

@@ -276,7 +276,11 @@ def test_each_series_has_its_own_step():
         (lambda f: f, {"target": "site", "by": None, "time": None}, "categorical.*encode it"),
         (lambda f: f, {"time": "site", "by": None}, "holds text.*pandas.to_datetime"),
         (lambda f: f, {"horizon": 5, "known_future": ["wind"]}, "Set lags to at least 5"),
-        (lambda f: f, {"by": None}, "do not rise|occurs twice"),
+        (
+            lambda f: f,
+            {"by": None},
+            "occurs twice among the rows. Name the column that tells the series apart with by=",
+        ),
         (lambda f: f.iloc[::-1], {}, "of series 'a' do not rise. Sort the rows"),
         (lambda f: f.iloc[[0, 0, *range(1, 16)]], {}, "occurs twice among the rows of series 'a'.*by="),
         (lambda f: f.assign(when=f["when"].where(f.index > 0)), {}, "missing time stamps"),
