@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skdl.data.frames import missing_cells
 from skdl.data.moments import mean_and_deviation
 
 #: Columns of more levels than this are embedded.
@@ -35,6 +36,11 @@ def in_order(levels: Iterable[Any]) -> list[Any]:
 def level_numbers(values: NDArray, number_of: Mapping[Any, int], unknown: int) -> NDArray[np.int64]:
     """The number of each value's level ``(n,)``."""
     return np.fromiter((number_of.get(value, unknown) for value in values), dtype=np.int64, count=len(values))
+
+
+def numbered(values: NDArray) -> NDArray[np.int64]:
+    """A number for each value ``(n,)``, one for equal values, in the order in which they come."""
+    return level_numbers(values, {value: number for number, value in enumerate(dict.fromkeys(values))}, 0)
 
 
 def embedding_width(n_levels: int) -> int:
@@ -123,10 +129,7 @@ def distinct_rows(columns: Iterable[NDArray]) -> NDArray[np.intp]:
     """The first of each set of rows that are alike in all columns ``(n,)``, in order; NaN is like NaN."""
     first, of_row = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
     for values in columns:
-        if values.dtype == object:
-            numbers = level_numbers(values, {value: i for i, value in enumerate(dict.fromkeys(values))}, 0)
-        else:
-            numbers = np.unique(values, return_inverse=True)[1]
+        numbers = numbered(values) if values.dtype == object else np.unique(values, return_inverse=True)[1]
         pairs = of_row * (numbers.max() + 1) + numbers
         _, first, of_row = np.unique(pairs, return_index=True, return_inverse=True)
         if len(first) == len(values):
@@ -158,11 +161,11 @@ class CategoricalEncoder:
         counts = Counter(values)
         distinct = set(counts)
         if len(counts) > MAX_ONE_HOT_LEVELS:
-            codes = level_numbers(values, {level: code for code, level in enumerate(counts)}, -1)
-            fewest = rows_to_know_a_level(codes, y, classification)
+            fewest = rows_to_know_a_level(numbered(values), y, classification)
             distinct = {level for level, n in counts.items() if n >= fewest}
         self.has_unknown = len(distinct) < len(counts)
         self.levels = in_order(distinct)
+        # skops saves no dictionary with the key None; "missing" is the last level.
         self.code_of = {level: code for code, level in enumerate(self.levels, start=1) if level is not None}
         return self
 
@@ -185,7 +188,7 @@ class CategoricalEncoder:
         """Level numbers ``(n,)``."""
         numbers = level_numbers(values, self.code_of, 0)
         if self.levels and self.levels[-1] is None:
-            numbers[np.fromiter((value is None for value in values), dtype=bool, count=len(values))] = len(self.levels)
+            numbers[missing_cells(values)] = len(self.levels)
         return numbers
 
     def transform(self, values: NDArray, out: NDArray) -> None:

@@ -108,8 +108,7 @@ class _Layout:
                 "Convert it to the type that it had in fit."
             )
         check_zone(column, i in self.zoned)
-        if column.kind == self.kinds[i]:
-            check_level_types(column, self.level_types[i])
+        check_level_types(column, self.level_types[i])
         return values
 
 

@@ -293,11 +293,10 @@ class NetworkEstimator(TrainedEstimator):
                 f"Early stopping needs {things} to train on and {things} to hold out; {count}. "
                 f"{remedy} early_stopping=False."
             )
-        y = data.y[data.rows]
         if data.groups is not None:
-            return group_folds(
-                data.rows, data.groups[data.rows], n_members, None if crosses else fraction, random_state
-            )
+            groups = data.groups[data.rows]
+            return group_folds(data.rows, groups, n_members, None if crosses else fraction, random_state)
+        y = data.y[data.rows]
         if crosses:
             return cross_folds(data.rows, y, n_members, random_state)
         return random_folds(data.rows, y, n_members, fraction, random_state)

@@ -75,7 +75,7 @@ AUTO_LABEL_SMOOTHING = 0.1
 EPOCHS_ROWS, EPOCHS = 2000, {"muon": (38, 2 / 3)}
 OTHER_EPOCHS = (40, 1 / 2)
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 100
-#: An "auto" batch has at most so many pixels, but not fewer images than this: a network keeps about 1 kB a pixel.
+#: An "auto" batch has at most so many pixels, but not fewer images than this: a network keeps some 0.7 kB a pixel.
 BATCH_PIXELS, FEWEST_IN_BATCH = 2**20, 4
 
 _SHARE = [Interval(Real, 0, 1, closed="left")]

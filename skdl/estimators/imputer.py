@@ -407,8 +407,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _encoded(self, columns: list[Column]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """Standardised cells, zeros where missing; which are present; which cells of the table are missing."""
-        dtype = np.float64 if self.dtype == "float64" else np.float32
-        encoded, missing_NC = self._cells.encode(columns, dtype)
+        encoded, missing_NC = self._cells.encode(columns, self._numpy_dtype())
         x_ND = torch.from_numpy(encoded)
         present_ND = ~torch.isnan(x_ND)
         return x_ND.nan_to_num_(nan=0.0), present_ND, missing_NC

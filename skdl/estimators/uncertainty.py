@@ -25,6 +25,7 @@ class SpreadMixin:
 
     _task: Any
     _network_outputs: Callable[[Any], NDArray[np.float64]]
+    loss: Any
     out_of_fold_: Any
     #: Part of the variance of errors that disagreement does not explain; None where the last fit had no validation.
     _unexplained: NDArray[np.float64] | None = None
@@ -52,14 +53,15 @@ class SpreadMixin:
         Raises
         ------
         ValueError
-            If ``return_std`` and there were neither held-out or validation rows nor several networks.
+            If ``return_std`` with a quantile, with classes, or with neither held-out or validation rows nor several
+            networks.
         """
         if not return_std:
             return super().predict(X)  # type: ignore[misc]
         outputs = self._network_outputs(X)
         if not isinstance(self._task, RegressionTask):
             raise ValueError("return_std=True is for regression. predict_proba shows how certain a classifier is.")
-        if getattr(self, "loss", None) == "quantile":
+        if self.loss == "quantile":
             raise ValueError(
                 "return_std=True is for predicted means, and loss='quantile' predicts a quantile. Fit an estimator "
                 "with loss='squared_error', or one of each quantile for an interval."

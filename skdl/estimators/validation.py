@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
+from skdl.data.categories import numbered
 from skdl.data.frames import check_unique_names, column_names, is_frame, is_missing_cell, refuse_lazy
 from skdl.data.tensors import as_array
 from skdl.tasks.classification import label_type_error
@@ -168,8 +169,7 @@ def check_groups(groups: Any, n_samples: int) -> NDArray | None:
         )
     if any(map(is_missing_cell, groups.tolist())):
         raise ValueError("groups contains missing values. Give those rows groups of their own.")
-    number_of = {group: number for number, group in enumerate(dict.fromkeys(groups.tolist()))}
-    return np.array([number_of[group] for group in groups.tolist()])
+    return numbered(groups)
 
 
 @dataclass(frozen=True)
