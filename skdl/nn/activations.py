@@ -24,7 +24,8 @@ Backward = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Activation:
     """One activation function.
 
-    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z`` and may write over all that it is given.
+    ``forward(z)`` gives ``h``; ``backward(grad_h, z, h)`` gives ``grad_z`` and may write over all that it is given,
+    but gives it in the memory of ``grad_h`` or in new memory: that of ``z`` and ``h`` serves for the next gradient.
     ``stackable`` is False where the function may look across a whole tensor and so must see one model at a time.
     """
 

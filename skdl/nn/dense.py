@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -256,6 +256,16 @@ class Chain:
     dropouts: list[Dropout]
 
 
+class Space(NamedTuple):
+    """Where a layer's products go, None for new memory.
+
+    It is the same memory: when the gradient of the layer's input is found, its output has been used for the last time.
+    """
+
+    output: Tensor | None
+    input_grad: Tensor | None
+
+
 class DenseStack:
     """Forward and backward passes through K networks of one :class:`DenseNetwork`.
 
@@ -280,7 +290,7 @@ class DenseStack:
         self.grad = None if grad_KP is None else network.views(grad_KP)
         self.products = Products.of(matmul_dtype)
         self._chains: dict[tuple[int, bool], Chain] = {}
-        self._memory: dict[tuple[str, int], Tensor] = {}
+        self._memory: dict[int, Tensor] = {}
         if self.grad is not None and network.normalization == "batch":
             # Batch normalisation takes a bias out again: its gradient would be rounding noise.
             for bias_grad in self.grad.biases[:-1]:
@@ -299,7 +309,7 @@ class DenseStack:
     @cached_property
     def _inference_chain(self) -> Chain:
         """Layers without memory of their own: nothing is kept between calls."""
-        return self._chain([None] * len(self.network.hidden), [None] * len(self.network.hidden), has_dropout=False)
+        return self._chain(self._no_spaces, has_dropout=False)
 
     def forward(
         self,
@@ -322,9 +332,7 @@ class DenseStack:
         key = x_KBD.shape[1], masks is not None
         chain = self._chains.get(key)
         if chain is None:
-            chain = self._chains[key] = self._chain(
-                self._space(x_KBD, "output"), self._space(x_KBD, "gradient"), masks is not None
-            )
+            chain = self._chains[key] = self._chain(self._spaces(x_KBD), has_dropout=masks is not None)
         if chain.embedding is not None:
             chain.embedding.codes = codes_KBE
         for norm in chain.norms:
@@ -345,13 +353,12 @@ class DenseStack:
 
     # --- the layers ----------------------------------------------------------------------------------------------
 
-    def _chain(self, space: list[Tensor | None], grad_space: list[Tensor | None], has_dropout: bool) -> Chain:
+    def _chain(self, spaces: list[Space], has_dropout: bool) -> Chain:
         network = self.network
         embedding = self._embedding()
         chain = Chain([], embedding, [], [])
-        for i, output in enumerate(space):
-            input_grad = grad_space[i - 1] if i > 0 else None
-            chain.layers.append(self._layer(i, partial(Linear, output=output), input_grad, embedding))
+        for i, space in enumerate(spaces[:-1]):
+            chain.layers.append(self._layer(i, partial(Linear, output=space.output), space.input_grad, embedding))
             norm = self._norm(i)
             if norm is not None:
                 chain.layers.append(norm)
@@ -361,8 +368,7 @@ class DenseStack:
             if has_dropout:
                 chain.dropouts.append(Dropout())
                 chain.layers.append(chain.dropouts[-1])
-        last_grad = grad_space[-1] if grad_space else None
-        chain.layers.append(self._layer(len(space), Output, last_grad, embedding))
+        chain.layers.append(self._layer(len(network.hidden), Output, spaces[-1].input_grad, embedding))
         return chain
 
     def _layer(
@@ -379,19 +385,25 @@ class DenseStack:
             whole, make(inputs, self.products, is_back_wanted=False), make(embedded, self.products), embedding
         )
 
-    def _space(self, x_KBD: Tensor, name: str) -> list[Tensor | None]:
-        """Memory for the outputs of every hidden layer, or their gradients. Chains share it: one is used at a time."""
-        hidden = self.network.hidden
+    @property
+    def _no_spaces(self) -> list[Space]:
+        return [Space(None, None)] * (len(self.network.hidden) + 1)
+
+    def _spaces(self, x_KBD: Tensor) -> list[Space]:
+        """Memory of every layer. Chains share it: one is used at a time."""
         # A user's own activation makes a graph of its input and keeps it.
         if not (self.products.writes and self.network.activation.stackable):
-            return [None] * len(hidden)
+            return self._no_spaces
         k, n_rows, _ = x_KBD.shape
-        spaces: list[Tensor | None] = []
-        for i, width in enumerate(hidden):
-            n_numbers = k * n_rows * width
-            if len(self._memory.get((name, i), ())) < n_numbers:
-                self._memory[name, i] = x_KBD.new_empty(n_numbers)
-            spaces.append(self._memory[name, i][:n_numbers].view(k, n_rows, width))
+        # The gradient of the first layer's input is not wanted, and the last layer's output is always new.
+        widths = [0, *self.network.hidden, 0]
+        spaces = []
+        for i, (n_in, n_out) in enumerate(pairwise(widths)):
+            n_numbers = k * n_rows * max(n_in, n_out)
+            if len(self._memory.get(i, ())) < n_numbers:
+                self._memory[i] = x_KBD.new_empty(n_numbers)
+            views = [self._memory[i][: k * n_rows * n].view(k, n_rows, n) if n else None for n in (n_out, n_in)]
+            spaces.append(Space(*views))
         return spaces
 
     def _parameters(self, i: int) -> Parameters:
