@@ -38,7 +38,7 @@ class Rule(ABC):
 
     @abstractmethod
     def direction(self, grad_KP: Tensor) -> Tensor:
-        """The direction of descent, to be scaled by the learning rate."""
+        """The direction of descent, to be scaled by the learning rate. It may write over the gradient."""
 
     def curvature(self) -> Tensor | None:
         """What the rule divided gradients by, where it did: the proximal step needs it too."""
@@ -60,16 +60,16 @@ class Adam(Rule):
         self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
     ) -> None:
         self.mean, self.square = moments
-        self.descent = torch.zeros_like(self.mean)
         # A late step number makes the kernel's own bias corrections equal to 1.
         self.late = torch.tensor(1e9, device=self.mean.device)
 
     def direction(self, grad_KP: Tensor) -> Tensor:
         # The kernel behind torch.optim.AdamW(fused=True), with a weight decay that takes all of the parameter away: it
         # leaves the bare direction there, which each model then scales by its own learning rate. A lone model does so
-        # as well, or it would round otherwise than in company.
+        # as well, or it would round otherwise than in company. The gradient stands in for the parameter, since it is
+        # read before that is written, and memory of its own would be a fifth more to go through.
         torch._fused_adamw_(
-            [self.descent],
+            [grad_KP],
             [grad_KP],
             [self.mean],
             [self.square],
@@ -83,7 +83,7 @@ class Adam(Rule):
             amsgrad=False,
             maximize=False,
         )
-        return self.descent
+        return grad_KP
 
     def curvature(self) -> Tensor:
         return self.square.sqrt().add_(self.EPSILON)
@@ -157,7 +157,8 @@ class Muon(Adam):
         self.ahead: list[Tensor] = []
 
     def direction(self, grad_KP: Tensor) -> Tensor:
-        direction = super().direction(grad_KP)
+        # The gradient is needed once more, after the mean has taken it in.
+        direction = super().direction(grad_KP.clone())
         self.ahead = [self._ahead(place, grad_KP) for place in self.matrices]
         for place, ahead_KRC in zip(self.matrices, self.ahead, strict=True):
             direction[:, place.start : place.stop] = orthogonalized(ahead_KRC).flatten(1).mul_(-self.MATRIX_RATE)

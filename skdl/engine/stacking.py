@@ -19,8 +19,8 @@ CACHE_BYTES = 16_000_000
 LARGE_STEP = 10_000_000
 #: Models that each worker's stack should have for a group to be parted among the workers, if there are other groups.
 NARROWEST = 8
-#: Copies of the parameters that a step touches: themselves, gradient, two moments, direction, best so far.
-PARAMETER_COPIES = 6
+#: Copies of the parameters that a step touches: themselves, gradient, two moments, best so far.
+PARAMETER_COPIES = 5
 #: Copies of a layer's output that a step touches: output, gradient, dropout factors.
 ACTIVATION_COPIES = 3
 
