@@ -23,6 +23,8 @@ from skdl.nn.periodic import PeriodicTape, PeriodicViews
 
 NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1
+#: Numbers of a matrix from which a product by itself takes less time than to copy it from a product of many.
+LEAST_BY_ITSELF = 2048
 
 
 class Layer(Protocol):
@@ -66,8 +68,8 @@ class Products:
 
     def into(self, out: Tensor | None) -> Callable[..., Any]:
         """``product`` for a place whose numbers are to be written over."""
-        # Into strided memory, as several models' weights are, it would be taken one model at a time.
-        if out is None or (self.writes and out.is_contiguous()):
+        # Into strided memory, as several models' weights are, it is taken one model at a time.
+        if out is None or (self.writes and (out.is_contiguous() or out[0].numel() >= LEAST_BY_ITSELF)):
             return self.product
 
         def copied(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
