@@ -71,6 +71,7 @@ class DropoutMasks:
         offset = start % self.chunk_rows
         if offset == 0:
             self._refill(start, k)
-        draws = self.draws_KRH[:k, offset : offset + n_rows].split(self.hidden, dim=-1)
+        draws_KBH = self.draws_KRH[:k, offset : offset + n_rows]
         # Numbers in place of truth values, which torch is slower to make and to convert.
-        return [draw.ge_(self.threshold[:k]).to(self.dtype).mul_(self.kept[:k]) for draw in draws]
+        factors_KBH = draws_KBH.ge_(self.threshold[:k]).to(self.dtype).mul_(self.kept[:k])
+        return list(factors_KBH.split(self.hidden, dim=-1))
