@@ -116,27 +116,3 @@ class SparseTable(Table):
 
     def to(self, device: torch.device | str) -> SparseTable:
         return SparseTable(self.matrix, device)
-
-
-class ScaledTable(Table):
-    """A table whose columns are multiplied by factors ``(D,)`` as they are read."""
-
-    def __init__(self, table: Table, factors_D: Tensor) -> None:
-        self.table, self.factors_D = table, factors_D
-        self.n_columns, self.n_embedded, self.taken_numbers = table.n_columns, table.n_embedded, table.taken_numbers
-        self.prefetches, self.sizes = table.prefetches, table.sizes
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        x, codes = self.table.take(rows)
-        return x * self.factors_D, codes
-
-    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        """Consecutive rows."""
-        x, codes = self.table.slice(start, stop)
-        return x * self.factors_D, codes
-
-    def to(self, device: torch.device | str) -> ScaledTable:
-        return ScaledTable(self.table.to(device), self.factors_D.to(device))

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
-from skdl.data.table import ScaledTable, Table
+from skdl.data.table import Table
 from skdl.engine.job import Samples
 
 #: Batches whose rows are sorted by size together, where sizes differ: enough for batches of like rows, few enough for
@@ -87,14 +87,8 @@ class DeviceTables:
     def of(self, table: Table) -> Table:
         """The table's copy on the device."""
         if id(table) not in self._copies:
-            self._copies[id(table)] = table, self._copy(table)
+            self._copies[id(table)] = table, table.to(self.device)
         return self._copies[id(table)][1]
-
-    def _copy(self, table: Table) -> Table:
-        if isinstance(table, ScaledTable):
-            # Tables of other factors share what they scale.
-            return ScaledTable(self.of(table.table), table.factors_D.to(self.device))
-        return table.to(self.device)
 
 
 def table_numbers(samples: Iterable[Samples]) -> dict[int, int]:
@@ -133,6 +127,7 @@ class Batches:
         self.taken_rows = self.tables[0].taken_numbers // max(self.tables[0].n_columns, 1)
         self.prefetches = any(table.prefetches for table in self.tables)
         self.stretches = self._stretches()
+        self.factors_K1D = self._factors(samples, dtype)
         self.rows_KN = self._rows(samples)
         self.sizes = [_sizes(s) for s in samples]
         targets = padded([s.target if s.target.ndim == 2 else s.target.unsqueeze(1) for s in samples], self.n_rows)
@@ -159,6 +154,14 @@ class Batches:
             else:
                 stretches.append((table, k, k + 1))
         return stretches
+
+    def _factors(self, samples: Sequence[Samples], dtype: torch.dtype) -> Tensor | None:
+        """What each job's columns are multiplied by; None where all factors are 1."""
+        if all(s.factors_D is None for s in samples):
+            return None
+        ones_D = torch.ones(self.tables[0].n_columns)
+        factors = [ones_D if s.factors_D is None else s.factors_D for s in samples]
+        return torch.stack(factors).unsqueeze(1).to(self.device, dtype)
 
     def _rows(self, samples: Sequence[Samples]) -> Tensor | None:
         """Row numbers in the tables; None where position and row number are the same everywhere."""
@@ -273,12 +276,17 @@ class Batches:
         parts = [table.take(rows_KB[lo:hi].reshape(-1)) for table, lo, hi in self.stretches if lo < k]
         x = parts[0][0] if len(parts) == 1 else torch.cat([values for values, _ in parts])
         codes = [part for _, part in parts if part is not None]
-        return x.view(k, b, -1), torch.cat(codes).view(k, b, -1) if codes else None
+        x_KBD = x.view(k, b, -1)
+        if self.factors_K1D is not None:
+            # What was taken is a copy.
+            x_KBD.mul_(self.factors_K1D[:k])
+        return x_KBD, torch.cat(codes).view(k, b, -1) if codes else None
 
     def _slice(self, start: int, stop: int, k: int) -> tuple[Tensor, Tensor | None]:
         if k == 1:
             x, codes = self.tables[0].slice(start, stop)
-            return x[None], None if codes is None else codes[None]
+            x_KBD = x[None] if self.factors_K1D is None else x * self.factors_K1D[:k]
+            return x_KBD, None if codes is None else codes[None]
         last = torch.tensor(self.lengths[:k], device=self.device)[:, None] - 1
         rows = torch.arange(start, stop, device=self.device).expand(k, -1).minimum(last)
         return self._take(rows)

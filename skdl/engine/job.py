@@ -83,12 +83,15 @@ class Samples:
         Weight of each sample in the loss, 1 on average.
     rows : Tensor of shape (n,), optional
         Row numbers in the table; None for all of them.
+    factors_D : Tensor, optional
+        What the table's columns are multiplied by as they are read; None for 1.
     """
 
     table: Table
     target: Tensor
     weight: Tensor | None = None
     rows: Tensor | None = None
+    factors_D: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.target)

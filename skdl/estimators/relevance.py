@@ -6,7 +6,7 @@ are fitted. With a scale that grows with a column's correlation with the target,
 excluded.
 
 Each network has factors of its own, computed from the rows that it trains on, not from those that it holds out.
-They act on what the table gives while it trains, and are multiplied into its first weights afterwards.
+They act on columns as they are read in training, and are multiplied into its first weights afterwards.
 
 Whether a table gains by it shows within a few epochs of a few networks, trained both ways.
 """
@@ -20,7 +20,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from skdl.data.table import ScaledTable
 from skdl.engine.dispatch import run
 from skdl.engine.job import Job, Monitor, Samples, State
 from skdl.nn.dense import DenseNetwork
@@ -114,8 +113,7 @@ def _scaled_job(job: Job, n_unscaled: int) -> Job:
     factors_D = _factors_of(job)
     factors_D[:n_unscaled] = 1
     train, validation = (
-        None if samples is None else replace(samples, table=ScaledTable(samples.table, factors_D))
-        for samples in (job.train, job.validation)
+        None if samples is None else replace(samples, factors_D=factors_D) for samples in (job.train, job.validation)
     )
     start = job.start
     if start is not None:
@@ -134,10 +132,10 @@ def _factors_of(job: Job) -> Tensor:
 
 
 def plain_row(job: Job, theta_P: Tensor) -> Tensor:
-    """The numbers of a job's network for a table that is not scaled."""
-    if not isinstance(job.train.table, ScaledTable):
+    """The numbers of a job's network for columns that are not scaled."""
+    if job.train.factors_D is None:
         return theta_P
-    return _with_first_weights_times(cast(DenseNetwork, job.plan.network), theta_P, job.train.table.factors_D)
+    return _with_first_weights_times(cast(DenseNetwork, job.plan.network), theta_P, job.train.factors_D)
 
 
 def _with_first_weights_times(network: DenseNetwork, theta_P: Tensor, factors_D: Tensor) -> Tensor:

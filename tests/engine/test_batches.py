@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skdl.data.table import DenseTable, ScaledTable
+from skdl.data.table import DenseTable
 from skdl.engine.batches import Batches, DeviceTables, bucket_by_size, padded
 from skdl.engine.job import Samples
 
@@ -147,12 +147,17 @@ def test_device_tables__when_jobs_share_a_table__then_it_is_copied_once():
     assert one.n_copies == other.n_copies == 1
 
 
-def test_device_tables__when_tables_are_scaled__then_what_they_scale_is_copied_once():
-    shared = CountedTable(torch.ones(2, 1))
-    tables = DeviceTables("cpu")
-    copies = [tables.of(ScaledTable(shared, torch.tensor([factor]))) for factor in (2.0, 3.0)]
-    assert shared.n_copies == 1 and copies[0].table is copies[1].table
-    assert [copy.take(torch.tensor([0]))[0].item() for copy in copies] == [2.0, 3.0]
+def test_batches__when_samples_have_factors__then_each_job_reads_its_own_columns():
+    table = DenseTable(torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
+    target = torch.zeros(2)
+    samples = [Samples(table, target, factors_D=torch.tensor([2.0, 3.0])), Samples(table, target)]
+    for some, expected in ((samples, [[[2, 3], [4, 6]], [[1, 1], [2, 2]]]), (samples[:1], [[[2, 3], [4, 6]]])):
+        batches = Batches(some, 2, DeviceTables("cpu"), torch.float32)
+        (batch,) = batches.in_order()
+        assert batch.x_KBD.tolist() == expected
+        (batch,) = batches.epoch([torch.Generator().manual_seed(0) for _ in some])
+        assert batch.x_KBD.sort(dim=1).values.tolist() == expected
+    assert table.values.tolist() == [[1, 1], [2, 2]]
 
 
 def test_padded__when_lengths_differ__then_zeros_follow():

@@ -269,4 +269,4 @@ def test_relevance_scaling__when_rows_come_in_a_rhythm__then_the_column_that_mat
     X[:, 0] += 3 * y
     job = Job(None, Settings(), Samples(DenseTable(torch.from_numpy(X)), torch.from_numpy(y)), seed=0)
     (scaled,) = relevance.scaled_jobs([job])
-    assert scaled.train.table.factors_D.argmax() == 0 and scaled.train.table.factors_D[0] > 1.5
+    assert scaled.train.factors_D.argmax() == 0 and scaled.train.factors_D[0] > 1.5
