@@ -47,38 +47,38 @@ def relevance_factors(x_ND: Tensor, target: Tensor, weight_N: Tensor | None = No
     """
     share_N = torch.ones(len(x_ND)) if weight_N is None else weight_N
     share_N = share_N.double() / share_N.double().sum()
-    covariances = _with_numbers if target.is_floating_point() else _with_classes
+    correlations = _with_numbers if target.is_floating_point() else _with_classes
     blocks = x_ND.split(BLOCK_COLUMNS, 1)
-    correlation_DO = torch.cat(
-        [covariances(_standardised(block_ND.double(), share_N), target, share_N) for block_ND in blocks]
-    )
+    correlation_DO = torch.cat([correlations(block_ND.double(), target, share_N) for block_ND in blocks])
     square_D = correlation_DO.square().amax(1) + share_N.square().sum()
     return (square_D / square_D.mean()).sqrt().clamp(*FACTOR_BOUNDS).to(x_ND.dtype)
 
 
 def _with_numbers(x_ND: Tensor, target: Tensor, share_N: Tensor) -> Tensor:
-    """Correlations ``(D, O)`` of standardised columns with targets."""
-    target_NO = target.unsqueeze(1) if target.ndim == 1 else target
-    return x_ND.t() @ (share_N.unsqueeze(1) * _standardised(target_NO.double(), share_N))
+    """Correlations ``(D, O)`` of columns with targets."""
+    target_NO = (target.unsqueeze(1) if target.ndim == 1 else target).double()
+    mean_O, scale_O = _moments(target_NO, share_N)
+    _, scale_D = _moments(x_ND, share_N)
+    return x_ND.t() @ (share_N.unsqueeze(1) * (target_NO - mean_O) * scale_O) * scale_D.unsqueeze(1)
 
 
 def _with_classes(x_ND: Tensor, target: Tensor, share_N: Tensor) -> Tensor:
-    """Correlations ``(D, C)`` of standardised columns with each class against the rest."""
+    """Correlations ``(D, C)`` of columns with each class against the rest."""
     n_classes = int(target.max()) + 1
     probability_C = torch.zeros(n_classes).double().index_add_(0, target, share_N)
     sum_CD = x_ND.new_zeros(n_classes, x_ND.shape[1]).index_add_(0, target, share_N.unsqueeze(1) * x_ND)
+    mean_D, scale_D = _moments(x_ND, share_N)
+    covariance_DC = sum_CD.t() - mean_D.unsqueeze(1) * probability_C
     variance_C = probability_C * (1 - probability_C)
-    return torch.where(variance_C > ROUNDING, sum_CD.t() / variance_C.sqrt(), 0)
+    return torch.where(variance_C > ROUNDING, covariance_DC / variance_C.sqrt(), 0) * scale_D.unsqueeze(1)
 
 
-def _standardised(x_ND: Tensor, share_N: Tensor) -> Tensor:
-    """Columns of mean 0 and variance 1; zeros where all values are one."""
-    largest_D = x_ND.abs().amax(0)
-    x_ND = x_ND - share_N @ x_ND
+def _moments(x_ND: Tensor, share_N: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of each column and what makes its variance 1; zeros where all values are one."""
+    mean_D, square_D = share_N @ x_ND, share_N @ x_ND.square()
+    variance_D = square_D - mean_D.square()
     # What is left of a column of one value is rounding.
-    is_one_value_D = x_ND.abs().amax(0) <= ROUNDING * largest_D
-    x_ND = torch.where(is_one_value_D, 0, x_ND / largest_D)
-    return torch.where(is_one_value_D, 0, x_ND * (share_N @ x_ND.square()).rsqrt())
+    return mean_D, torch.where(variance_D > ROUNDING**2 * square_D, variance_D.rsqrt(), 0)
 
 
 def gains_by_scaling(jobs: Sequence[Job], n_unscaled: int = 0) -> bool | None:

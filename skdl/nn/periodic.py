@@ -109,10 +109,11 @@ def backward(theta: PeriodicViews, grad: PeriodicViews, g_KBE: Tensor, tape: Per
     n_columns, width = theta.projection_KCWF.shape[1:3]
     g_KCWB = g_KBE.unflatten(2, (n_columns, width)).permute(0, 2, 3, 1).contiguous()
     grad.projection_KCWF.copy_(torch.matmul(g_KCWB, tape.cosine_KCFB.transpose(2, 3)))
-    g_KCFB = torch.matmul(theta.projection_KCWF.transpose(2, 3), g_KCWB)
-    g_KCFB.mul_(tape.angle_KCFB.sin()).neg_()
-    torch.sum(g_KCFB, 3, out=grad.phase_KCF)
-    grad.frequency_KCF.copy_(torch.matmul(g_KCFB, tape.x_KCB.unsqueeze(3)).squeeze(3)).mul_(2 * math.pi)
+    # The tape has served: its memory is taken for what comes next. The sine's minus is left to the few sums.
+    g_KCFB = torch.matmul(theta.projection_KCWF.transpose(2, 3), g_KCWB, out=tape.cosine_KCFB)
+    g_KCFB.mul_(tape.angle_KCFB.sin_())
+    torch.sum(g_KCFB, 3, out=grad.phase_KCF).neg_()
+    grad.frequency_KCF.copy_(torch.matmul(g_KCFB, tape.x_KCB.unsqueeze(3)).squeeze(3)).mul_(-2 * math.pi)
 
 
 class PeriodicModule(nn.Module):
