@@ -94,13 +94,24 @@ class Run:
             self.to_beat, self.epochs_since_best = (score, loss), 0
         else:
             self.epochs_since_best += 1
-        if settings.n_iter_no_change is not None and self.epochs_since_best >= settings.n_iter_no_change:
+        if self.epochs_since_best >= self._patience:
             self.reason = self.reason or "early_stopping"
         if settings.keep_best and not _is_better(score, loss, self.best) and self.best_epoch > 0:
             return False
         self.best = (score, loss)
         self.best_epoch = self.epoch
         return True
+
+    @property
+    def _patience(self) -> float:
+        """Epochs without an improvement after which training stops."""
+        settings = self.job.settings
+        if settings.n_iter_no_change is None:
+            return math.inf
+        if settings.patience_over_best is None:
+            return settings.n_iter_no_change
+        n_to_best = self.epoch - self.epochs_since_best
+        return min(settings.n_iter_no_change, n_to_best + settings.patience_over_best)
 
     def result(self, reason: StopReason | None = None) -> Result:
         """What has come of the job so far."""

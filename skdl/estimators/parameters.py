@@ -41,7 +41,7 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
     early_stopping: bool | str = "auto"
     validation_fraction: float | str = "auto"
     n_members: int | str = "auto"
-    n_iter_no_change: int = 20
+    n_iter_no_change: int | str = "auto"
     tol: float | str = "auto"
     scoring: Any = None
     warm_start: bool = False
@@ -66,7 +66,7 @@ class TrainingParameters(CallbackSupportMixin, BaseEstimator):
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
         "n_members": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "tol": [StrOptions({"auto"}), *PENALTY],
         "scoring": [None, str, callable],
         "warm_start": ["boolean"],
@@ -161,8 +161,9 @@ validation_fraction : float in (0, 1) or "auto", default="auto"
 n_members : int or "auto", default="auto"
     Number of networks to train side by side and average. "auto" is 8 if rows are held out for early stopping, and 1
     otherwise.
-n_iter_no_change : int, default=20
-    Number of epochs without a better validation score after which training stops.
+n_iter_no_change : int or "auto", default="auto"
+    Number of epochs without a better validation score after which training stops. "auto" is the number of the best
+    epoch so far plus 6, but at most 20.
 tol : float or "auto", default="auto"
     Minimum improvement of the score that counts for ``n_iter_no_change``. "auto" is 0.0001 for classification, where
     the loss of classes that can be told apart without error would fall for hundreds of epochs, and 0 otherwise.

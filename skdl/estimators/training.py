@@ -24,6 +24,10 @@ from skdl.estimators.parameters import TrainingParameters
 from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.losses import Loss
 
+#: Epochs without an improvement that end a training: so many, or fewer after an early best epoch, its number and so
+#: many more. On 141 tables the second takes a third of the epochs off classification and a fifth off regression, and
+#: adds less than 0.1 % to the best validation losses.
+AUTO_PATIENCE, AUTO_PATIENCE_OVER_BEST = 20, 6
 #: Larger learning rates diverge as well, and larger batches hold all rows as well; torch could not convert them.
 LARGEST_RATE, LARGEST_BATCH = 1e30, 2**31 - 1
 
@@ -111,6 +115,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     ) -> Settings:
         if epochs is None:
             epochs = self._most_epochs(len(samples), stops)
+        patience, over_best = self.n_iter_no_change, None
+        if isinstance(patience, str):
+            patience, over_best = AUTO_PATIENCE, AUTO_PATIENCE_OVER_BEST
         return Settings(
             learning_rate=min(self.learning_rate, LARGEST_RATE),
             schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
@@ -122,7 +129,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             gradient_clip=self.gradient_clip,
             loss_settings=self._loss_settings(),
             max_epochs=epochs,
-            n_iter_no_change=self.n_iter_no_change if stops else None,
+            n_iter_no_change=patience if stops else None,
+            patience_over_best=over_best,
             tol=self._auto_tol() if isinstance(self.tol, str) else self.tol,
             keep_best=stops,
         )

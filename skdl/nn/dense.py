@@ -380,9 +380,8 @@ class DenseStack:
             return make(parameters, self.products, input_grad=input_grad, is_back_wanted=i > 0)
         # Weights of the last layer have outputs in front.
         inputs, embedded = parameters.split(self.network.n_inputs, axis=1 if self.network.hidden else 2)
-        whole = make(parameters, self.products)
         return WithEmbedding(
-            whole, make(inputs, self.products, is_back_wanted=False), make(embedded, self.products), embedding
+            make(inputs, self.products, is_back_wanted=False), make(embedded, self.products), embedding
         )
 
     @property

@@ -307,7 +307,7 @@ class Embedding:
         if self.waves is not None:
             embedded, self.tape = periodic.forward(self.waves, h)
             parts.append(embedded)
-        return torch.cat(parts, dim=-1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def backward(self, g: Tensor) -> Tensor:
         assert self.table_grads is not None
@@ -329,26 +329,25 @@ class WithEmbedding:
 
     Parameters
     ----------
-    whole : Linear
-        The layer on both side by side, for :meth:`infer`.
     inputs, embedded : Linear
         Its parts on either, without a bias of its own in ``embedded``.
     embedding : Embedding
     """
 
-    def __init__(self, whole: Linear, inputs: Linear, embedded: Linear, embedding: Embedding) -> None:
-        self.whole, self.inputs, self.embedded, self.embedding = whole, inputs, embedded, embedding
+    def __init__(self, inputs: Linear, embedded: Linear, embedding: Embedding) -> None:
+        self.inputs, self.embedded, self.embedding = inputs, embedded, embedding
 
     def forward(self, h: Tensor) -> Tensor:
-        # The second product is added to the first, in its place where there is memory that stays.
+        # Two products in place of one of both side by side, which would have to be put there first. The second is added
+        # to the first, in its place where there is memory that stays.
         self.embedded.bias = self.inputs.forward(h)
         return self.embedded.forward(self.embedding.forward(h))
 
     def infer(self, h: Tensor) -> Tensor:
-        return self.whole.infer(torch.cat([h, self.embedding.forward(h)], -1))
+        self.embedded.bias = self.inputs.infer(h)
+        return self.embedded.infer(self.embedding.forward(h))
 
     def backward(self, g: Tensor) -> Tensor:
-        # Two products in place of one of both side by side, which would have to be put there first; and the gradient
-        # of the inputs, the larger part, is not wanted.
+        # The gradient of the inputs, the larger part, is not wanted.
         self.inputs.backward(g)
         return self.embedding.backward(self.embedded.backward(g))

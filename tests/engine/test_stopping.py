@@ -108,6 +108,11 @@ def test_validation__when_only_some_jobs_have_rows__then_the_others_have_no_scor
         ([1, 3, math.nan, 2, 2], {"n_iter_no_change": None}, (5, 2, "max_epochs")),
         ([math.nan, 3, 2, 2, 2], {"n_iter_no_change": None}, (5, 2, "max_epochs")),
         ([1, 3, math.nan, math.nan, 9], {"n_iter_no_change": 2}, (4, 2, "early_stopping")),
+        # Soon after an early best epoch, later after a later one, and never beyond the limit.
+        ([3, 2, 2, 9, 9], {"n_iter_no_change": 9, "patience_over_best": 1}, (3, 1, "early_stopping")),
+        ([1, 3, 2, 2, 9], {"n_iter_no_change": 9, "patience_over_best": 1}, (5, 5, "max_epochs")),
+        ([1, 2, 3, 2, 9], {"n_iter_no_change": 1, "patience_over_best": 1}, (4, 3, "early_stopping")),
+        ([3, 2, 2, 2, 9], {"n_iter_no_change": None, "patience_over_best": 1}, (5, 5, "max_epochs")),
     ],
     ids=str,
 )
