@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import ClassifierTags, RegressorTags, Tags
+from sklearn.utils import ClassifierTags, RegressorTags, Tags, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
+from skdl.data.frames import is_frame
 from skdl.data.scaling import SCALINGS
 from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
@@ -94,6 +95,8 @@ AUTO_MEMBERS = 8
 AUTO_DROPOUT = 0.05
 #: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
 FREQUENCIES_BESIDE_BINS = 8
+#: Rows that are encoded at a time for a prediction: encoded, they take many times as much memory.
+ENCODED_ROWS = 65_536
 #: "auto" scales by relevance in classification of more columns than this, and wherever of so many numeric columns at
 #: least fewer than this share tell something of the target by themselves; elsewhere it is tried.
 WIDE_COLUMNS, FEWEST_COLUMNS, INFORMATIVE_SHARE = 50, 10, 0.6
@@ -137,6 +140,16 @@ class TableNetworkEstimator(NetworkEstimator):
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         return check_table(self, X, reset=reset)
+
+    def _network_outputs(self, X: Any) -> NDArray[np.float64]:
+        # Sparse matrices are made dense by the minibatch.
+        has_parts = is_frame(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
+        if not has_parts or len(X) <= ENCODED_ROWS:
+            return super()._network_outputs(X)
+        outputs_of = super()._network_outputs
+        starts = range(0, len(X), ENCODED_ROWS)
+        parts = [outputs_of(_safe_indexing(X, slice(start, start + ENCODED_ROWS))) for start in starts]
+        return np.concatenate(parts, axis=-2)
 
     def _make_encoder(self, dtype: np.dtype) -> TableEncoder:
         return TableEncoder(self.numeric_scaling, self.numeric_embedding, dtype)

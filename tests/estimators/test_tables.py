@@ -113,6 +113,34 @@ def test_rows_one_by_one_are_predicted_as_together(table, classifier, embedding)
     assert_allclose(alone, p, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("convert", "lengths"),
+    [
+        (lambda frame: frame, [25, 25, 10]),
+        (pl.from_pandas, [25, 25, 10]),
+        (lambda frame: pl.from_pandas(frame).to_arrow(), [25, 25, 10]),
+        (lambda frame: frame[["x"]].to_numpy(), [25, 25, 10]),
+        (lambda frame: sp.csr_array(frame[["x"]].fillna(0).to_numpy()), [60]),
+    ],
+    ids=["pandas", "polars", "arrow", "array", "sparse"],
+)
+def test_long_tables_are_encoded_part_by_part(table, monkeypatch, convert, lengths):
+    X, y = convert(table[0]), table[1]
+    model = MLPClassifier(**SMALL | {"early_stopping": True, "n_members": 2}).fit(X, y)
+    whole = model.predict_proba(X)
+    encoded = []
+    transform = type(model._encoder).transform
+
+    def noted(encoder, part):
+        encoded.append(part.shape[0])
+        return transform(encoder, part)
+
+    monkeypatch.setattr(type(model._encoder), "transform", noted)
+    monkeypatch.setattr("skdl.estimators.mlp.ENCODED_ROWS", 25)
+    assert_allclose(model.predict_proba(X), whole, rtol=1e-5)
+    assert encoded == lengths
+
+
 def test_records_without_dtypes_are_predicted_as_the_frame(table, classifier):
     # As from JSON: every cell an object, missing cells None or NaN.
     frame, y = table
