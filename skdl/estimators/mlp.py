@@ -86,7 +86,7 @@ relevance_scaling : bool or "auto", default="auto"
 #: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
 #: end by itself, and without.
 EPOCHS_ROWS = 4000
-STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (30, 12, 80)
+STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (26, 12, 64)
 #: Training rows from which "auto" early stopping holds rows out.
 EARLY_STOPPING_ROWS = 16
 #: Networks of an "auto" ensemble.

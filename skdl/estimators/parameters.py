@@ -148,8 +148,8 @@ gradient_clip : float or None, default=None
 batch_size : int or "auto", default="auto"
     Rows per training step. "auto" is 256 for 2,000 training rows or more, 128 for 600 or more, and 32 otherwise.
 max_epochs : int or "auto", default="auto"
-    Number of passes over the n training rows, or the maximum under early stopping. "auto" is ``30 * sqrt(4000 / n)``,
-    between 12 and 80; under early stopping ``160 * sqrt(4000 / n)``, between 12 and 640.
+    Number of passes over the n training rows, or the maximum under early stopping. "auto" is ``26 * sqrt(4000 / n)``,
+    between 12 and 64; under early stopping ``160 * sqrt(4000 / n)``, between 12 and 640.
 early_stopping : bool or "auto", default="auto"
     Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their score
     no longer improves, and keep the parameters of the best epoch. "auto" does so with 16 rows or more, and whenever

@@ -177,7 +177,7 @@ def test_auto_epochs_under_early_stopping(stops, n_rows, epochs):
     assert MLPRegressor()._auto_max_epochs(n_rows, stops) == epochs
 
 
-@pytest.mark.parametrize(("n_rows", "epochs"), [(4000, 30), (16_000, 15), (10**7, 12), (10, 80)])
+@pytest.mark.parametrize(("n_rows", "epochs"), [(4000, 26), (16_000, 13), (10**7, 12), (10, 64)])
 def test_auto_epochs_without_early_stopping(n_rows, epochs):
     assert MLPRegressor()._auto_max_epochs(n_rows, False) == epochs
 
