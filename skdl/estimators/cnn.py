@@ -42,11 +42,11 @@ from skdl.estimators.parameters import (
     layer_sizes,
     with_entries,
 )
+from skdl.estimators.quantiles import QUANTILES_DOC
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
     CLASSIFICATION_LOSS_DOC,
-    QUANTILE_DOC,
     REGRESSION_CONSTRAINTS,
     REGRESSION_LOSS_DOC,
     NetworkClassifierMixin,
@@ -559,7 +559,7 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
 
 @documented(
     loss=REGRESSION_LOSS_DOC,
-    quantile=QUANTILE_DOC,
+    quantiles=QUANTILES_DOC,
     image=IMAGE_DOC,
     network=CONV_DOC,
     training=CNN_TRAINING_DOC,
@@ -575,7 +575,7 @@ class CNNRegressor(NetworkRegressorMixin, ImageNetworkEstimator):
     Parameters
     ----------
     {loss}
-    {quantile}
+    {quantiles}
     {image}
     {network}
     {training}

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import ClassifierTags, RegressorTags, Tags, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -23,12 +23,12 @@ from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
+from skdl.estimators.quantiles import QUANTILES_DOC, QuantilesMixin
 from skdl.estimators.relevance import gains_by_scaling, plain_row, scaled_jobs
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
     CLASSIFICATION_LOSS_DOC,
-    QUANTILE_DOC,
     REGRESSION_CONSTRAINTS,
     REGRESSION_LOSS_DOC,
     NetworkClassifierMixin,
@@ -36,7 +36,6 @@ from skdl.estimators.supervised import (
     ProbabilityMixin,
     classification_task,
 )
-from skdl.estimators.uncertainty import SpreadMixin
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork
@@ -292,7 +291,7 @@ class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
 
 @documented(
     loss=REGRESSION_LOSS_DOC,
-    quantile=QUANTILE_DOC,
+    quantiles=QUANTILES_DOC,
     network=NETWORK_DOC,
     training=TRAINING_DOC,
     fitted=FITTED_DOC.rstrip() + TABLE_FITTED_DOC,
@@ -308,7 +307,7 @@ class MLPRegressor(NetworkRegressorMixin, TableNetworkEstimator):
     Parameters
     ----------
     {loss}
-    {quantile}
+    {quantiles}
     {network}
     {training}
 
@@ -338,13 +337,13 @@ def _classifies(estimator: MLPEstimator) -> bool:
 
 @documented(
     classification=CLASSIFICATION_DOC,
-    quantile=QUANTILE_DOC,
+    quantiles=QUANTILES_DOC,
     network=NETWORK_DOC,
     training=TRAINING_DOC,
     fitted=FITTED_DOC.rstrip() + TABLE_FITTED_DOC,
 )
 @dataclass(kw_only=True, eq=False, repr=False)
-class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
+class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
     """Multilayer perceptron for tables, with the task as a parameter.
 
     Parameters
@@ -356,7 +355,7 @@ class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
         "auto" is "cross_entropy" for classification and "squared_error" for regression; otherwise as in
         :class:`MLPClassifier` and :class:`MLPRegressor`.
     {classification}
-    {quantile}
+    {quantiles}
     {network}
     {training}
 
@@ -384,7 +383,6 @@ class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
     loss: Any = "auto"
     label_smoothing: float = 0.0
     class_weight: Any = None
-    quantile: float = 0.5
 
     _parameter_constraints = {
         **TableNetworkEstimator._parameter_constraints,
@@ -412,7 +410,7 @@ class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
         loss = self._auto_loss() if self.loss == "auto" else self.loss
         if isinstance(loss, str) and loss not in losses:
             raise ValueError(f"loss={loss!r} is not a loss for {self.task}. Use one of {sorted(losses)} or a callable.")
-        return classification_task(loss, self.label_smoothing) if _classifies(self) else RegressionTask(loss)
+        return classification_task(loss, self.label_smoothing) if _classifies(self) else self._regression_task(loss)
 
     def _auto_loss(self) -> str:
         return "cross_entropy" if _classifies(self) else "squared_error"
@@ -457,7 +455,7 @@ class MLPEstimator(ProbabilityMixin, SpreadMixin, TableNetworkEstimator):
         score : float
             The larger the better, at most 1.
         """
-        scorer: Callable[..., float] = (ClassifierMixin if _classifies(self) else RegressorMixin).score
+        scorer: Callable[..., float] = (ClassifierMixin if _classifies(self) else QuantilesMixin).score
         return scorer(self, X, y, sample_weight)
 
     @available_if(_classifies)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -32,12 +30,12 @@ from skdl.estimators.parameters import (
     documented,
     with_entries,
 )
+from skdl.estimators.quantiles import QUANTILES_DOC
 from skdl.estimators.recurrent_plan import POOLINGS, recurrent_plan
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
     CLASSIFICATION_LOSS_DOC,
-    QUANTILE_DOC,
     REGRESSION_CONSTRAINTS,
     REGRESSION_LOSS_DOC,
     NetworkClassifierMixin,
@@ -46,7 +44,6 @@ from skdl.estimators.supervised import (
 from skdl.estimators.validation import FitData
 from skdl.estimators.validation_series import check_series
 from skdl.nn.recurrent import CELLS, RecurrentNetwork
-from skdl.tasks.regression import QuantilesTask, RegressionTask
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.
 AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
@@ -380,20 +377,9 @@ class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
     _parameter_constraints = {**SequenceNetworkEstimator._parameter_constraints, **CLASSIFICATION_CONSTRAINTS}
 
 
-RNN_LOSS_DOC = (
-    REGRESSION_LOSS_DOC
-    + """
-quantiles : tuple of float or None, default=None
-    Quantiles, in increasing order, that ``loss="quantile"`` predicts at once, instead of ``quantile``. They never
-    cross. scikit-learn's metrics take one value per target: leave ``scoring``, here and in searches, at None, or pass a
-    callable ``scorer(estimator, X, y)`` that selects a quantile.
-"""
-)
-
-
 @documented(
-    loss=RNN_LOSS_DOC,
-    quantile=QUANTILE_DOC,
+    loss=REGRESSION_LOSS_DOC,
+    quantiles=QUANTILES_DOC,
     series=SERIES_DOC,
     network=RECURRENT_DOC,
     training=RNN_TRAINING_DOC,
@@ -409,7 +395,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
     Parameters
     ----------
     {loss}
-    {quantile}
+    {quantiles}
     {series}
     {network}
     {training}
@@ -437,41 +423,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
     (1, 15)
     """
 
-    quantiles: Any = None
-
-    _parameter_constraints = {
-        **SequenceNetworkEstimator._parameter_constraints,
-        **REGRESSION_CONSTRAINTS,
-        "quantiles": [None, "array-like"],
-    }
-
-    def _make_task(self) -> RegressionTask:
-        if self.quantiles is None:
-            return super()._make_task()
-        if self.loss != "quantile":
-            raise ValueError(f"quantiles requires loss='quantile'. Got loss={self.loss!r}; set it, or quantiles=None.")
-        levels = [float(level) for level in self.quantiles if isinstance(level, Real)]
-        rises = all(low < high for low, high in pairwise([0, *levels, 1]))
-        if len(levels) < max(len(self.quantiles), 1) or not rises:
-            raise ValueError(f"quantiles must be numbers that rise between 0 and 1. Got {self.quantiles!r}.")
-        return QuantilesTask(tuple(levels))
-
-    def _check_scoring(self) -> Callable[..., float]:
-        scorer = super()._check_scoring()
-        metric = getattr(scorer, "_score_func", None)
-        if self.quantiles is not None and getattr(metric, "__module__", "").startswith("sklearn.metrics"):
-            raise ValueError(
-                f"scoring={self.scoring!r} takes one value per target, but quantiles={self.quantiles!r} predicts "
-                f"{len(self.quantiles)}. Set scoring=None for the loss of the quantiles, or pass a callable "
-                "scorer(estimator, X, y)."
-            )
-        return scorer
-
-    def _middle(self, predictions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Predictions, of several quantiles those of the one nearest to the median."""
-        if self.quantiles is None:
-            return predictions
-        return predictions[..., int(np.abs(np.asarray(self.quantiles, dtype=float) - 0.5).argmin())]
+    _parameter_constraints = {**SequenceNetworkEstimator._parameter_constraints, **REGRESSION_CONSTRAINTS}
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict values.
@@ -492,8 +444,6 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         std : ndarray like y
             Only if ``return_std``.
         """
-        if return_std and self.quantiles is not None:
-            raise ValueError("return_std=True is for means. The quantiles show how certain each prediction is.")
         if not return_std:
             return super().predict(X)
         check_is_fitted(self, "network_")
@@ -503,29 +453,6 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         unknown = self._encoder.lacks_level(series)
         std[unknown] = np.maximum(std[unknown], self._task.scale[0] if self._task.is_single else self._task.scale)
         return mean, std
-
-    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Coefficient of determination, of the quantile nearest to the median where there are several.
-
-        Parameters
-        ----------
-        X : array-like of series
-            As in ``fit``.
-        y : array-like of shape (n_samples,) or (n_samples, horizon)
-            Target.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the score.
-
-        Returns
-        -------
-        score : float
-            The larger the better, at most 1.
-        """
-        if self.quantiles is None:
-            return super().score(X, y, sample_weight)
-        from sklearn.metrics import r2_score
-
-        return r2_score(y, self._middle(self.predict(X)), sample_weight=sample_weight)
 
     def forecast(self, X: Any, n_steps: int) -> NDArray[np.float64]:
         """Forecast beyond the horizon of the fit, by feeding predictions back as input.

@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdl.estimators.uncertainty import SpreadMixin
+from skdl.estimators.quantiles import QUANTILES_CONSTRAINTS, QuantilesMixin
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
 from skdl.tasks.regression import RegressionTask
@@ -24,11 +24,6 @@ label_smoothing : float in [0, 1), default=0
 class_weight : dict, "balanced" or None, default=None
     Weights of the classes in the loss. "balanced" weights classes by their inverse frequency, in ``partial_fit`` among
     the rows of each call.
-"""
-
-QUANTILE_DOC = """
-quantile : float in (0, 1), default=0.5
-    Quantile that ``loss="quantile"`` predicts.
 """
 
 CLASSIFICATION_LOSS_DOC = """
@@ -63,7 +58,7 @@ CLASSIFICATION_CONSTRAINTS = {
 }
 REGRESSION_CONSTRAINTS = {
     "loss": [StrOptions(set(REGRESSION_LOSSES)), callable],
-    "quantile": [Interval(Real, 0, 1, closed="neither")],
+    **QUANTILES_CONSTRAINTS,
 }
 
 
@@ -153,11 +148,10 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class NetworkRegressorMixin(RegressorMixin, SpreadMixin):
+class NetworkRegressorMixin(QuantilesMixin, RegressorMixin):
     """What regressors of every family share."""
 
     loss: Any = "squared_error"
-    quantile: float = 0.5
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -166,7 +160,7 @@ class NetworkRegressorMixin(RegressorMixin, SpreadMixin):
         return tags
 
     def _make_task(self) -> RegressionTask:
-        return RegressionTask(self.loss)
+        return self._regression_task(self.loss)
 
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         """Train for one epoch on some rows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,14 @@ from skdl.tasks.regression import RegressionTask
 
 #: Training rows from which the networks' disagreement on known rows is learned.
 SPREAD_ROWS = 1000
+
+
+class HeldOut(NamedTuple):
+    """Rows that networks did not train on: their targets, what the networks said of them, and their weights."""
+
+    y: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    weight: NDArray[np.float64] | None
 
 
 class SpreadMixin:
@@ -42,7 +50,7 @@ class SpreadMixin:
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs); (..., n_quantiles) for several quantiles
             Values in the units of y as float64.
         std : ndarray like y
             Only if ``return_std``: the square root of the sum of two variances, that between the networks at the
@@ -63,8 +71,8 @@ class SpreadMixin:
             raise ValueError("return_std=True is for regression. predict_proba shows how certain a classifier is.")
         if self.loss == "quantile":
             raise ValueError(
-                "return_std=True is for predicted means, and loss='quantile' predicts a quantile. Fit an estimator "
-                "with loss='squared_error', or one of each quantile for an interval."
+                "return_std=True is for predicted means, and loss='quantile' predicts quantiles. Fit an estimator with "
+                "loss='squared_error', or let quantiles show how certain each prediction is."
             )
         is_lone = outputs.ndim == 2
         unexplained = self._unexplained
@@ -92,40 +100,48 @@ class SpreadMixin:
         self._unexplained = None
         if not isinstance(self._task, RegressionTask):
             return
-        if validation is not None:
-            self._unexplained = self._unexplained_in_validation(validation, results)
-        elif self.out_of_fold_ is not None:
-            self._unexplained = self._unexplained_out_of_fold(data, results)
-
-    def _unexplained_out_of_fold(self, data: FitData, results: list[Result]) -> NDArray[np.float64] | None:
+        held_out = self._held_out(data, validation, results)
         # A band of quantiles is no single value that has an error.
-        if self.out_of_fold_.shape != data.y.shape:
+        if held_out is None or held_out.predicted.shape != held_out.y.shape:
+            return
+        squared_error = np.average((held_out.y - held_out.predicted) ** 2, axis=0, weights=held_out.weight)
+        explained = self._explained_in_validation if validation is not None else self._explained_out_of_fold
+        self._unexplained = np.maximum(squared_error - explained(validation or data, results), 0)
+
+    def _held_out(self, data: FitData, validation: FitData | None, results: list[Result]) -> HeldOut | None:
+        if validation is not None:
+            outputs = _validation_outputs(results)
+            if outputs is None:
+                return None
+            predicted = self._task.decode(self._task.combine(outputs))
+            return HeldOut(validation.y[validation.rows], predicted, validation.weight_of(validation.rows))
+        if self.out_of_fold_ is None:
             return None
         known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
-        error = (data.y[known] - self.out_of_fold_[known]) ** 2
-        explained: Any = 0.0
+        return HeldOut(data.y[known], self.out_of_fold_[known], data.weight_of(known))
+
+    def _explained_out_of_fold(self, data: FitData, results: list[Result]) -> Any:
+        """The part of the held-out rows' errors that the networks' disagreement explains."""
         n_networks = sum(bool(result.history) for result in results)
         # Of groups, most networks have seen the rows of X, and their disagreement there is not that on new groups.
-        if n_networks > 1 and data.groups is None:
-            sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
-            spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
-            # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows
-            # that most networks have seen show less of it than new ones do, which makes up for a part of what best
-            # epochs that these errors have chosen hide.
-            explained = (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
-        return np.maximum(np.average(error, axis=0, weights=data.weight_of(known)) - explained, 0)
+        if n_networks == 1 or data.groups is not None:
+            return 0.0
+        sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
+        spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
+        # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows that
+        # most networks have seen show less of it than new ones do, which makes up for a part of what best epochs that
+        # these errors have chosen hide.
+        return (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
 
-    def _unexplained_in_validation(self, validation: FitData, results: list[Result]) -> NDArray[np.float64] | None:
-        known = [result.validation_outputs.numpy() for result in results if result.validation_outputs is not None]
-        if not known:
-            return None
-        outputs = np.stack(known).astype(np.float64)
-        values = self._task.decode(self._task.combine(outputs))
-        y, weight = validation.y[validation.rows], validation.weight_of(validation.rows)
-        # A band of quantiles is no single value that has an error.
-        if values.shape != y.shape:
-            return None
-        squared_error = (values - y) ** 2
-        # These are errors of the mean of the networks already.
-        explained = self._spread(outputs) if len(outputs) > 1 else 0.0
-        return np.maximum(np.average(squared_error - explained, axis=0, weights=weight), 0)
+    def _explained_in_validation(self, validation: FitData, results: list[Result]) -> Any:
+        """The same of validation rows, whose errors are those of the mean of the networks already."""
+        outputs = _validation_outputs(results)
+        if outputs is None or len(outputs) == 1:
+            return 0.0
+        return np.average(self._spread(outputs), axis=0, weights=validation.weight_of(validation.rows))
+
+
+def _validation_outputs(results: list[Result]) -> NDArray[np.float64] | None:
+    """Outputs ``(M, n, O)`` of the networks for the validation rows."""
+    known = [result.validation_outputs.numpy() for result in results if result.validation_outputs is not None]
+    return np.stack(known).astype(np.float64) if known else None

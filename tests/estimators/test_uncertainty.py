@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification, make_friedman1
+from sklearn.metrics import r2_score
 
 from skdl import MLPClassifier, MLPEstimator, MLPRegressor
 
@@ -186,8 +187,65 @@ def test_weights_count_in_the_disagreement_that_explains_errors(valued, n_target
     assert_allclose(model.predict(X, return_std=True)[1], np.sqrt(spread + unexplained))
 
 
-def test_quantiles_have_no_standard_deviation():
+@pytest.mark.parametrize("quantiles", [{"quantile": 0.9}, {"quantiles": (0.1, 0.9)}])
+def test_quantiles_have_no_standard_deviation(quantiles):
     X, y = make_friedman1(60, random_state=0)
-    model = MLPRegressor(loss="quantile", quantile=0.9, max_epochs=2).fit(X, y)
-    with pytest.raises(ValueError, match="loss='quantile' predicts a quantile"):
+    model = MLPRegressor(loss="quantile", **quantiles, max_epochs=2).fit(X, y)
+    with pytest.raises(ValueError, match="loss='quantile' predicts quantiles"):
         model.predict(X, return_std=True)
+
+
+LEVELS = (0.1, 0.5, 0.9)
+
+
+@pytest.mark.parametrize("make", [MLPRegressor, lambda **settings: MLPEstimator(task="regression", **settings)])
+def test_bands_do_not_cross_and_hold_their_share(make):
+    X, y = make_friedman1(1400, noise=1.0, random_state=1)
+    model = make(**SMALL, loss="quantile", quantiles=LEVELS, n_members=4).fit(X[:400], y[:400])
+    bands = model.predict(X[400:])
+    assert bands.shape == (1000, 3) and (np.diff(bands, axis=1) >= 0).all()
+    assert_allclose((y[400:, None] <= bands).mean(axis=0), LEVELS, atol=0.05)
+    assert model.score(X[400:], y[400:]) == r2_score(y[400:], bands[:, 1])
+
+
+def shares_below(y, predicted, weight):
+    return np.average(y[:, None] <= predicted + 1e-9, axis=0, weights=weight)
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_quantiles_are_shifted_to_their_share_of_held_out_rows(valued, is_weighted):
+    X, y = valued
+    weight = np.random.RandomState(0).uniform(1, 3, 400) if is_weighted else None
+    model = MLPRegressor(**SMALL, loss="quantile", quantiles=LEVELS, n_members=2).fit(X, y, sample_weight=weight)
+    shift = model._task.shift[0]
+    assert np.all(np.abs(shift) > 0.01)
+    assert_allclose(shares_below(y, model.out_of_fold_ + shift, weight), LEVELS, atol=0.01)
+    single = MLPRegressor(**SMALL, loss="quantile", quantile=0.9, n_members=2).fit(X, y, sample_weight=weight)
+    assert_allclose(shares_below(y, (single.out_of_fold_ + single._task.shift)[:, None], weight), 0.9, atol=0.01)
+
+
+def test_quantiles_are_shifted_to_their_share_of_validation_rows(valued):
+    X, y = valued
+    targets = np.column_stack([y, -y])
+    model = MLPRegressor(**SMALL, loss="quantile", quantiles=LEVELS)
+    model.fit(X[:200], targets[:200], X_val=X[200:], y_val=targets[200:])
+    bands = model.predict(X[200:])
+    assert bands.shape == (200, 2, 3)
+    assert_allclose((targets[200:, :, None] <= bands + 1e-3).mean(axis=0), [LEVELS] * 2, atol=0.02)
+
+
+def test_tails_of_few_rows_are_not_shifted(valued):
+    X, y = valued[0][:40], valued[1][:40]
+    model = MLPRegressor(**SMALL, loss="quantile", quantiles=(0.1, 0.5), n_members=2).fit(X, y)
+    assert model._task.shift[0, 0] == 0 and model._task.shift[0, 1] != 0
+
+
+def test_another_loss_begins_without_the_shift_of_quantiles(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, loss="quantile", quantile=0.9, n_members=2, warm_start=True).fit(X, y)
+    assert model._task.shift > 0
+    shift = model._task.shift
+    # Held-out predictions have the shift in them: the next one comes on top.
+    model.fit(X, y)
+    assert_allclose(shares_below(y, (model.out_of_fold_ + model._task.shift - shift)[:, None], None), 0.9, atol=0.01)
+    assert model.set_params(loss="squared_error").fit(X, y)._task.shift == 0
