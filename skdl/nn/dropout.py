@@ -43,7 +43,7 @@ class DropoutMasks:
         batch_size: int,
         dtype: torch.dtype,
     ) -> None:
-        self.generators, self.lengths, self.hidden, self.dtype = generators, lengths, hidden, dtype
+        self.generators, self.lengths, self.hidden = generators, lengths, hidden
         self.n_units = sum(hidden)
         device = generators[0].device
         self.chunk_rows = max(self.CHUNK // (batch_size * self.n_units), 1) * batch_size
@@ -55,6 +55,7 @@ class DropoutMasks:
         )
         rate = torch.tensor(rates, dtype=torch.float64, device=device).view(-1, 1, 1)
         levels = (rate * self.LEVELS).round().clamp(max=self.LEVELS - 1)
+        self.factors_KRH = torch.empty(self.draws_KRH.shape, dtype=dtype, device=device)
         self.threshold = (levels - self.LEVELS // 2).to(torch.int16)
         self.kept = (1 / (1 - rate)).to(dtype)
 
@@ -62,16 +63,15 @@ class DropoutMasks:
         for words, generator, length in zip(self.words_KW[:k], self.generators, self.lengths, strict=False):
             n_rows = min(self.chunk_rows, length - start)
             words[: -(-n_rows * self.n_units // 4)].random_(-(2**63), None, generator=generator)
+        # Numbers in place of truth values, which torch is slower to make and to convert.
+        self.factors_KRH[:k].copy_(self.draws_KRH[:k].ge_(self.threshold[:k])).mul_(self.kept[:k])
 
     def draw(self, start: int, k: int, n_rows: int) -> list[Tensor]:
         """The factors ``(k, n_rows, H)`` of each hidden layer for the batch that starts at row ``start``.
 
-        They are made where they were drawn: each batch of an epoch is to be asked for once.
+        The next ones may be written over them.
         """
         offset = start % self.chunk_rows
         if offset == 0:
             self._refill(start, k)
-        draws_KBH = self.draws_KRH[:k, offset : offset + n_rows]
-        # Numbers in place of truth values, which torch is slower to make and to convert.
-        factors_KBH = draws_KBH.ge_(self.threshold[:k]).to(self.dtype).mul_(self.kept[:k])
-        return list(factors_KBH.split(self.hidden, dim=-1))
+        return list(self.factors_KRH[:k, offset : offset + n_rows].split(self.hidden, dim=-1))
