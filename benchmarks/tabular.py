@@ -349,8 +349,11 @@ def plot(lines: Sequence[Line], path: Path) -> None:
         axes.scatter(seconds[method], error[method], s=60, color="C1" if method == "skdl" else "C0")
         axes.annotate(method, (seconds[method], error[method]), xytext=(6, 4), textcoords="offset points")
     axes.set(xscale="log", xlabel="fit, seconds (geometric mean)", ylabel="error over that of skdl (geometric mean)")
+    # Room for the names beside the points.
+    axes.margins(0.2)
     axes.grid(alpha=0.3)
-    figure.savefig(path)
+    with plt.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(path)
 
 
 def main() -> None:
