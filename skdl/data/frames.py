@@ -104,6 +104,12 @@ def is_frame(X: object) -> bool:
     return not isinstance(X, np.ndarray) and nw.dependencies.is_into_dataframe(X)
 
 
+def has_objects(X: Any) -> bool:
+    """Whether an array or a frame has columns of Python objects; tables of Arrow have none."""
+    dtypes = [X.dtype] if isinstance(X, np.ndarray) else getattr(X, "dtypes", ())
+    return any(str(dtype).lower() == "object" for dtype in dtypes)
+
+
 def frame_columns(X: Any, mixtures: Collection[int] = ()) -> list[Column]:
     """The columns of a frame; those at the places of ``mixtures`` by the text of their cells.
 

@@ -21,7 +21,8 @@ LARGE_STEP = 10_000_000
 NARROWEST = 8
 #: Copies of the parameters that a step touches: themselves, gradient, two moments, best so far.
 PARAMETER_COPIES = 5
-#: Copies of a layer's output that a step touches: output, gradient, dropout factors.
+#: Copies of a layer's output that a step touches: output, where its gradient goes as well; what the activation or
+#: dropout makes of it; dropout factors.
 ACTIVATION_COPIES = 3
 
 

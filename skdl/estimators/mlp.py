@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from skdl.data.frames import is_frame
+from skdl.data.frames import has_objects, is_frame
 from skdl.data.scaling import SCALINGS
 from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
@@ -141,9 +141,9 @@ class TableNetworkEstimator(NetworkEstimator):
         return check_table(self, X, reset=reset)
 
     def _network_outputs(self, X: Any) -> NDArray[np.float64]:
-        # Sparse matrices are made dense by the minibatch.
-        has_parts = is_frame(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
-        if not has_parts or len(X) <= ENCODED_ROWS:
+        # Sparse matrices are made dense by the minibatch, and what a column of objects is its cells tell together.
+        is_table = is_frame(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
+        if not is_table or len(X) <= ENCODED_ROWS or has_objects(X):
             return super()._network_outputs(X)
         outputs_of = super()._network_outputs
         starts = range(0, len(X), ENCODED_ROWS)

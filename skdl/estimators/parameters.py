@@ -162,8 +162,8 @@ n_members : int or "auto", default="auto"
     Number of networks to train side by side and average. "auto" is 8 if rows are held out for early stopping, and 1
     otherwise.
 n_iter_no_change : int or "auto", default="auto"
-    Number of epochs without a better validation score after which training stops. "auto" is the number of the best
-    epoch so far plus 6, but at most 20.
+    Number of epochs without a better validation score after which training stops. "auto" is the number of epochs up to
+    the last better one plus 6, but at most 20.
 tol : float or "auto", default="auto"
     Minimum improvement of the score that counts for ``n_iter_no_change``. "auto" is 0.0001 for classification, where
     the loss of classes that can be told apart without error would fall for hundreds of epochs, and 0 otherwise.
@@ -209,7 +209,8 @@ best_validation_score_ : float or None
     The best of these scores; with several networks, the mean of their best scores.
 out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
     Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
-    that no network held out. None without early stopping or with ``X_val``.
+    that no network held out. Quantiles are those of the networks, without the shift of ``predict``, and several stand
+    side by side along a last axis. None without early stopping or with ``X_val``.
 history_ : structured ndarray
     One row per epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
     ``pandas.DataFrame(history_)`` converts it to a frame.

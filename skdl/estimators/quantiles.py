@@ -24,9 +24,10 @@ quantile : float in (0, 1), default=0.5
 quantiles : tuple of float or None, default=None
     Quantiles, in increasing order, that ``loss="quantile"`` predicts at once, instead of ``quantile``. They never
     cross. scikit-learn's metrics take one value per target: leave ``scoring``, here and in searches, at None, or pass a
-    callable ``scorer(estimator, X, y)`` that selects a quantile. Each quantile, or the one, is shifted by a constant,
-    so that its share of the held-out or validation rows lies below it, where at least five rows should lie beyond (in
-    the manner of Romano, Patterson and Candes 2019).
+    callable ``scorer(estimator, X, y)`` that selects a quantile. After ``fit`` each quantile, also the one of
+    ``quantile``, is shifted by a constant, so that the share of held-out or validation rows below it is right, where at
+    least five of them should lie beyond (in the manner of Romano, Patterson and Candes 2019). Not used for
+    classification.
 """
 
 QUANTILES_CONSTRAINTS = {
@@ -57,32 +58,53 @@ class QuantilesMixin(SpreadMixin):
             raise ValueError(f"quantiles must be numbers that rise between 0 and 1. Got {self.quantiles!r}.")
         return QuantilesTask(tuple(levels))
 
+    def _keep_encoding(self, data: FitData, rows: NDArray[np.intp]) -> None:
+        super()._keep_encoding(data, rows)  # type: ignore[misc]
+        if not isinstance(self._task, RegressionTask):
+            return
+        # It was that of other parameters.
+        self._task.shift = 0.0
+        if isinstance(self._task, QuantilesTask) and self._task.levels != self._regression_task(self.loss).levels:
+            raise ValueError(
+                f"quantiles={self.quantiles!r} cannot continue a fit of {self._task.levels}. "
+                "Call fit with warm_start=False."
+            )
+
     def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
-        super()._learn_errors(data, validation, results)
-        held_out = self._held_out(data, validation, results) if self.loss == "quantile" else None
+        if self.loss != "quantile":
+            super()._learn_errors(data, validation, results)
+            return
+        self._unexplained = None
+        held_out = self._held_out(data, validation, results)
         if held_out is not None:
-            self._task.shift_by(self._shift(held_out))
+            self._task.shift = self._shift(held_out)
 
     def _shift(self, held_out: HeldOut) -> NDArray[np.float64]:
-        """What leaves the right share of held-out targets ``(n, T)`` below each prediction ``(n, T, Q)``: ``(T, Q)``.
+        """What leaves each quantile's share of held-out targets ``(n, T)`` below its prediction, ``(T, Q)``.
 
-        Networks know their training rows better than new ones, and their bands are too narrow for these.
+        Networks know their training rows better than new ones, for which bands of theirs are too narrow.
         """
-        levels = np.array([self.quantile] if self.quantiles is None else self.quantiles, dtype=float)
-        n_rows = len(held_out.y)
+        levels = np.array(self._task.levels or [self.quantile])
+        n_rows, weight = len(held_out.y), held_out.weight
         y_nT = held_out.y.reshape(n_rows, -1)
         error_nTQ = y_nT[:, :, np.newaxis] - held_out.predicted.reshape(n_rows, y_nT.shape[1], -1)
         shift_QT = [
-            np.quantile(error_nTQ[:, :, q], level, axis=0, weights=held_out.weight, method="inverted_cdf")
+            np.quantile(error_nTQ[:, :, q], level, axis=0, weights=weight, method="inverted_cdf")
             for q, level in enumerate(levels)
         ]
-        has_tail_Q = n_rows * np.minimum(levels, 1 - levels) >= FEWEST_TAIL_ROWS
+        # As many rows of one weight are as sure.
+        n_even = n_rows if weight is None else weight.sum() ** 2 / np.square(weight).sum()
+        has_tail_Q = np.round(n_even * np.minimum(levels, 1 - levels), 6) >= FEWEST_TAIL_ROWS
         return np.where(has_tail_Q, np.transpose(shift_QT), 0)
 
     def _check_scoring(self) -> Callable[..., float]:
         scorer = super()._check_scoring()  # type: ignore[misc]
         metric = getattr(scorer, "_score_func", None)
-        if self.quantiles is not None and getattr(metric, "__module__", "").startswith("sklearn.metrics"):
+        if (
+            self.loss == "quantile"
+            and self.quantiles is not None
+            and getattr(metric, "__module__", "").startswith("sklearn.metrics")
+        ):
             scoring = self.scoring  # type: ignore[attr-defined]
             raise ValueError(
                 f"scoring={scoring!r} takes one value per target, but quantiles={self.quantiles!r} predicts "

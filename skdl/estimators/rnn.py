@@ -435,7 +435,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
         return_std : bool, default=False
             Whether to also return the standard deviation of each prediction's error; see :meth:`MLPRegressor.predict`.
             If the level is removed, series without any value in its channel get at least the standard deviation of y in
-            training. Not available with several quantiles.
+            training. Not available for quantiles.
 
         Returns
         -------

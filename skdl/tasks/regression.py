@@ -25,7 +25,10 @@ class RegressionTask:
     """
 
     output_activation = "identity"
-    #: What is added to values of y: of each target, and of each of several quantiles.
+    #: Several quantiles that are predicted at once.
+    levels: tuple[float, ...] = ()
+    #: What predictions of quantiles are shifted by, so that the share of held-out targets below them is that of the
+    #: quantile, in the units of y: ``(T, Q)``.
     shift: NDArray[np.float64] | float = 0.0
 
     def __init__(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -49,10 +52,6 @@ class RegressionTask:
             self.is_constant = deviation < np.finfo(float).tiny
             self.scale = np.where(self.is_constant, 1, deviation)
         return self
-
-    def shift_by(self, shift_TQ: NDArray[np.float64]) -> None:
-        """Add to the values of each target and quantile from now on."""
-        self.shift = self.shift + shift_TQ[:, 0]
 
     def note_values(self, y: NDArray) -> None:
         """Take targets that were constant so far for what can be learned, where they no longer are."""
@@ -89,8 +88,6 @@ class RegressionTask:
                 f"loss={loss!r} cannot continue a fit with loss={self.loss_parameter!r}: one of them predicts the "
                 "logarithm of the mean, the other y itself. Call fit with warm_start=False."
             )
-        if loss != self.loss_parameter:
-            self.shift = 0.0
         self.loss_parameter = loss
 
     @property
@@ -115,7 +112,7 @@ class RegressionTask:
         output = output.astype(np.float64)
         with np.errstate(over="ignore"):
             values = np.exp(output) * self.scale if self.has_log_link else output * self._unit + self.location
-        values = values + self.shift
+        values = values + np.ravel(self.shift)
         values = np.clip(values, -np.finfo(float).max, np.finfo(float).max)
         return values[:, 0] if self.is_single else values
 
@@ -145,10 +142,6 @@ class QuantilesTask(RegressionTask):
         self.n_outputs = self.n_targets * len(self.levels)
         return self
 
-    def shift_by(self, shift_TQ: NDArray[np.float64]) -> None:
-        """Add to the values of each target and quantile from now on."""
-        self.shift = self.shift + shift_TQ
-
     @property
     def loss(self) -> Loss:
         return Quantiles(self.levels)
@@ -156,5 +149,7 @@ class QuantilesTask(RegressionTask):
     def decode(self, output: NDArray) -> NDArray[np.float64]:
         """Values ``(n, T, Q)`` in y's own units, ``(n, Q)`` of a y of one axis, from outputs ``(n, T * Q)``."""
         output = output.astype(np.float64).reshape(len(output), self.n_targets, -1)
-        values = np.sort(output * self._unit[:, None] + self.location[:, None] + self.shift, axis=2)
+        values = np.sort(output * self._unit[:, None] + self.location[:, None], axis=2)
+        # The shift is that of sorted quantiles, and may bring some past others.
+        values = np.sort(values + self.shift, axis=2)
         return values[:, 0] if self.is_single else values

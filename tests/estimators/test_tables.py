@@ -116,13 +116,14 @@ def test_rows_one_by_one_are_predicted_as_together(table, classifier, embedding)
 @pytest.mark.parametrize(
     ("convert", "lengths"),
     [
-        (lambda frame: frame, [25, 25, 10]),
+        (lambda frame: frame.drop(columns="born"), [25, 25, 10]),
+        (lambda frame: frame, [60]),
         (pl.from_pandas, [25, 25, 10]),
         (lambda frame: pl.from_pandas(frame).to_arrow(), [25, 25, 10]),
         (lambda frame: frame[["x"]].to_numpy(), [25, 25, 10]),
         (lambda frame: sp.csr_array(frame[["x"]].fillna(0).to_numpy()), [60]),
     ],
-    ids=["pandas", "polars", "arrow", "array", "sparse"],
+    ids=["pandas", "objects", "polars", "arrow", "array", "sparse"],
 )
 def test_long_tables_are_encoded_part_by_part(table, monkeypatch, convert, lengths):
     X, y = convert(table[0]), table[1]

@@ -221,31 +221,51 @@ def test_quantiles_are_shifted_to_their_share_of_held_out_rows(valued, is_weight
     assert np.all(np.abs(shift) > 0.01)
     assert_allclose(shares_below(y, model.out_of_fold_ + shift, weight), LEVELS, atol=0.01)
     single = MLPRegressor(**SMALL, loss="quantile", quantile=0.9, n_members=2).fit(X, y, sample_weight=weight)
-    assert_allclose(shares_below(y, (single.out_of_fold_ + single._task.shift)[:, None], weight), 0.9, atol=0.01)
+    shifted = single.out_of_fold_ + single._task.shift[0]
+    assert_allclose(shares_below(y, shifted[:, None], weight), 0.9, atol=0.01)
 
 
-def test_quantiles_are_shifted_to_their_share_of_validation_rows(valued):
+@pytest.mark.parametrize("levels", [LEVELS, (0.4, 0.45, 0.5, 0.55, 0.6)])
+def test_quantiles_are_shifted_to_their_share_of_validation_rows(valued, levels):
     X, y = valued
     targets = np.column_stack([y, -y])
-    model = MLPRegressor(**SMALL, loss="quantile", quantiles=LEVELS)
+    # So few epochs that close quantiles cross.
+    model = MLPRegressor(**SMALL | {"max_epochs": 5}, loss="quantile", quantiles=levels)
     model.fit(X[:200], targets[:200], X_val=X[200:], y_val=targets[200:])
     bands = model.predict(X[200:])
-    assert bands.shape == (200, 2, 3)
-    assert_allclose((targets[200:, :, None] <= bands + 1e-3).mean(axis=0), [LEVELS] * 2, atol=0.02)
+    assert bands.shape == (200, 2, len(levels))
+    assert_allclose((targets[200:, :, None] <= bands + 1e-3).mean(axis=0), [levels] * 2, atol=0.03)
 
 
 def test_tails_of_few_rows_are_not_shifted(valued):
-    X, y = valued[0][:40], valued[1][:40]
-    model = MLPRegressor(**SMALL, loss="quantile", quantiles=(0.1, 0.5), n_members=2).fit(X, y)
-    assert model._task.shift[0, 0] == 0 and model._task.shift[0, 1] != 0
+    X, y = valued
+    model = MLPRegressor(**SMALL, loss="quantile", quantiles=(0.1, 0.5, 0.9), n_members=2)
+    assert np.all(model.fit(X[:50], y[:50])._task.shift != 0)
+    assert (model.fit(X[:49], y[:49])._task.shift != 0).tolist() == [[False, True, False]]
+    # So few count that none has a tail.
+    weight = np.where(np.arange(400) < 5, 1.0, 1e-9)
+    assert np.all(model.fit(X, y, sample_weight=weight)._task.shift == 0)
 
 
-def test_another_loss_begins_without_the_shift_of_quantiles(valued):
+def test_training_that_goes_on_begins_without_a_shift(valued):
     X, y = valued
     model = MLPRegressor(**SMALL, loss="quantile", quantile=0.9, n_members=2, warm_start=True).fit(X, y)
     assert model._task.shift > 0
-    shift = model._task.shift
-    # Held-out predictions have the shift in them: the next one comes on top.
     model.fit(X, y)
-    assert_allclose(shares_below(y, (model.out_of_fold_ + model._task.shift - shift)[:, None], None), 0.9, atol=0.01)
-    assert model.set_params(loss="squared_error").fit(X, y)._task.shift == 0
+    shifted = model.out_of_fold_ + model._task.shift[0]
+    assert_allclose(shares_below(y, shifted[:, None], None), 0.9, atol=0.01)
+    assert model.partial_fit(X, y)._task.shift == 0
+
+
+def test_other_quantiles_cannot_continue_a_fit(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, loss="quantile", quantiles=LEVELS, warm_start=True).fit(X, y)
+    model.set_params(quantiles=(0.25, 0.75))
+    for go_on in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=r"quantiles=\(0.25, 0.75\) cannot continue a fit of \(0.1, 0.5, 0.9\)"):
+            go_on(X, y)
+
+
+def test_classification_does_not_use_quantiles(labelled):
+    model = MLPEstimator(**SMALL | {"max_epochs": 2}, quantiles=(0.1, 0.9), scoring="accuracy", early_stopping=True)
+    assert model.fit(*labelled).predict(labelled[0]).shape == (150,)
