@@ -157,9 +157,13 @@ class Muon(Adam):
         self.ahead: list[Tensor] = []
 
     def direction(self, grad_KP: Tensor) -> Tensor:
-        # The gradient is needed once more, after the mean has taken it in.
-        direction = super().direction(grad_KP.clone())
-        self.ahead = [self._ahead(place, grad_KP) for place in self.matrices]
+        # The direction is going to take the gradient's place.
+        grads = [self._matrix(place, grad_KP).clone() for place in self.matrices]
+        direction = super().direction(grad_KP)
+        self.ahead = [
+            grad_KRC.lerp_(self._matrix(place, self.mean), self.BETA1)
+            for place, grad_KRC in zip(self.matrices, grads, strict=True)
+        ]
         for place, ahead_KRC in zip(self.matrices, self.ahead, strict=True):
             direction[:, place.start : place.stop] = orthogonalized(ahead_KRC).flatten(1).mul_(-self.MATRIX_RATE)
         return direction
@@ -173,11 +177,10 @@ class Muon(Adam):
             curvature[:, place.start : place.stop] = spread_K1.add(self.EPSILON) / self.MATRIX_RATE
         return curvature
 
-    def _ahead(self, place: Slot, grad_KP: Tensor) -> Tensor:
-        """Nesterov's momentum of a layer's weights, ``(K, R, C)``."""
-        numbers = slice(place.start, place.stop)
-        ahead_KM = grad_KP[:, numbers].lerp(self.mean[:, numbers], self.BETA1)
-        return ahead_KM.view(len(ahead_KM), place.shape[0], -1)
+    @staticmethod
+    def _matrix(place: Slot, numbers_KP: Tensor) -> Tensor:
+        """A layer's weights, or numbers like them, ``(K, R, C)``."""
+        return numbers_KP[:, place.start : place.stop].unflatten(1, (place.shape[0], -1))
 
     @staticmethod
     @lru_cache(maxsize=16)
