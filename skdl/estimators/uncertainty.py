@@ -109,6 +109,7 @@ class SpreadMixin:
         self._unexplained = np.maximum(squared_error - explained(validation or data, results), 0)
 
     def _held_out(self, data: FitData, validation: FitData | None, results: list[Result]) -> HeldOut | None:
+        """The validation rows, or those that networks held out; None without either."""
         if validation is not None:
             outputs = _validation_outputs(results)
             if outputs is None:
