@@ -153,6 +153,8 @@ class TableEncoder:
         self.categorical: list[CategoricalEncoder] = []
         self.embeddings: tuple[tuple[int, int], ...] = ()
         self.n_periodic = 0
+        self.n_columns = X.shape[1]
+        self.coded: list[int] = []
         if sp.issparse(X):
             return self._fit_sparse(X[rows])
         self.is_sparse = False
@@ -212,6 +214,21 @@ class TableEncoder:
         numbers = (column(j)[rows] for j in range(n_columns))
         rows = rows[distinct_rows(itertools.chain(numbers, (values[rows] for values in columns)))]
         return [j for j in range(n_columns) if are_codes(column(j)[rows], target[rows], classification)]
+
+    @property
+    def column_kinds(self) -> list[str]:
+        """What each column is taken for: its kind, "code" for numbers that are categories as well, or "empty"."""
+        if self.layout is None:
+            kinds: list[str] = ["numeric"] * self.n_columns
+            numeric = list(range(self.n_columns))
+        else:
+            kinds = ["empty" if e else kind for kind, e in zip(self.layout.kinds, self.layout.is_empty, strict=True)]
+            numeric = self.layout.of_kind("numeric")
+        # The numbers of dates follow those of numeric columns, and may be codes for their part.
+        for j in self.coded:
+            if j < len(numeric):
+                kinds[numeric[j]] = "code"
+        return kinds
 
     @property
     def _n_numbers(self) -> int:

@@ -101,6 +101,9 @@ ENCODED_ROWS = 65_536
 WIDE_COLUMNS, FEWEST_COLUMNS, INFORMATIVE_SHARE = 50, 10, 0.6
 
 TABLE_FITTED_DOC = """
+column_kinds_ : ndarray of str, shape (n_features_in_,)
+    What each column was taken for: "numeric", "code" (numbers that stand for categories, encoded as both),
+    "categorical", "datetime", or "empty" without any value.
 relevance_scaling_ : bool
     Whether the last ``fit`` scaled encoded columns by relevance.
 coefs_, intercepts_ : list of ndarray
@@ -225,6 +228,11 @@ class TableNetworkEstimator(NetworkEstimator):
         return gains_by_scaling(jobs, self._encoder.n_periodic)
 
     # --- what was fitted -----------------------------------------------------------------------------------------
+
+    @property
+    def column_kinds_(self) -> NDArray[np.str_]:
+        """What each column was taken for."""
+        return np.array(self._encoder.column_kinds)
 
     @property
     def coefs_(self) -> list[NDArray]:

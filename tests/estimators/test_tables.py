@@ -61,6 +61,32 @@ def test_penguins_are_told_apart():
     assert model.score(X[1::2], y[1::2]) > 0.95
 
 
+def test_column_kinds():
+    X, y = mixed(n=300)
+    # Each has a target of its own, in no order.
+    codes = np.tile(np.arange(30), 10)
+    target = np.random.RandomState(0).permutation(30)[codes]
+    frame = X.assign(shop=codes, nothing=None)
+    model = MLPRegressor(**SMALL).fit(frame, target)
+    kinds = dict(zip(model.feature_names_in_, model.column_kinds_, strict=True))
+    assert kinds == {
+        "x": "numeric",
+        "place": "categorical",
+        "code": "categorical",
+        "flag": "categorical",
+        "day": "datetime",
+        "span": "numeric",
+        "born": "datetime",
+        "shop": "code",
+        "nothing": "empty",
+    }
+    numbers = frame[["x", "shop"]].fillna(0).to_numpy()
+    assert MLPClassifier(**SMALL).fit(numbers, y).column_kinds_.tolist() == ["numeric", "numeric"]
+    assert MLPRegressor(**SMALL).fit(numbers, target).column_kinds_.tolist() == ["numeric", "code"]
+    assert MLPRegressor(**SMALL).fit(sp.csr_array(numbers), codes).column_kinds_.tolist() == ["numeric", "numeric"]
+    assert not hasattr(MLPRegressor(), "column_kinds_")
+
+
 def test_pandas_and_polars_give_the_same_model(table, classifier):
     frame, y = table
     other = pl.from_pandas(frame)
