@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -331,7 +331,7 @@ class NetworkEstimator(TrainedEstimator):
                 "The task was changed since the last fit, so training cannot continue from there. "
                 "Call fit with warm_start=False."
             )
-        self._task.change_loss(task.loss_parameter)
+        self._task.go_on_as(cast(Any, task))
         if isinstance(self._task, RegressionTask):
             self._task.note_values(data.y[rows])
         self._encoder.dtype = self._numpy_dtype()

@@ -35,7 +35,6 @@ QUANTILES_CONSTRAINTS = {
     "quantiles": [None, "array-like"],
 }
 
-
 #: Held-out rows that a tail must have for its quantile to be corrected by them.
 FEWEST_TAIL_ROWS = 5
 
@@ -57,18 +56,6 @@ class QuantilesMixin(SpreadMixin):
         if len(levels) < max(len(self.quantiles), 1) or not rises:
             raise ValueError(f"quantiles must be numbers that rise between 0 and 1. Got {self.quantiles!r}.")
         return QuantilesTask(tuple(levels))
-
-    def _keep_encoding(self, data: FitData, rows: NDArray[np.intp]) -> None:
-        super()._keep_encoding(data, rows)  # type: ignore[misc]
-        if not isinstance(self._task, RegressionTask):
-            return
-        # It was that of other parameters.
-        self._task.shift = 0.0
-        if isinstance(self._task, QuantilesTask) and self._task.levels != self._regression_task(self.loss).levels:
-            raise ValueError(
-                f"quantiles={self.quantiles!r} cannot continue a fit of {self._task.levels}. "
-                "Call fit with warm_start=False."
-            )
 
     def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
         if self.loss != "quantile":

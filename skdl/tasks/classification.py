@@ -76,14 +76,15 @@ class ClassificationTask:
         self.n_outputs = 1 if self.is_binary else len(self.classes)
         return self
 
-    def change_loss(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Go on with another loss of the same number of outputs.
+    def go_on_as(self, task: ClassificationTask) -> None:
+        """Go on with the loss of another task, for as many outputs.
 
         Raises
         ------
         ValueError
             If one of both losses takes one logit for two classes and the other one two.
         """
+        loss = task.loss_parameter
         if len(self.classes) == 2 and not self.is_multilabel and callable(loss) is self.is_binary:
             raise ValueError(
                 "For two classes, a network has two outputs under a callable loss and one under a loss given by name. "

@@ -75,20 +75,23 @@ class RegressionTask:
                 "Use loss='squared_error', or shift y."
             )
 
-    def change_loss(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Go on with another loss for the same encoding of the targets.
+    def go_on_as(self, task: RegressionTask) -> None:
+        """Go on with the loss of another task, for the same encoding of the targets.
 
         Raises
         ------
         ValueError
             If one of both losses predicts means and the other one their logarithms.
         """
+        loss = task.loss_parameter
         if has_log_link(loss) != self.has_log_link:
             raise ValueError(
                 f"loss={loss!r} cannot continue a fit with loss={self.loss_parameter!r}: one of them predicts the "
                 "logarithm of the mean, the other y itself. Call fit with warm_start=False."
             )
         self.loss_parameter = loss
+        # It was that of other parameters.
+        self.shift = 0.0
 
     @property
     def loss(self) -> Loss:
@@ -141,6 +144,20 @@ class QuantilesTask(RegressionTask):
         super().fit(y, sample_weight)
         self.n_outputs = self.n_targets * len(self.levels)
         return self
+
+    def go_on_as(self, task: RegressionTask) -> None:
+        """Go on as another task of the same quantiles.
+
+        Raises
+        ------
+        ValueError
+            If its quantiles are others.
+        """
+        if task.levels != self.levels:
+            raise ValueError(
+                f"quantiles={task.levels} cannot continue a fit of {self.levels}. Call fit with warm_start=False."
+            )
+        super().go_on_as(task)
 
     @property
     def loss(self) -> Loss:

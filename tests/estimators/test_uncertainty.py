@@ -260,10 +260,13 @@ def test_training_that_goes_on_begins_without_a_shift(valued):
 def test_other_quantiles_cannot_continue_a_fit(valued):
     X, y = valued
     model = MLPRegressor(**SMALL, loss="quantile", quantiles=LEVELS, warm_start=True).fit(X, y)
+    bands = model.predict(X)
     model.set_params(quantiles=(0.25, 0.75))
     for go_on in (model.fit, model.partial_fit):
         with pytest.raises(ValueError, match=r"quantiles=\(0.25, 0.75\) cannot continue a fit of \(0.1, 0.5, 0.9\)"):
             go_on(X, y)
+    # What was refused changed nothing.
+    assert_array_equal(model.predict(X), bands)
 
 
 def test_classification_does_not_use_quantiles(labelled):
