@@ -525,26 +525,26 @@ def test_fork__when_in_a_task_or_while_others_wait__then_the_child_trains_alone(
 
 
 INTERRUPT = """
-import faulthandler
+import faulthandler, itertools
 
 outcomes = []
 
 class Interrupts:
-    # Ctrl-C at the end of the third epoch of this attempt.
-    n, current = {}, None
+    # Ctrl-C at the end of the third epoch of this attempt, once: stacks in two threads may count at the same time,
+    # which only the counter's own step survives.
+    ended, current = {}, None
     def __init__(self): self.attempt = Interrupts.current
     def __sklearn_clone__(self): return self
     def setup(self, estimator, context): pass
     def teardown(self, estimator, context): pass
     def on_fit_task_begin(self, estimator, context): pass
     def on_fit_task_end(self, estimator, context):
-        Interrupts.n[self.attempt] += 1
-        if Interrupts.n[self.attempt] == 3:
+        if next(Interrupts.ended[self.attempt]) == 3:
             Interrupts.at = time.monotonic()
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 def attempt(name, body, **limits):
-    Interrupts.current, Interrupts.n[name], Interrupts.at = name, 0, time.monotonic()
+    Interrupts.current, Interrupts.ended[name], Interrupts.at = name, itertools.count(1), time.monotonic()
     faulthandler.dump_traceback_later(20, exit=True)
     before = set(threading.enumerate())
     print("begin", name, file=sys.stderr, flush=True)
