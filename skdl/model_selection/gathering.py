@@ -105,7 +105,8 @@ class Gathering:
         self.pid = os.getpid()
         #: Guards all that follows.
         self._lock = threading.RLock()
-        self._queue: deque[_Task] = deque()
+        #: Tasks that have not begun, by depth.
+        self._queue: defaultdict[int, deque[_Task]] = defaultdict(deque)
         self._tasks: dict[threading.Thread, _Task] = {}
         #: Tasks that run or wait for results, but not for tasks of their own.
         self._n_live = 0
@@ -142,7 +143,7 @@ class Gathering:
             If no thread can be started and there is none whose end could be waited for.
         """
         with self._lock:
-            self._queue.append(_Task(run, abandon, owner, depth))
+            self._queue[depth].append(_Task(run, abandon, owner, depth))
             self._start_queued()
 
     def _room(self) -> int:
@@ -156,9 +157,9 @@ class Gathering:
     def _start_queued(self) -> None:
         room = self._room()
         # A task that waits for tasks of its own goes on holding data until those are done: the inner ones go first.
-        for task in sorted(self._queue, key=lambda task: -task.depth):
-            if self._n_live < room and self._n_begun[task.depth] < room:
-                self._queue.remove(task)
+        for depth, tasks in sorted(self._queue.items(), reverse=True):
+            while tasks and self._n_live < room and self._n_begun[depth] < room:
+                task = tasks.popleft()
                 thread = threading.Thread(target=self._live, args=(task,), daemon=True, name="skdl-task")
                 self._count(task, thread, +1)
                 try:
@@ -168,7 +169,7 @@ class Gathering:
                     self._count(task, thread, -1)
                     if not self._tasks:
                         raise
-                    self._queue.appendleft(task)
+                    tasks.appendleft(task)
                     return
 
     def _count(self, task: _Task, thread: threading.Thread, change: int) -> None:
@@ -243,8 +244,10 @@ class Gathering:
     def cancel(self, owner: object = None) -> None:
         """Forget the tasks of an owner, or of all, that have not begun, and end their waits with an error."""
         with self._lock:
-            abandoned = [task for task in self._queue if owner in (None, task.owner)]
-            self._queue = deque(task for task in self._queue if task not in abandoned)
+            abandoned: list[_Task] = []
+            for depth, tasks in self._queue.items():
+                abandoned += [task for task in tasks if owner in (None, task.owner)]
+                self._queue[depth] = deque(task for task in tasks if owner not in (None, task.owner))
             cancelled = [waiting for waiting in self._waiting if owner in (None, waiting.owner)]
             self._waiting = [waiting for waiting in self._waiting if waiting not in cancelled]
             self._wake(cancelled, error=CancelledError())
