@@ -28,7 +28,7 @@ from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator, caller_level
-from skdl.estimators.validation import FitData, check_fit_data, check_groups, check_labels
+from skdl.estimators.validation import FitData, check_fit_data, check_groups, check_labels, relative_weight
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss
@@ -142,8 +142,8 @@ class NetworkEstimator(TrainedEstimator):
         self._validate_params()
         if self.scoring is not None:
             self._check_scoring()
-        data = self._check_data(X, y, sample_weight, reset=not self._continues())
-        data = replace(data, groups=check_groups(groups, len(data.y)))
+        given = self._check_data(X, y, sample_weight, reset=not self._continues())
+        data = replace(given, weight=relative_weight(given.weight), groups=check_groups(groups, len(given.y)))
         validation = self._check_validation(X_val, y_val, sample_weight_val)
         random_state = check_random_state(self.random_state)
         stops = self._stops_early(len(data.rows), validation is not None)
@@ -169,7 +169,8 @@ class NetworkEstimator(TrainedEstimator):
             self.out_of_fold_ = mean_by_row(len(data.y), of_unseen)
             self._blend(data, folds, unseen)
         self._learn_errors(data, validation, results)
-        self._mean_weight = self._mean_weight_with(data, MeanWeight())
+        # Calls of partial_fit may follow, whose weights are of the same scale.
+        self._mean_weight = self._mean_weight_with(given, MeanWeight())
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **shown)
         return self
 
@@ -247,12 +248,12 @@ class NetworkEstimator(TrainedEstimator):
         check_labels(classes, "classes")
         if is_first:
             return
+        task = cast(ClassificationTask, self._task)
         # Those of several labels per sample stand in the order of the columns of y.
-        keeps_order = isinstance(self._task, ClassificationTask) and self._task.is_multilabel
-        if not np.array_equal(classes if keeps_order else np.unique(classes), self.classes_):
+        if not np.array_equal(classes if task.is_multilabel else np.unique(classes), task.classes):
             raise ValueError(
                 f"`classes={classes.tolist()}` is not the same as on the last call to partial_fit, which was "
-                f"{self.classes_.tolist()}."
+                f"{task.classes.tolist()}."
             )
 
     def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
@@ -271,7 +272,8 @@ class NetworkEstimator(TrainedEstimator):
             X = self._check_X(X, reset=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"X_val is not like X: {error}") from error
-        return check_fit_data(X, y, sample_weight, estimator=self, y_name="y_val")
+        given = check_fit_data(X, y, sample_weight, estimator=self, y_name="y_val")
+        return replace(given, weight=relative_weight(given.weight))
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""
@@ -312,7 +314,7 @@ class NetworkEstimator(TrainedEstimator):
         if isinstance(self._task, ClassificationTask):
             # A class whose samples all have weight 0 is a class.
             self._task.fit(data.y, classes)
-            self.classes_ = self._task.classes
+            self.classes_ = self._task.label_values
         else:
             self._task.fit(data.y[train_rows], data.weight_of(train_rows))
         self.n_outputs_ = self._task.n_outputs
@@ -360,11 +362,12 @@ class NetworkEstimator(TrainedEstimator):
         """Weights of the rows in the loss, with those of their classes; None where all weigh the same."""
         class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
         if isinstance(class_weight, dict):
-            check_class_weight(class_weight, self.classes_)
+            check_class_weight(class_weight, cast(ClassificationTask, self._task).classes)
         return with_class_weight(data.weight_of(rows), class_weight, data.y[rows])
 
     def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
-        return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], data.weight_of(rows))
+        weight = None if data.given_weight is None else data.given_weight[rows]
+        return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], weight)
 
     # --- predict -------------------------------------------------------------------------------------------------
 

@@ -518,8 +518,8 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
+    classes_ : ndarray of shape (n_classes,), or (n_labels, 2)
+        The labels; for multilabel targets 0 and 1 for each column of y.
     image_shape_ : tuple of int
         (height, width, channels) of the images.
     {fitted}

@@ -101,7 +101,7 @@ ENCODED_ROWS = 65_536
 WIDE_COLUMNS, FEWEST_COLUMNS, INFORMATIVE_SHARE = 50, 10, 0.6
 
 TABLE_FITTED_DOC = """
-column_kinds_ : ndarray of str, shape (n_features_in_,)
+column_kinds_ : ndarray of str, shape (`n_features_in_`,)
     What each column was taken for: "numeric", "code" (numbers that stand for categories, encoded as both),
     "categorical", "datetime", or "empty" without any value.
 relevance_scaling_ : bool
@@ -277,8 +277,8 @@ class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
+    classes_ : ndarray of shape (n_classes,), or (n_labels, 2)
+        The labels; for multilabel targets 0 and 1 for each column of y.
     {fitted}
 
     See Also
@@ -369,8 +369,8 @@ class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels, for classification.
+    classes_ : ndarray of shape (n_classes,), or (n_labels, 2)
+        The labels, for classification; for multilabel targets 0 and 1 for each column of y.
     {fitted}
 
     See Also

@@ -26,8 +26,8 @@ quantiles : tuple of float or None, default=None
     cross. scikit-learn's metrics take one value per target: leave ``scoring``, here and in searches, at None, or pass a
     callable ``scorer(estimator, X, y)`` that selects a quantile. After ``fit`` each quantile, also the one of
     ``quantile``, is shifted by a constant, so that the share of held-out or validation rows below it is right, where at
-    least five of them should lie beyond (in the manner of Romano, Patterson and Candes 2019). Not used for
-    classification.
+    least five of them should lie beyond (in the manner of Romano, Patterson and Candes 2019); ``partial_fit`` keeps
+    that shift. Not used for classification.
 """
 
 QUANTILES_CONSTRAINTS = {
@@ -48,7 +48,7 @@ class QuantilesMixin(SpreadMixin):
 
     def _regression_task(self, loss: Any) -> RegressionTask:
         if self.quantiles is None:
-            return RegressionTask(loss)
+            return RegressionTask(loss, self.quantile if loss == "quantile" else None)
         if loss != "quantile":
             raise ValueError(f"quantiles requires loss='quantile'. Got loss={loss!r}; set it, or quantiles=None.")
         levels = [float(level) for level in self.quantiles if isinstance(level, Real)]
@@ -56,6 +56,12 @@ class QuantilesMixin(SpreadMixin):
         if len(levels) < max(len(self.quantiles), 1) or not rises:
             raise ValueError(f"quantiles must be numbers that rise between 0 and 1. Got {self.quantiles!r}.")
         return QuantilesTask(tuple(levels))
+
+    def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
+        super()._prepare(data, train_rows, classes)  # type: ignore[misc]
+        if isinstance(self._task, RegressionTask):
+            # Of a fit that goes on: it is learned anew.
+            self._task.shift = 0.0
 
     def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
         if self.loss != "quantile":

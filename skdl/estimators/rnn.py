@@ -355,8 +355,8 @@ class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
+    classes_ : ndarray of shape (n_classes,), or (n_labels, 2)
+        The labels; for multilabel targets 0 and 1 for each column of y.
     {fitted}
 
     See Also

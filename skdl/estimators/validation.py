@@ -109,6 +109,7 @@ def check_target(y: Any, *, numeric: bool, name: str = "y") -> NDArray:
     """Check y and make it a 1-D or 2-D array; a single column is flattened with scikit-learn's warning."""
     if sp.issparse(y):
         y = y.toarray()
+    _refuse_masked(y, name)
     if not numeric:
         check_labels(y, name)
     elif np.asarray(y).dtype.kind in "mM":
@@ -125,6 +126,12 @@ def check_target(y: Any, *, numeric: bool, name: str = "y") -> NDArray:
     if y.ndim == 2 and y.shape[1] == 1:
         return column_or_1d(y, warn=True)
     return y
+
+
+def _refuse_masked(values: Any, name: str) -> None:
+    """Refuse values some of which are masked: what stands under a mask is not meant."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked values. Leave out the rows that have them.")
 
 
 def check_labels(labels: Any, name: str) -> None:
@@ -146,10 +153,23 @@ def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
     """Weights of at least 0, one per sample; None where all samples weigh the same."""
     if sample_weight is None:
         return None
+    _refuse_masked(sample_weight, "sample_weight")
     weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
     # Only ratios matter, and sums of huge weights would overflow.
     with np.errstate(over="ignore"):
         return weight if np.isfinite(weight.sum()) else weight / weight.max()
+
+
+def relative_weight(weight: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """Weights over the largest one; None where all samples weigh the same.
+
+    What is computed of weights of another scale differs in the last digits, and by them an edge of a bin may be
+    another value.
+    """
+    if weight is None or not weight.any():
+        return weight
+    weight = weight / weight.max()
+    return None if (weight == 1).all() else weight
 
 
 def check_groups(groups: Any, n_samples: int) -> NDArray | None:
@@ -183,6 +203,8 @@ class FitData:
     y_name: str = "y"
     #: The group of each sample, whose rows are held out together.
     groups: NDArray | None = None
+    #: Weights of the scale that they were given in, which a user's scorer sees.
+    given_weight: NDArray[np.float64] | None = None
 
     @property
     def n_apart(self) -> int:
@@ -199,4 +221,5 @@ def check_fit_data(X: Any, y: Any, sample_weight: Any, *, estimator: BaseEstimat
     if len(y) != X.shape[0]:
         check_consistent_length(X, y)
     weight = check_weight(sample_weight, y)
-    return FitData(X, y, weight, np.arange(len(y)) if weight is None else np.flatnonzero(weight), y_name)
+    rows = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
+    return FitData(X, y, weight, rows, y_name, given_weight=weight)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 
 Weights = NDArray[np.float64] | None
 
@@ -79,7 +79,8 @@ def _by_class(weight: Weights, class_weight: Any, y: NDArray) -> NDArray[np.floa
                 "A class_weight that is a dict is for one label per sample, and y has several. Use 'balanced', or "
                 "sample_weight."
             )
-        return compute_sample_weight(class_weight, y)
+        # As scikit-learn does, the product over labels.
+        return np.prod([_by_class(weight, class_weight, label) for label in y.T], axis=0)
     classes, place = np.unique(y, return_inverse=True)
     if isinstance(class_weight, dict):
         # A class may have no row in this part of the data.

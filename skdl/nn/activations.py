@@ -6,6 +6,7 @@ itself, so that the training engine needs no autograd graph.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,13 +95,15 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
     Raises
     ------
     ValueError
-        If the module has parameters of its own, which would not be trained, or draws random numbers.
+        If the module has parameters of its own, which would not be trained, or if outputs are drawn at random or
+        depend on other rows.
     """
     if isinstance(activation, str):
         return ACTIVATIONS[activation]
     if isinstance(activation, nn.Module):
         raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
     if not isinstance(activation, type):
+        _check_by_rows(activation, getattr(activation, "__name__", repr(activation)))
         return _differentiated(activation, partial(_Function, activation))
     try:
         module = activation()
@@ -116,7 +119,32 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
         )
     if isinstance(module, nn.RReLU | nn.modules.dropout._DropoutNd):
         raise ValueError(f"activation={activation.__name__} draws random numbers. Use one that does not, and dropout.")
+    _check_by_rows(module, activation.__name__)
     return _differentiated(module, activation)
+
+
+def _check_by_rows(function: Forward, name: str) -> None:
+    """Refuse a function by which predictions would not be the same each time, or depend on the rows they are made with.
+
+    What it makes of a few numbers tells, if it takes them.
+    """
+    z = torch.linspace(-1, 2, 12).view(3, 4)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            once, again, alone = (function(part.clone()) for part in (z, z, z[:1]))
+            is_random = not torch.equal(once, again)
+            is_mixed = not torch.allclose(once[:1], alone, atol=1e-5)
+    except Exception:
+        # Images have more axes; what is wrong otherwise is said where the network is trained.
+        return
+    if is_random:
+        raise ValueError(f"activation={name} draws random numbers. Use one that does not, and dropout.")
+    if is_mixed:
+        raise ValueError(
+            f"activation={name} makes the output of a row depend on the other rows of its batch. Use a function of "
+            "each number, or of each row along the last axis."
+        )
 
 
 def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activation:

@@ -76,6 +76,14 @@ class ClassificationTask:
         self.n_outputs = 1 if self.is_binary else len(self.classes)
         return self
 
+    @property
+    def label_values(self) -> NDArray:
+        """What ``classes_`` is: the classes; of several labels per sample 0 and 1 for each ``(O, 2)``.
+
+        Scorers would take two labels of a sample for two classes that exclude each other.
+        """
+        return np.tile(np.arange(2), (len(self.classes), 1)) if self.is_multilabel else self.classes
+
     def go_on_as(self, task: ClassificationTask) -> None:
         """Go on with the loss of another task, for as many outputs.
 
@@ -112,11 +120,7 @@ class ClassificationTask:
             If y holds labels that were not there in ``fit``.
         """
         if self.is_multilabel:
-            if y.ndim != 2 or y.shape[1] != len(self.classes):
-                raise ValueError(
-                    f"{name} has shape {y.shape}, but the model was fitted on {len(self.classes)} labels per sample."
-                )
-            return torch.as_tensor(np.asarray(y, dtype=float), dtype=dtype)
+            return torch.as_tensor(self._indicators(y, name), dtype=dtype)
         if y.ndim != 1:
             raise ValueError(f"{name} has shape {y.shape}, but the model was fitted on one label per sample.")
         try:
@@ -138,6 +142,21 @@ class ClassificationTask:
         if self.is_binary:
             return torch.as_tensor(index[:, None], dtype=dtype)
         return torch.as_tensor(index, dtype=torch.int64)
+
+    def _indicators(self, y: NDArray, name: str) -> NDArray[np.float64]:
+        """Several labels per sample as 0 and 1 ``(n, O)``."""
+        if y.ndim != 2 or y.shape[1] != len(self.classes):
+            raise ValueError(
+                f"{name} has shape {y.shape}, but the model was fitted on {len(self.classes)} labels per sample."
+            )
+        y = np.asarray(y, dtype=np.float64)
+        others = np.unique(y[(y != 0) & (y != 1)])
+        if len(others):
+            raise ValueError(
+                f"{name} has a column for each label, which must be 1 where the sample has the label and 0 where not. "
+                f"Got {others[:MOST_NAMED].tolist()} as well. Pass, for example, ({name} > 0).astype(int)."
+            )
+        return y
 
     def combine(self, outputs: NDArray) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` that stand for the mean probabilities of an ensemble's ``(M, n, O)``."""

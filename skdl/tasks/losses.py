@@ -295,7 +295,7 @@ class CustomLoss(Loss):
     """A user's function ``(output, target) -> loss per sample``, differentiated by torch.
 
     The function sees one model and rows in front: outputs ``(B, O)`` and labels ``(B,)`` or numbers ``(B, O)``,
-    both ``(B,)`` where there is one regression output. A loss of several numbers per sample is averaged over them.
+    both ``(B,)`` where there is one regression output. Losses of all outputs, ``(B, O)``, are averaged over them.
     """
 
     function: Callable[[Tensor, Tensor], Tensor] = field()
@@ -342,11 +342,12 @@ class CustomLoss(Loss):
             raise TypeError(
                 "A callable loss must use torch operations so that it can be differentiated: torch.abs, not np.abs."
             ) from error
-        if not isinstance(loss, Tensor) or loss.ndim == 0 or len(loss) != n_rows:
+        # Any other shape is that of a mistake, such as rows that were broadcast against rows.
+        if not isinstance(loss, Tensor) or loss.shape not in ((n_rows,), (n_rows, n_outputs)):
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
             raise ValueError(
-                f"A callable loss must return one loss per sample, a tensor of shape ({n_rows},). "
-                f"Got {got} instead. Torch's own losses do so with reduction='none'."
+                f"A callable loss must return one loss per sample, a tensor of shape ({n_rows},), or one per output, "
+                f"({n_rows}, {n_outputs}). Got {got} instead. Torch's own losses do so with reduction='none'."
             )
         return loss.reshape(len(loss), -1).to(output_BO.dtype).mean(1)
 

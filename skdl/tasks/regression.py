@@ -22,6 +22,8 @@ class RegressionTask:
     loss : str or callable
         A name in ``REGRESSION_LOSSES``, or a function of ``(prediction, target)``, both standardised: shapes
         ``(n,)``, or ``(n, O)`` where there are several targets.
+    quantile : float or None, default=None
+        That of ``loss="quantile"``.
     """
 
     output_activation = "identity"
@@ -31,8 +33,8 @@ class RegressionTask:
     #: quantile, in the units of y: ``(T, Q)``.
     shift: NDArray[np.float64] | float = 0.0
 
-    def __init__(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.loss_parameter = loss
+    def __init__(self, loss: str | Callable[[Tensor, Tensor], Tensor], quantile: float | None = None) -> None:
+        self.loss_parameter, self.quantile = loss, quantile
         self.has_log_link = has_log_link(loss)
 
     def fit(self, y: NDArray, sample_weight: NDArray | None = None) -> RegressionTask:
@@ -89,9 +91,10 @@ class RegressionTask:
                 f"loss={loss!r} cannot continue a fit with loss={self.loss_parameter!r}: one of them predicts the "
                 "logarithm of the mean, the other y itself. Call fit with warm_start=False."
             )
-        self.loss_parameter = loss
-        # It was that of other parameters.
-        self.shift = 0.0
+        if (loss, task.quantile) != (self.loss_parameter, self.quantile):
+            # It was that of another quantile.
+            self.shift = 0.0
+        self.loss_parameter, self.quantile = loss, task.quantile
 
     @property
     def loss(self) -> Loss:

@@ -351,6 +351,28 @@ def test_class_weights_of_labels_that_are_not_there_are_left_alone():
     assert outcome(MLPClassifier(**SMALL, class_weight={0: 1, 1: 2, 9: 3}), X, Y) == "fitted"
 
 
+@pytest.mark.parametrize("fit", ["fit", "partial_fit"])
+@pytest.mark.parametrize("labels", [[-1, 1], [1, 2], [0, 5]])
+def test_several_labels_are_columns_of_0_and_1(labels, fit):
+    Y = np.random.RandomState(0).choice(labels, size=(N, 3))
+    with pytest.raises(ValueError, match=r"y has a column for each label, which must be 1 where"):
+        getattr(MLPClassifier(**SMALL), fit)(np.zeros((N, 2)), Y)
+
+
+def test_several_labels_of_validation_rows_are_columns_of_0_and_1():
+    X, Y = np.zeros((N, 2)), np.eye(3)[np.arange(N) % 3]
+    with pytest.raises(ValueError, match=r"y_val has a column for each label.*Got \[5\.0\] as well"):
+        MLPClassifier(**SMALL).fit(X, Y, X_val=X, y_val=5 * Y)
+
+
+@pytest.mark.parametrize("name", ["y", "sample_weight"])
+def test_masked_targets_and_weights_are_refused(name):
+    given = {"y": np.arange(N), "sample_weight": np.ones(N)}
+    given[name] = np.ma.masked_less(given[name], 2)
+    with pytest.raises(ValueError, match=f"{name} has masked values"):
+        MLPRegressor(**SMALL).fit(np.zeros((N, 2)), **given)
+
+
 def test_class_weights_of_several_labels_a_sample_are_refused():
     with pytest.raises(ValueError, match=r"dict is for one label per sample.*'balanced'"):
         MLPClassifier(**SMALL, class_weight={0: 1, 1: 2}).fit(np.zeros((N, 2)), np.stack([Y, 1 - Y], axis=1))

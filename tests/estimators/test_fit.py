@@ -18,6 +18,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.model_selection import cross_val_predict, cross_val_score
 
 from skdl import CNNClassifier, MLPClassifier, MLPEstimator, MLPRegressor, RNNClassifier
 
@@ -765,13 +766,31 @@ def test_partial_fit_learns_labels_that_come_later(labelled):
     assert model.score(X, y) > 0.8
 
 
+@pytest.mark.parametrize("n_labels", [2, 3])
+@pytest.mark.parametrize("scoring", ["roc_auc", "average_precision", "accuracy", "f1_macro"])
+def test_several_labels_are_scored_by_scorers_of_scikit_learn(labelled, scoring, n_labels):
+    X, y = labelled
+    Y = (y[:, np.newaxis] >= np.arange(n_labels)).astype(int)
+    Y[::5] = 0
+    scores = cross_val_score(MLPClassifier(**SMALL), X, Y, cv=2, scoring=scoring, error_score="raise")
+    assert np.isfinite(scores).all()
+    model = MLPClassifier(**SMALL | {"early_stopping": True, "scoring": scoring}).fit(X, Y)
+    assert model.classes_.tolist() == [[0, 1]] * n_labels
+
+
+def test_several_labels_are_predicted_out_of_fold(labelled):
+    X, y = labelled
+    Y = (y[:, np.newaxis] == np.arange(2)).astype(int)
+    assert cross_val_predict(MLPClassifier(**SMALL), X, Y, cv=2, method="predict_proba").shape == Y.shape
+
+
 def test_partial_fit_takes_the_names_of_several_labels_again(labelled):
     X, y = labelled
     Y = np.stack([y == 0, y == 1, y == 2], axis=1).astype(int)
     model = MLPClassifier(**SMALL)
     for _ in range(2):
         model.partial_fit(X, Y, classes=["c", "a", "b"])
-    assert model.classes_.tolist() == ["c", "a", "b"]
+    assert model.classes_.tolist() == [[0, 1]] * 3
     with pytest.raises(ValueError, match="not the same as on the last call"):
         model.partial_fit(X, Y, classes=["a", "b", "c"])
 

@@ -159,6 +159,13 @@ def test_the_scale_of_weights_does_not_matter(X, y, factor):
     assert_allclose(one.predict(X), other.predict(X), rtol=1e-9)
 
 
+@pytest.mark.parametrize("weight", [1e-310, 1e-3, 1.0, 3e200])
+def test_equal_weights_are_none(X, y, weight):
+    model = MLPRegressor(max_epochs=3, n_members=2, random_state=0)
+    expected = model.fit(X, y).predict(X)
+    assert_allclose(model.fit(X, y, sample_weight=np.full(len(X), weight)).predict(X), expected, rtol=0)
+
+
 @pytest.mark.parametrize("class_weight", [{"a": 1.0, "b": 5.0, "c": 0.5}, "balanced"])
 def test_class_weight_is_the_same_as_sample_weights(X, y, class_weight):
     labels = np.array(list("abc"))[np.digitize(y, [0.0, 12.0])]
@@ -187,6 +194,15 @@ def test_balanced_class_weights_count_sample_weights(X, y):
     one = MLPClassifier(**TINY, class_weight="balanced").fit(X, labels, sample_weight=np.where(labels == 1, 2.0, 1.0))
     other = MLPClassifier(**TINY, class_weight="balanced").fit(X, labels)
     assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-9)
+
+
+def test_balanced_class_weights_of_several_labels_count_sample_weights(X, y):
+    labels = np.stack([y > 10, X[:, 0] > 0], axis=1).astype(int)
+    weight = np.random.RandomState(2).randint(0, 3, size=len(X))
+    repeated = np.repeat(np.arange(len(X)), weight)
+    one = MLPClassifier(**TINY, class_weight="balanced").fit(X, labels, sample_weight=weight)
+    other = MLPClassifier(**TINY, class_weight="balanced").fit(X[repeated], labels[repeated])
+    assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-8)
 
 
 @pytest.mark.parametrize("settings", [{"dropout": 0.5}, {"normalization": "batch"}, {"normalization": "layer"}])

@@ -247,14 +247,22 @@ def test_tails_of_few_rows_are_not_shifted(valued):
     assert np.all(model.fit(X, y, sample_weight=weight)._task.shift == 0)
 
 
-def test_training_that_goes_on_begins_without_a_shift(valued):
+def test_a_fit_that_goes_on_begins_without_a_shift(valued):
     X, y = valued
     model = MLPRegressor(**SMALL, loss="quantile", quantile=0.9, n_members=2, warm_start=True).fit(X, y)
     assert model._task.shift > 0
     model.fit(X, y)
     shifted = model.out_of_fold_ + model._task.shift[0]
     assert_allclose(shares_below(y, shifted[:, None], None), 0.9, atol=0.01)
-    assert model.partial_fit(X, y)._task.shift == 0
+
+
+def test_a_shift_stays_in_partial_fit_and_is_that_of_its_quantile_alone(valued):
+    X, y = valued
+    model = MLPRegressor(**SMALL, loss="quantile", quantile=0.9, n_members=2).fit(X, y)
+    shift = model._task.shift
+    assert shift > 0
+    assert model.partial_fit(X, y)._task.shift == shift
+    assert model.set_params(quantile=0.8).partial_fit(X, y)._task.shift == 0
 
 
 def test_other_quantiles_cannot_continue_a_fit(valued):

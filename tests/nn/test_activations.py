@@ -38,6 +38,28 @@ def test_get_activation__when_module_has_parameters__then_refused():
         get_activation(nn.PReLU)
 
 
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda z: z * torch.rand_like(z), "draws random numbers"),
+        (nn.RReLU, "draws random numbers"),
+        (lambda z: z - z.mean(), "depend on the other rows"),
+        (lambda z: torch.softmax(z, 0), "depend on the other rows"),
+        (lambda z: z / z.abs().max(), "depend on the other rows"),
+    ],
+)
+def test_get_activation__when_outputs_depend_on_more_than_the_row__then_refused(function, message):
+    with pytest.raises(ValueError, match=message):
+        get_activation(function)
+
+
+@pytest.mark.parametrize("function", [torch.sin, lambda z: torch.softmax(z, -1), nn.Hardswish, nn.Softmax2d])
+def test_get_activation__when_outputs_depend_on_the_row__then_taken(function):
+    state = torch.get_rng_state()
+    assert not get_activation(function).stackable
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_get_activation__when_module_instance__then_refused():
     with pytest.raises(ValueError, match="must be a module class"):
         get_activation(nn.Hardswish())

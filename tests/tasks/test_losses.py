@@ -383,12 +383,16 @@ def test_custom_loss__when_called__then_function_sees_one_model(output, target, 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda z, t: (z - t).square().mean(), r"per sample, a tensor of shape \(6,\). Got a tensor of shape \(\)"),
+        (
+            lambda z, t: (z - t).square().mean(),
+            r"per sample, a tensor of shape \(6,\), or .*Got a tensor of shape \(\)",
+        ),
         (lambda z, t: (z - t)[:2], r"Got a tensor of shape \(2,\)"),
+        (lambda z, t: z[:, None] - t, r"one per output, \(6, 1\). Got a tensor of shape \(6, 6\)"),
         (lambda z, t: 1.5, r"Got 1\.5 instead.*reduction='none'"),
         (lambda z, t: (z - t).detach().square(), "does not depend on its first argument"),
     ],
-    ids=["scalar", "short", "number", "detached"],
+    ids=["scalar", "short", "rows against rows", "number", "detached"],
 )
 def test_custom_loss__when_function_is_wrong__then_error_says_how(function, message):
     with pytest.raises(ValueError, match=message):
