@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import math
 import numbers
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
@@ -35,6 +37,8 @@ _PLAIN_TYPES: dict[str, Any] = {
 }
 #: What levels of numbers and booleans are called.
 NUMBERS = "numbers or booleans"
+#: Levels of a column that are looked at for numbers; how many there must be, and which share of them numbers.
+MOST_LOOKED_AT, FEWEST_TEXTS, NUMBER_SHARE = 1000, 20, 0.8
 #: Rows up to which numbers are read by blocks. Of more, the work on a column outweighs what it costs to get at it, and
 #: a block may be a copy.
 BLOCK_ROWS = 10_000
@@ -110,8 +114,10 @@ def has_objects(X: Any) -> bool:
     return any(str(dtype).lower() == "object" for dtype in dtypes)
 
 
-def frame_columns(X: Any, mixtures: Collection[int] = ()) -> list[Column]:
+def frame_columns(X: Any, mixtures: Collection[int] = (), missing_value: Any = None) -> list[Column]:
     """The columns of a frame; those at the places of ``mixtures`` by the text of their cells.
+
+    ``missing_value`` stands for a missing cell among Python objects: what kind the others are shows without it.
 
     Raises
     ------
@@ -125,7 +131,8 @@ def frame_columns(X: Any, mixtures: Collection[int] = ()) -> list[Column]:
     others = [i for i in range(X.shape[1]) if i not in columns]
     if others:
         frame = nw.from_native(_columns_at(X, others) if columns else X, eager_only=True)
-        columns.update((i, _column(s, i in mixtures)) for i, s in zip(others, frame.iter_columns(), strict=True))
+        series = zip(others, frame.iter_columns(), strict=True)
+        columns.update((i, _column(s, i in mixtures, missing_value)) for i, s in series)
     return [columns[i] for i in range(len(columns))]
 
 
@@ -180,11 +187,17 @@ def _columns_at(X: Any, places: list[int]) -> Any:
     return X.iloc[:, chosen] if nw.dependencies.is_pandas_dataframe(X) else X[:, chosen]
 
 
-def _column(series: Any, is_mixture: bool) -> Column:
+def _column(series: Any, is_mixture: bool, missing_value: Any) -> Column:
     series = dense(series)
     # Each look at it takes narwhals a while.
     dtype = series.dtype
-    column = _mixture(series.name, series.to_list()) if is_mixture else _cells_as_column(series, dtype)
+    if is_mixture or dtype in (nw.Object, nw.Unknown):
+        cells = series.to_list()
+        if not is_missing_cell(missing_value):
+            cells = [None if is_same_cell(cell, missing_value) else cell for cell in cells]
+        column = (_mixture if is_mixture else _cells)(series.name, cells)
+    else:
+        column = _typed_column(series, dtype)
     native = series.to_native().dtype if is_pandas(series) else None
     return replace(column, type=ColumnType(column.type.dtype if dtype == nw.Object else dtype, native))
 
@@ -316,7 +329,7 @@ def _finite(name: Any, values: NDArray) -> Column:
     return Column(name, "numeric", values, bool(np.isnan(values).all()))
 
 
-def _cells_as_column(series: Any, dtype: Any) -> Column:
+def _typed_column(series: Any, dtype: Any) -> Column:
     if dtype == nw.Boolean:
         return _objects(series.name, series.to_list())
     if dtype.is_numeric():
@@ -327,8 +340,6 @@ def _cells_as_column(series: Any, dtype: Any) -> Column:
         return _finite(series.name, _seconds(series))
     if dtype in (nw.String, nw.Categorical, nw.Enum):
         return _objects(series.name, series.to_list())
-    if dtype == nw.Object or dtype == nw.Unknown:
-        return _cells(series.name, series.to_list())
     raise TypeError(
         f"Column {series.name!r} has the type {dtype}, which cannot be encoded. Convert it to numbers, text, "
         "categories or dates, or drop it."
@@ -382,6 +393,12 @@ def is_missing_cell(cell: Any) -> bool:
         return bool(cell != cell)
     except (TypeError, ValueError):
         return type(cell).__name__ == "NAType"
+
+
+def is_same_cell(cell: Any, value: Any) -> bool:
+    """Whether a cell is a number or a text that stands for a missing one."""
+    # True equals 1, but is no number here.
+    return not isinstance(cell, bool | np.bool_) and isinstance(cell, str) == isinstance(value, str) and cell == value
 
 
 def missing_cells(values: NDArray) -> NDArray[np.bool_]:
@@ -453,6 +470,31 @@ def _mixture(name: Any, cells: list[Any]) -> Column:
     cells_N = np.empty(len(cells), dtype=object)
     cells_N[:] = cells
     return replace(column, cells=None if column.is_empty else cells_N, type=ColumnType(nw.Object()))
+
+
+def numbers_as_text(columns: Iterable[Column]) -> dict[Any, str]:
+    """One of the numbers of each categorical column that seems to hold numbers as text, by the name of the column.
+
+    Most of its many levels are numbers, and some not whole: whole ones may be codes, unless there are numbers that are
+    no text as well.
+    """
+    found = {}
+    for column in columns:
+        if column.kind != "categorical":
+            continue
+        levels = [level for level in islice(dict.fromkeys(column.values), MOST_LOOKED_AT) if isinstance(level, str)]
+        numbers = [level for level in levels if _is_number(level)]
+        is_measured = column.is_mixture or any("." in number for number in numbers)
+        if len(levels) >= FEWEST_TEXTS and len(numbers) >= NUMBER_SHARE * len(levels) and is_measured:
+            found[column.name] = numbers[0]
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def cell_text(cell: Any) -> str:

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,8 +27,10 @@ from skdl.data.frames import (
     frame_columns,
     is_frame,
     is_missing_cell,
+    is_same_cell,
     level_types,
     missing_cells,
+    numbers_as_text,
 )
 from skdl.data.scaling import SCALINGS
 
@@ -39,6 +42,8 @@ FEWEST_LEVEL_ROWS = 5
 AS_TYPES = {"numeric": "numbers", "categorical": "text or categories", "datetime": "dates"}
 #: A day in the unit of dates here, microseconds.
 DAY = 86_400e6
+#: Largest date or duration in nanoseconds, in microseconds.
+MOST_TIME = 9.2e15
 #: Bound on standardised values, so that their squares stay finite.
 LARGEST = 1e6
 
@@ -86,11 +91,15 @@ class NumberCells:
         values = values[~np.isnan(values)]
         center, scale = SCALINGS["standard"](values, None)
         usable = scale > 0 and np.isfinite(scale)
-        bounds = (float(values.min()), float(values.max())) if clip else (-np.inf, np.inf)
+        low, high = float(values.min()), float(values.max())
+        if not clip:
+            # Of dates and durations there is a first and a last one.
+            most = MOST_TIME if is_date else MOST_TIME / 1e6 if column.type.dtype == nw.Duration else np.inf
+            low, high = min(low, -most), max(high, most)
         # Dates without a time of day keep having none.
         unit = DAY if is_date else float(round_integers)
         unit = unit if unit and (values % unit == 0).all() else 0.0
-        return cls(center, scale if usable else 1.0, *bounds, unit, is_date)
+        return cls(center, scale if usable else 1.0, low, high, unit, is_date)
 
     def encode(self, values: NDArray) -> NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -215,6 +224,7 @@ class TableCells:
     def fit(self, columns: list[Column]) -> TableCells:
         """Learn from the columns of a table."""
         self.mixtures = {c for c, column in enumerate(columns) if column.is_mixture}
+        self.numbers_as_text = numbers_as_text(columns)
         #: Columns that have a value.
         self.filled = np.array([not column.is_empty for column in columns])
         self.encoders: dict[int, CellEncoder] = {
@@ -251,7 +261,7 @@ class TableCells:
     def columns(self, X: Any) -> list[Column]:
         """The columns of a numeric array or a frame, with what stands for a missing cell taken out."""
         if is_frame(X):
-            columns = frame_columns(X, getattr(self, "mixtures", ()))
+            columns = frame_columns(X, getattr(self, "mixtures", ()), self.missing_value)
         else:
             columns = [Column(c, "numeric", X[:, c], bool(np.isnan(X[:, c]).all())) for c in range(X.shape[1])]
         return [self._without_missing_value(column) for column in columns]
@@ -306,12 +316,8 @@ def _is_value(column: Column, value: Any) -> NDArray[np.bool_]:
     """Which cells are a number or a text that stands for a missing cell."""
     if column.kind == "categorical":
         value = cell_text(value) if column.is_mixture else value
-        return np.array([_is_same(cell, value) for cell in column.values], dtype=bool)
+        return np.array([is_same_cell(cell, value) for cell in column.values], dtype=bool)
     if column.kind == "datetime" or isinstance(value, str):
         return np.zeros(len(column.values), dtype=bool)
     return column.values == value
 
-
-def _is_same(cell: Any, value: Any) -> bool:
-    # True equals 1, but is no number here.
-    return not isinstance(cell, bool | np.bool_) and isinstance(cell, str) == isinstance(value, str) and cell == value

@@ -28,6 +28,7 @@ from skdl.data.frames import (
     frame_columns,
     is_frame,
     level_types,
+    numbers_as_text,
     with_numbers,
 )
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
@@ -155,6 +156,8 @@ class TableEncoder:
         self.n_periodic = 0
         self.n_columns = X.shape[1]
         self.coded: list[int] = []
+        #: Of each column of text that seems to hold numbers, one of them.
+        self.numbers_as_text: dict[Any, str] = {}
         if sp.issparse(X):
             return self._fit_sparse(X[rows])
         self.is_sparse = False
@@ -164,6 +167,7 @@ class TableEncoder:
         if is_frame(X):
             columns = frame_columns(X)
             self.layout = _Layout.of(columns)
+            self.numbers_as_text = numbers_as_text(columns)
             numbers = self._numbers(columns)
             categories = [values[chosen] for values in self._categories(columns)]
         else:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.base import TransformerMixin
 from sklearn.callback import with_callbacks
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
-from skdl.data.filled_frames import in_library, with_cells, with_columns, with_names
+from skdl.data.filled_frames import LARGEST_EXACT, in_library, with_cells, with_columns, with_names
 from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
 from skdl.data.table_cells import NumberCells, TableCells
 from skdl.engine.device import resolve_device
@@ -41,7 +43,7 @@ from skdl.estimators.parameters import (
     layer_sizes,
     with_entries,
 )
-from skdl.estimators.training import TrainedEstimator, caller_level
+from skdl.estimators.training import TrainedEstimator, caller_level, warn_of_numbers_as_text
 from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.reconstruction import ReconstructionNetwork
@@ -103,8 +105,8 @@ add_indicator : bool, default=False
     Whether to append a column for each column that had missing cells in ``fit``: 1 where the cell was missing. The
     columns of a frame are then named as in ``get_feature_names_out``, even if their names are not strings.
 keep_empty_features : bool, default=False
-    Whether to keep columns without a single value in ``fit``. In arrays they become zeros; in frames they stay
-    unchanged.
+    Whether to keep columns without a single value in ``fit``. Missing numbers in them become zeros; columns of frames
+    that are not of a numeric type stay unchanged.
 clip : bool, default=True
     Whether to keep imputed numbers within the range of the column's values in ``fit``.
 round_integers : bool, default=False
@@ -332,6 +334,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             raise ValueError("missing_values must be finite or NaN. Replace infinities by NaN in X.")
         if sp.issparse(X):
             raise TypeError("Sparse data was passed, but a sparse matrix has no missing cells. Use X.toarray().")
+        if isinstance(X, np.ndarray) and X.dtype.kind in "iu" and not _are_exact(X[missing != X]):
+            raise ValueError(
+                "X is an array with integers beyond 2**53, which the floats of a completed array cannot tell apart. "
+                "Pass a DataFrame, whose columns of integers stay so."
+            )
         return check_table(self, X, reset=reset)
 
     def _prepare(self, X: Any, random_state: np.random.RandomState) -> tuple[Tensor, Tensor]:
@@ -355,6 +362,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         kept = np.arange(len(filled)) if self.keep_empty_features else np.flatnonzero(filled)
         self._kept: list[int] = kept.tolist()
         self._warn_of_empty_columns(X)
+        warn_of_numbers_as_text(self._cells.numbers_as_text)
         self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
         self._check_indicators()
 
@@ -515,7 +523,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """X with these values in its holes, column by column, without empty columns, with indicators."""
         cells = {c: (np.flatnonzero(missing_NC[:, c]), of_column) for c, of_column in values.items()}
         if is_frame(X):
-            return self._filled_frame(X, missing_NC, cells)
+            return self._filled_frame(X, missing_NC, cells | self._zeros(X, missing_NC))
         filled = X[:, self._kept]
         filled[missing_NC[:, self._kept]] = 0
         for c, (rows, of_column) in cells.items():
@@ -523,6 +531,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         if not self._indicated:
             return filled
         return np.hstack([filled, missing_NC[:, self._indicated].astype(filled.dtype)])
+
+    def _zeros(self, X: Any, missing_NC: NDArray[np.bool_]) -> dict[int, tuple[NDArray[np.intp], NDArray]]:
+        """What stands in the holes of numeric columns of a frame that had no value in ``fit``."""
+        empty = [c for c in self._kept if not self._cells.filled[c]]
+        numeric = [c for c in empty if nw.from_native(X, eager_only=True)[:, c].dtype.is_numeric()]
+        holes = {c: np.flatnonzero(missing_NC[:, c]) for c in numeric}
+        return {c: (rows, np.zeros(len(rows))) for c, rows in holes.items()}
 
     def _filled_frame(
         self, X: Any, missing_NC: NDArray[np.bool_], cells: dict[int, tuple[NDArray[np.intp], NDArray]]
@@ -640,8 +655,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Returns
         -------
         std : ndarray of shape (n_samples, n_features)
-            In the unit of the column, microseconds for dates; for levels, the standard deviation of whether the most
-            probable level is correct. 0 for observed cells, NaN in columns that had no value in ``fit``.
+            In the unit of the column, microseconds for dates and seconds for durations; for levels, the standard
+            deviation of whether the most probable level is correct. 0 for observed cells, NaN in columns that had no
+            value in ``fit``.
         """
         check_is_fitted(self, "network_shares_")
         return np.concatenate([self._std(block) for block in self._blocks(self._check_X(X, reset=False))])
@@ -674,11 +690,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         -------
         score : float
             1 minus the ratio of the squared error of standardised cells to that of the columns' training means: 1 is
-            perfect, 0 is as good as the means.
+            perfect, 0 is as good as the means. NaN, with a warning, if X is so small that no cell was hidden.
         """
         check_is_fitted(self, "network_shares_")
         generator = torch.Generator().manual_seed(0)
-        error = variance = 0.0
+        error, variance, n_hidden = 0.0, 0.0, 0
         for block in self._blocks(self._check_X(X, reset=False)):
             hidden_ND = torch.rand(len(block.x_ND), len(self._cells.encoders), generator=generator) < SCORED_CELLS
             hidden_ND = hidden_ND[:, self._model.column_of_D] & block.present_ND
@@ -686,6 +702,14 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             found = torch.from_numpy(self._completed(block.x_ND, block.present_ND & ~hidden_ND))
             error += float(((found - truth)[hidden_ND] ** 2).sum())
             variance += float((truth[hidden_ND] ** 2).sum())
+            n_hidden += int(hidden_ND.sum())
+        if n_hidden == 0:
+            warnings.warn(
+                "X has too few observed cells for a score: none of them was hidden.",
+                UndefinedMetricWarning,
+                stacklevel=caller_level(),
+            )
+            return math.nan
         return 1 - error / max(variance, 1e-12)
 
 
@@ -694,6 +718,11 @@ def _joined(blocks: Sequence[ImputedRows]) -> tuple[NDArray[np.bool_], dict[int,
     columns = sorted({c for block in blocks for c in block.values})
     values = {c: np.concatenate([block.values[c] for block in blocks if c in block.values]) for c in columns}
     return np.concatenate([block.missing_NC for block in blocks]), values
+
+
+def _are_exact(integers: NDArray) -> bool:
+    """Whether floats can tell all of the integers apart."""
+    return not integers.size or max(-int(integers.min()), int(integers.max())) <= LARGEST_EXACT
 
 
 def _targets(x_BD: Tensor, present_BD: Tensor) -> Tensor:

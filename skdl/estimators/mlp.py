@@ -15,6 +15,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import ClassifierTags, RegressorTags, Tags, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skdl.data.frames import has_objects, is_frame
@@ -36,7 +37,8 @@ from skdl.estimators.supervised import (
     ProbabilityMixin,
     classification_task,
 )
-from skdl.estimators.validation import check_table
+from skdl.estimators.training import warn_of_numbers_as_text
+from skdl.estimators.validation import FitData, check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork
 from skdl.nn.periodic import PeriodicEmbedding
@@ -156,6 +158,11 @@ class TableNetworkEstimator(NetworkEstimator):
     def _make_encoder(self, dtype: np.dtype) -> TableEncoder:
         return TableEncoder(self.numeric_scaling, self.numeric_embedding, dtype)
 
+    def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
+        super()._prepare(data, train_rows, classes)
+        if not self._continues():
+            warn_of_numbers_as_text(self._encoder.numbers_as_text)
+
     def _network(self) -> DenseNetwork:
         encoder: TableEncoder = self._encoder
         return DenseNetwork(
@@ -232,6 +239,7 @@ class TableNetworkEstimator(NetworkEstimator):
     @property
     def column_kinds_(self) -> NDArray[np.str_]:
         """What each column was taken for."""
+        check_is_fitted(self, "_encoder")
         return np.array(self._encoder.column_kinds)
 
     @property
@@ -245,6 +253,7 @@ class TableNetworkEstimator(NetworkEstimator):
         return [layer.bias.detach().numpy() for layer in self._linear_layers()]
 
     def _linear_layers(self) -> list[nn.Linear]:
+        check_is_fitted(self, "network_")
         members = cast(list[DenseModule], self._members())
         if len(members) > 1:
             raise AttributeError(

@@ -6,7 +6,7 @@ import math
 import sys
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -327,3 +327,14 @@ def caller_level() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("skdl", "sklearn"):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def warn_of_numbers_as_text(found: Mapping[Any, str]) -> None:
+    """Say which columns of text seem to hold numbers, of each of which there is one."""
+    for name, number in found.items():
+        warnings.warn(
+            f"Column {name!r} is taken as categories, but most of its cells are numbers, such as {number!r}. Convert "
+            "it: pandas.to_numeric(column, errors='coerce'), or .cast(polars.Float64, strict=False).",
+            UserWarning,
+            stacklevel=caller_level(),
+        )

@@ -402,6 +402,26 @@ def test_targets_of_regression_must_be_there(y):
         MLPRegressor(**SMALL).fit(np.zeros((N, 2)), y)
 
 
+@pytest.mark.parametrize(
+    ("cells", "warns"),
+    [
+        ([f"{i / 7:.3f}" for i in range(60)], True),
+        ([*[i / 7 for i in range(59)], "unknown"], True),
+        # Codes of places, and words some of which are numbers.
+        ([f"{i:05d}" for i in range(60)], False),
+        ([f"{i / 7:.3f}" if i % 2 else f"word {i}" for i in range(60)], False),
+        ([f"{i % 7 / 8}" for i in range(60)], False),
+    ],
+    ids=["text", "one text", "codes", "half", "few"],
+)
+def test_columns_of_numbers_as_text_are_warned_of(cells, warns, recwarn):
+    X = pd.DataFrame({"a": np.arange(60), "b": pd.Series(cells, dtype=object)})
+    MLPRegressor(**SMALL).fit(X, np.arange(60)).predict(X)
+    said = [str(warning.message) for warning in recwarn if "taken as categories" in str(warning.message)]
+    assert len(said) == warns
+    assert all("Column 'b'" in text and "pandas.to_numeric" in text for text in said)
+
+
 def test_masked_cells_are_missing():
     X = np.random.RandomState(0).normal(size=(N, 2))
     masked = np.ma.masked_array(X, mask=np.zeros(X.shape, dtype=bool))

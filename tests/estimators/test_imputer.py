@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -651,9 +651,53 @@ def test_keep_empty_features_when_column_is_empty_then_kept_or_dropped(quick, nu
     names = [f"x{c}" for c in range(4)] if library is None else list("abcd")
     assert imputer.get_feature_names_out().tolist() == [name for name in names if keeps or name not in ("x2", "c")]
     if keeps:
-        # What was not there to learn from is left as it is; in arrays it is zero.
-        expected = np.where(np.isnan(new[:, 2]), 0 if library is None else np.nan, new[:, 2])
-        np.testing.assert_array_equal(np.asarray(completed)[:, 2], expected)
+        # Zero stands for what was not there to learn from.
+        np.testing.assert_array_equal(np.asarray(completed)[:, 2], np.nan_to_num(new[:, 2]))
+
+
+@pytest.mark.filterwarnings("ignore:Columns without a single value:UserWarning")
+def test_keep_empty_features_when_column_holds_no_numbers_then_it_stays_as_it_is(quick, numbers):
+    X = as_frame(numbers, "pandas").assign(c=None)
+    assert quick(keep_empty_features=True).fit_transform(X)["c"].isna().all()
+
+
+def test_missing_values_when_a_text_among_numbers_then_the_column_is_of_numbers(quick, numbers):
+    marked = as_frame(numbers, "pandas").astype(object)
+    marked = marked.where(marked.notna(), "?")
+    completed = quick(missing_values="?").fit_transform(marked)
+    expected = quick().fit_transform(as_frame(numbers, "pandas"))
+    np.testing.assert_array_equal(completed.to_numpy(dtype=float), expected.to_numpy())
+
+
+@pytest.mark.parametrize("cells", [lambda x: x.astype(str), lambda x: pl.Series([*x[:-1].astype(str), "?"])])
+def test_fit_when_a_column_holds_numbers_as_text_then_a_warning_says_so(quick, cells):
+    x = np.random.RandomState(0).normal(size=60)
+    with pytest.warns(UserWarning, match=r"Column 'b' is taken as categories.*such as '1\.76"):
+        quick().fit(pl.DataFrame({"a": x, "b": cells(x)}))
+
+
+def test_fit_when_an_array_has_integers_that_floats_cannot_tell_apart_then_refused(quick):
+    X = np.array([[2**60 + 1, 1], [2**60 + 3, -1], [2**60 + 5, 4]])
+    with pytest.raises(ValueError, match=r"integers beyond 2\*\*53.*Pass a DataFrame"):
+        quick(missing_values=-1).fit(X)
+    least = np.iinfo(np.int64).min
+    assert quick(missing_values=least).fit_transform(np.array([[1, 2], [3, least], [5, 6]])).shape == (3, 2)
+
+
+def test_transform_when_dates_and_durations_are_not_clipped_then_they_stay_within_those_that_there_are(numbers):
+    days = pd.to_timedelta(2000 * np.arange(40) / 40, unit="D")
+    X = pd.DataFrame({"a": np.arange(40.0), "date": pd.Timestamp("2024-01-01") + days, "span": 40 * days})
+    X = X.astype({"date": "datetime64[ns]", "span": "timedelta64[ns]"})
+    new = X[:2].assign(a=[1e4, -1e9]).where([[True, False, False]] * 2)
+    completed = DeepImputer(strategy="gaussian", clip=False).fit(X).transform(new)
+    assert completed["date"].dt.year.tolist() == [2261, 1678]
+    assert completed["span"].dt.days.tolist() == [106481, -106482]
+
+
+def test_score_when_no_cell_is_hidden_then_undefined(quick, numbers):
+    imputer = quick().fit(numbers)
+    with pytest.warns(UndefinedMetricWarning, match="none of them was hidden"):
+        assert np.isnan(imputer.score(np.full((3, 4), np.nan)))
 
 
 @pytest.mark.parametrize("library", [None, "pandas", "polars"])
