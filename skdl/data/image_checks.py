@@ -50,7 +50,7 @@ def read_images(parameters: Any, X: Any) -> NDArray | None:
         "last"), ``resize`` (None or (h, w)), ``path_column`` (None or str) and ``dtype``. Errors name its class.
     X : array, tensor, sequence of images or of paths, Series, DataFrame
         - Arrays and tensors ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)``. Under "auto" the channels are the
-          last axis if its length is 1, 3 or 4, else the first one if its length is, else the last one.
+          last axis if its length is 1, 3 or 4, else the first one if its length is, else the shorter of the two.
         - Sequences of arrays, tensors or Pillow images, of one size unless ``resize`` is set.
         - Sequences of paths to image files, or a DataFrame whose column ``path_column`` holds them.
         - Rows: see :func:`images_of_rows`.
@@ -156,6 +156,8 @@ def _frame_cells(X: Any, path_column: str) -> list[Any]:
     cells = frame.get_column(path_column).to_list()
     if not all(isinstance(cell, str | os.PathLike) for cell in cells):
         row = next(i for i, cell in enumerate(cells) if not isinstance(cell, str | os.PathLike))
+        if _is_image(cells[row]):
+            raise ValueError(f"Column {path_column!r} holds images, not paths. Pass list(X[{path_column!r}]).")
         raise ValueError(no_path(row, cells[row]))
     return cells
 
@@ -188,7 +190,10 @@ def _layout(channels: str, shape: Sequence[int]) -> str:
     """Where the channels of images ``(.., a, b, c)`` stand: "first" or "last"."""
     if channels != "auto":
         return channels
-    return "first" if shape[-1] not in CHANNEL_COUNTS and shape[-3] in CHANNEL_COUNTS else "last"
+    for axis, place in ((-1, "last"), (-3, "first")):
+        if shape[axis] in CHANNEL_COUNTS:
+            return place
+    return "first" if shape[-3] < shape[-1] else "last"
 
 
 def _channels_last(array: NDArray, channels: str) -> NDArray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
@@ -69,18 +70,20 @@ class Series:
     """Checked series. Handed in again, by a scorer say, they are what they are.
 
     ``values`` ``(n, C, T)`` hold NaN where there is no value, after the end of a series too; ``lengths`` ``(n,)`` are
-    the steps up to the last value; ``static`` is a table with a row per series, or None.
+    the steps up to the last value; ``static`` is a table with a row per series, or None; ``channel_names`` are those of
+    the columns of frames, or None.
     """
 
     values: NDArray
     lengths: NDArray[np.intp]
     static: Any = None
+    channel_names: list[Any] | None = None
 
     @classmethod
-    def of(cls, values: NDArray, static: Any = None) -> Series:
+    def of(cls, values: NDArray, static: Any = None, channel_names: list[Any] | None = None) -> Series:
         """Series by their values, which may be padded further than to the longest, and the table beside them."""
         lengths = _lengths(values)
-        return cls(values[:, :, : lengths.max()], lengths, _checked_static(static, len(values)))
+        return cls(values[:, :, : lengths.max()], lengths, _checked_static(static, len(values)), channel_names)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,9 +105,15 @@ class Series:
     def __getitem__(self, key: Any) -> Series:
         rows = key[0] if isinstance(key, tuple) else key
         static = None if self.static is None else _safe_indexing(self.static, rows)
-        return Series(self.values[rows], self.lengths[rows], static)
+        return Series(self.values[rows], self.lengths[rows], static, self.channel_names)
 
-    def check_like(self, n_channels: int, n_static: int, static_names: list[Any] | None) -> None:
+    def check_like(
+        self,
+        n_channels: int,
+        channel_names: list[Any] | None,
+        n_static: int,
+        static_names: list[Any] | None,
+    ) -> None:
         """Refuse series of other channels, or with another table beside them, than those of ``fit``.
 
         Raises
@@ -116,6 +125,11 @@ class Series:
             raise ValueError(
                 f"X has {self.shape[1]} channels, but the model was fitted on {n_channels}. Series stand as "
                 "(n, channels, time) unless layout='time_first'."
+            )
+        if None not in (self.channel_names, channel_names) and self.channel_names != channel_names:
+            raise ValueError(
+                f"The series have the columns {self.channel_names}, but they were {channel_names} in fit. "
+                "Pass the same columns in the same order."
             )
         if self.n_static != n_static:
             raise ValueError(
@@ -132,11 +146,31 @@ class Series:
 
 def series_and_table(X: Any) -> tuple[Any, Any]:
     """The parts of a tuple (series, table); without a table None."""
-    if not isinstance(X, tuple):
-        return X, None
-    if len(X) != 2:
-        raise ValueError(f"A tuple X must be (series, table). Got {len(X)} elements; pass series as a list.")
-    return X[0], X[1]
+    static = None
+    if isinstance(X, tuple):
+        if len(X) != 2:
+            raise ValueError(f"A tuple X must be (series, table). Got {len(X)} elements; pass series as a list.")
+        X, static = X
+    # Each cell of a column may be a series.
+    return X.to_list() if nw.dependencies.is_into_series(X) else X, static
+
+
+def channel_names(X: Any) -> list[Any] | None:
+    """The names of the columns of series that are frames, in a list; None where they have none.
+
+    Raises
+    ------
+    ValueError
+        If those of two series are not the same.
+    """
+    names = [(row, column_names(cell)) for row, cell in enumerate(X) if is_frame(cell)] if isinstance(X, list) else []
+    for row, of_row in names:
+        if of_row != names[0][1]:
+            raise ValueError(
+                f"Series {row} of X has the columns {of_row}, but series {names[0][0]} has {names[0][1]}. Give all of "
+                "them the same columns in the same order."
+            )
+    return names[0][1] if names else None
 
 
 def series_values(X: Any, layout: str) -> NDArray | None:
@@ -147,8 +181,8 @@ def series_values(X: Any, layout: str) -> NDArray | None:
     X : array, tensor, list of arrays or DataFrame
         - Arrays ``(n, channels, time)``, or ``(n, time, channels)`` under "time_first". NaN is a missing value, and at
           the end of a series, in all channels, it is padding.
-        - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel. Tensors, lists,
-          frames and columns of frames do as well.
+        - Lists of arrays ``(channels, time)``, of any lengths; ``(time,)`` where there is one channel. Tensors, lists
+          and columns of frames do as well, and frames, whose rows are steps and whose columns are channels.
         - Rows ``(n, time)``: series of one channel.
     layout : {"channels_first", "time_first"}
         How series of several channels stand.
@@ -209,7 +243,8 @@ def _padded(cells: Sequence[Any], layout: str) -> NDArray:
                 "channels, NaN where one was not measured; series stand as (channels, time) unless "
                 "layout='time_first'."
             )
-    values = np.full((len(series), n_channels, max(one.shape[1] for one in series)), np.nan, series[0].dtype)
+    shape = len(series), n_channels, max(one.shape[1] for one in series)
+    values = np.full(shape, np.nan, np.result_type(*{one.dtype for one in series}))
     for row, one in enumerate(series):
         values[row, :, : one.shape[1]] = one
     return values
@@ -222,6 +257,8 @@ def _one_series(cell: Any, layout: str, row: int) -> NDArray:
         raise ValueError(
             f"The channels of series {row} of X are of unequal lengths. Fill up the shorter ones with NaN."
         ) from error
+    # The rows of a frame are steps.
+    layout = "time_first" if is_frame(cell) else layout
     if one.ndim == 1:
         one = one[np.newaxis] if layout == "channels_first" else one[:, np.newaxis]
     if one.ndim != 2:
@@ -262,7 +299,9 @@ def _checked_static(static: Any, n_series: int) -> Any:
     """The table beside the series, as a frame or a numeric array."""
     if static is None:
         return None
-    if is_frame(static):
+    if is_frame(static) and not column_names(static):
+        static = np.empty((len(static), 0))
+    elif is_frame(static):
         check_unique_names(static)
     else:
         static = _static_array(static)

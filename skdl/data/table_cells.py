@@ -320,4 +320,3 @@ def _is_value(column: Column, value: Any) -> NDArray[np.bool_]:
     if column.kind == "datetime" or isinstance(value, str):
         return np.zeros(len(column.values), dtype=bool)
     return column.values == value
-

@@ -1,15 +1,21 @@
-"""Torch's tensors as numpy's arrays."""
+"""Torch's tensors and masked arrays as numpy's plain arrays."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def as_array(X: Any) -> Any:
-    """A tensor as an array, in the same memory if it is on the CPU and numpy has its type; others as they are."""
+    """A tensor or a masked array as an array, with NaN for what is masked; others as they are.
+
+    A tensor's memory is shared if it is on the CPU and numpy has its type.
+    """
+    if isinstance(X, np.ma.MaskedArray):
+        return np.ma.filled(X.astype(np.float64), np.nan) if np.ma.is_masked(X) else X.data
     if not isinstance(X, Tensor):
         return X
     tensor = X.detach().cpu()

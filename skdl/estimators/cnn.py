@@ -94,7 +94,7 @@ image_shape : tuple of int or None, default=None
     channel, and images have their own shape.
 channels : {"auto", "first", "last"}, default="auto"
     Position of the channel axis in images ``(n, h, w, c)`` or ``(n, c, h, w)``. "auto" is the last axis if its length
-    is 1, 3 or 4, otherwise the first one if its length is, otherwise the last.
+    is 1, 3 or 4, otherwise the first one if its length is, otherwise the shorter of the two.
 resize : tuple of int or None, default=None
     (height, width) to which all images are resized.
 path_column : str or None, default=None
@@ -124,6 +124,7 @@ backbone : torch.nn.Module or None, default=None
     A pretrained network to use instead of the blocks: a module that maps images ``(n, channels, h, w)`` to features
     ``(n, F)`` or ``(n, F, h, w)``, or the ``network_`` of another fitted CNN, whose dense layers are replaced. It is
     copied, never changed. ``freeze`` decides which of its layers are trained; ``requires_grad`` is ignored.
+    ``conv_channels``, ``kernel_size``, ``pooling``, ``normalization`` and ``residual`` then have no effect.
 freeze : "all", "gradual", int or None, default=None
     How many of the backbone's first layers keep their weights. "gradual" unfreezes them from the top down: the dense
     layers are trained alone at first, then one more of the backbone's layers at equal intervals, and all of them from a

@@ -66,9 +66,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 
 def _with_nan(X: Any) -> Any:
-    """An array with NaN for masked cells, or of objects for pandas.NA, which numpy does not take for a number."""
-    if isinstance(X, np.ma.MaskedArray):
-        return np.ma.filled(X.astype(np.float64), np.nan) if np.ma.is_masked(X) else X.data
+    """An array of objects with NaN for pandas.NA, which numpy does not take for a number."""
     if not isinstance(X, np.ndarray) or X.dtype != object:
         return X
     is_missing = np.frompyfunc(is_missing_cell, 1, 1)(X).astype(bool)
@@ -109,7 +107,6 @@ def check_target(y: Any, *, numeric: bool, name: str = "y") -> NDArray:
     """Check y and make it a 1-D or 2-D array; a single column is flattened with scikit-learn's warning."""
     if sp.issparse(y):
         y = y.toarray()
-    _refuse_masked(y, name)
     if not numeric:
         check_labels(y, name)
     elif np.asarray(y).dtype.kind in "mM":
@@ -217,6 +214,7 @@ class FitData:
 
 def check_fit_data(X: Any, y: Any, sample_weight: Any, *, estimator: BaseEstimator, y_name: str = "y") -> FitData:
     """Put X, which is checked already, together with its checked target and weights."""
+    _refuse_masked(y, y_name)
     y = check_target(as_array(y), numeric=not is_classifier(estimator), name=y_name)
     if len(y) != X.shape[0]:
         check_consistent_length(X, y)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
+from skdl.data.frames import is_frame
 from skdl.data.image_checks import CheckedImages, check_shape, images_of_rows, read_images, training_shape
 from skdl.data.tensors import as_array
 from skdl.estimators.validation import forget_columns
@@ -41,7 +42,10 @@ def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
 def _check_image_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
     try:
         return validate_data(estimator, as_array(X), reset=reset, dtype=[np.float32, np.float64, np.uint8])
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
+        if is_frame(X) and ("setting an array element" in str(error) or "must be a string or a real" in str(error)):
+            remedy = "Where each cell of a column is an image, pass a list of them: list(frame[column])."
+            raise ValueError(f"{error} {remedy}") from error
         if "could not convert string" in str(error):
             remedy = "To read image files, pass their paths as a list, or set path_column to the column that has them."
             raise ValueError(f"{error}. {remedy}") from error

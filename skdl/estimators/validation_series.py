@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from skdl.data.series import Series, series_and_table, series_values
+from skdl.data.series import Series, channel_names, series_and_table, series_values
 from skdl.data.tensors import as_array
 from skdl.estimators.validation import forget_columns
 
@@ -32,17 +32,19 @@ def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
     values = series_values(X, estimator.layout)
     if values is None:
         values = _check_series_rows(estimator, X, reset)[:, np.newaxis]
-    series = Series.of(values, static)
+    series = Series.of(values, static, channel_names(X))
     if reset:
         estimator.n_channels_, estimator.n_static_ = series.shape[1], series.n_static
-        estimator._static_names = series.static_names
+        estimator._channel_names, estimator._static_names = series.channel_names, series.static_names
     else:
-        series.check_like(estimator.n_channels_, estimator.n_static_, estimator._static_names)
+        series.check_like(estimator.n_channels_, estimator._channel_names, estimator.n_static_, estimator._static_names)
     return series
 
 
 def _check_series_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
     """Values ``(n, T)`` of rows."""
+    if isinstance(X, dict):
+        raise TypeError("X is a dict. Pass a list of its series: list(X.values()).")
     try:
         return validate_data(
             estimator, as_array(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan"
@@ -51,6 +53,9 @@ def _check_series_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
         if "features as input" in str(error):
             remedy = "Series of other lengths than in fit go in as (n, 1, time), X[:, np.newaxis], or as a list."
             raise ValueError(f"{error} {remedy}") from error
+        if "could not convert string" in str(error):
+            remedy = "A long table, with a row for each step, is cut into series by skdl.window."
+            raise ValueError(f"{error}. {remedy}") from error
         if "setting an array element" in str(error):
             remedy = "Where each cell of a column is a series, pass a list of them, such as list(frame[column])."
             raise ValueError(f"{error} {remedy}") from error

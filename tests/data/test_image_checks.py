@@ -85,6 +85,14 @@ def test_scikit_learns_checks_of_rows(estimator, check):
 # --- arrays ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wrap", [lambda X: X, list])
+def test_masked_pixels_are_missing(wrap):
+    X = np.ma.masked_less(noise(3, 4, 4) / 255, 0.01)
+    X[1, 2, 2] = np.ma.masked
+    with pytest.raises(ValueError, match=r"contains NaN, first in image"):
+        check(wrap(X))
+
+
 @pytest.mark.parametrize(
     ("shape", "channels", "expected"),
     [
@@ -95,7 +103,10 @@ def test_scikit_learns_checks_of_rows(estimator, check):
         ((2, 4, 8, 9), "auto", (8, 9, 4)),
         ((2, 1, 8, 9), "auto", (8, 9, 1)),
         ((2, 3, 8, 4), "auto", (3, 8, 4)),
-        ((2, 7, 8, 9), "auto", (7, 8, 9)),
+        ((2, 7, 8, 9), "auto", (8, 9, 7)),
+        ((2, 2, 12, 12), "auto", (12, 12, 2)),
+        ((2, 9, 8, 7), "auto", (9, 8, 7)),
+        ((2, 7, 8, 7), "auto", (7, 8, 7)),
         ((2, 7, 8, 9), "first", (8, 9, 7)),
         ((2, 3, 8, 9), "last", (3, 8, 9)),
     ],
@@ -372,6 +383,8 @@ def test_files_become_pixels(save):
         (pd.DataFrame({"f": ["a.png"]}), {}, "could not convert string.* set path_column"),
         (pd.DataFrame({"f": ["a.png"]}), {"path_column": "g"}, r"path_column='g' is not a column of X, which has \['f"),
         (pd.DataFrame({"f": [1, 2]}), {"path_column": "f"}, "Row 0 of X is not a path but 1"),
+        (pd.DataFrame({"f": list(noise(2, 4, 4))}), {"path_column": "f"}, r"holds images.* Pass list\(X\['f'\]\)"),
+        (pd.DataFrame({"f": list(noise(2, 4, 4))}), {}, r"pass a list of them: list\(frame\[column\]\)"),
         (pd.DataFrame([["a.png"] * 2], columns=["f", "f"]), {"path_column": "f"}, r"more than once: \['f'\]. Rename"),
         (sp.csr_array(np.eye(3)), {}, "[Ss]parse"),
         ((Path(name) for name in ["a.png", "b.png"]), {}, r"X is a generator.* Pass list\(X\)"),

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, TimeSeriesSpl
 from sklearn.pipeline import make_pipeline
 
 from skdl import RNNClassifier, RNNRegressor, SeriesWithTable, train_together, window
+from skdl.data.series import series_values
 
 SMALL = {
     "hidden_size": 6,
@@ -127,11 +128,56 @@ def test_series_of_unequal_lengths_in_any_container(cell):
     assert_array_equal(RNNClassifier(**SMALL).fit(given, y).predict_proba(given), expected)
 
 
-def test_frames_are_series_with_a_row_a_step(data):
+@pytest.mark.parametrize("layout", ["channels_first", "time_first"])
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_frames_are_series_with_a_row_a_step(data, frame, layout):
     X, y = data
-    given = [pd.DataFrame(x.T) for x in X]
-    model = RNNClassifier(**SMALL, layout="time_first").fit(given, y)
+    given = [frame({f"c{c}": channel for c, channel in enumerate(x)}) for x in X]
+    model = RNNClassifier(**SMALL, layout=layout).fit(given, y)
     assert_array_equal(model.predict_proba(given), RNNClassifier(**SMALL).fit(X, y).predict_proba(X))
+
+
+def test_frames_in_predict_have_the_columns_of_fit():
+    X, y = waves(24)
+    given = [pd.DataFrame({"a": x[0], "b": x[-1]}) for x in X]
+    model = RNNClassifier(**SMALL).fit(given, y)
+    with pytest.raises(ValueError, match=r"the columns \['b', 'a'\], but they were \['a', 'b'\] in fit"):
+        model.predict([frame[["b", "a"]] for frame in given])
+    with pytest.raises(ValueError, match=r"Series 23 of X has the columns \['b', 'a'\], but series 0 has \['a', 'b'\]"):
+        RNNClassifier(**SMALL).fit([*given[:-1], given[-1][["b", "a"]]], y)
+    # Arrays have no names to compare.
+    assert_array_equal(model.predict([frame.to_numpy().T for frame in given]), model.predict(given))
+
+
+@pytest.mark.parametrize("wrap", [lambda X: X, list])
+def test_masked_steps_are_missing(data, wrap):
+    X, y = data
+    model = RNNClassifier(**SMALL).fit(X, y)
+    mask = np.random.RandomState(0).random_sample(X.shape) < 0.3
+    masked = np.ma.masked_array(np.where(mask, 999.0, X), mask)
+    assert_array_equal(model.predict_proba(wrap(masked)), model.predict_proba(np.where(mask, np.nan, X)))
+
+
+def test_series_of_several_precisions_have_the_highest(data):
+    X, _ = data
+    given = [X[0].astype(np.float32), *(1e8 + X[1:])]
+    values = series_values(given, "channels_first")
+    assert values.dtype == np.float64
+    assert_array_equal(values[1:], given[1:])
+
+
+def test_a_column_of_series_is_a_list_of_them(data):
+    X, y = data
+    model = RNNClassifier(**SMALL).fit(X[:, 0], y)
+    column = pd.Series([x[0] for x in X])
+    assert_array_equal(model.predict_proba(list(column)), model.predict_proba(column))
+
+
+def test_a_table_without_columns_is_none(data):
+    X, y = data
+    expected = RNNClassifier(**SMALL).fit(X, y).predict_proba(X)
+    table = pd.DataFrame(index=range(len(X)))
+    assert_array_equal(RNNClassifier(**SMALL).fit((X, table), y).predict_proba((X, table)), expected)
 
 
 def test_another_fit_forgets_the_names_of_columns(data):
@@ -795,6 +841,7 @@ SERIES = np.zeros((4, 2, 6)) + np.arange(6)
         ([SERIES[0].tolist(), []] * 2, "Series 1 of X is empty"),
         ([[[1.0, 2], [3]]] * 4, "channels of series 0 of X are of unequal lengths"),
         (np.where(SERIES > 2, "a", SERIES).astype(object), "could not convert string to float: 'a'"),
+        (pd.DataFrame({"site": list("abcd"), "load": 1.0}), r"A long table, with a row for each step.*skdl\.window"),
         ((SERIES, np.zeros((3, 1))), r"3 rows for 4 series"),
         ((SERIES, np.full((4, 1), np.inf)), "table beside the series contains infinity"),
         ((SERIES, [["a"]] * 4), "Pass text as columns of a DataFrame"),
@@ -823,6 +870,11 @@ def test_many_levels_beside_the_series_are_refused():
     X, y = waves(330)
     with pytest.raises(ValueError, match=r"more than 32 levels.*TargetEncoder"):
         RNNClassifier(**SMALL).fit((X, table), y)
+
+
+def test_a_dict_of_series_is_refused():
+    with pytest.raises(TypeError, match=r"list\(X\.values\(\)\)"):
+        RNNRegressor(**SMALL).fit({"a": SERIES[0], "b": SERIES[1]}, np.arange(2.0))
 
 
 def test_a_lazy_frame_is_refused():
