@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Multiplications of one matrix product, about a millisecond's, below which a second thread brings little, and costs
 #: many times as much where other work keeps it from its core.
@@ -75,6 +79,33 @@ def threads_for(multiplications: int) -> AbstractContextManager[None]:
 def one_thread_each(n_workers: int) -> AbstractContextManager[None]:
     """Share the threads out among workers that are started inside: a new thread takes on the setting it finds."""
     return _threads(max(torch.get_num_threads() // n_workers, 1))
+
+
+def sheltered(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function as torch is by itself, whatever surrounds the call.
+
+    A caller may have set another default device than the CPU, on which tables are prepared wherever the training is, or
+    stand inside an autocast region, which changes precisions that the engine chooses by itself.
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with ExitStack() as stack:
+            if torch.get_default_device().type != "cpu":
+                stack.enter_context(torch.device("cpu"))
+            stack.enter_context(without_autocast())
+            return function(*args, **kwargs)
+
+    return run
+
+
+def without_autocast() -> AbstractContextManager[Any]:
+    """Compute in the precision that tensors have."""
+    if torch.is_autocast_enabled("cpu"):
+        return torch.autocast("cpu", enabled=False)
+    if torch.is_autocast_enabled("cuda"):
+        return torch.autocast("cuda", enabled=False)
+    return nullcontext()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.data.table import Table
-from skdl.engine.device import threads_for
+from skdl.engine.device import threads_for, without_autocast
 from skdl.nn.network import Ensemble, NetworkModule
 
 #: Rows are filled up to a multiple of this, because matrix products take other routes, and round otherwise, for few
@@ -41,7 +41,7 @@ def network_outputs(
     n_rows = len(table)
     chunk = max(module.chunk_rows // ROW_MULTIPLE, 1) * ROW_MULTIPLE
     outputs: NDArray | None = None
-    with threads_for(module.n_multiplications * min(n_rows, chunk) // module.n_products):
+    with without_autocast(), threads_for(module.n_multiplications * min(n_rows, chunk) // module.n_products):
         for start in range(0, n_rows, chunk):
             stop = min(start + chunk, n_rows)
             x, codes = table.slice(start, stop)

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdl.data.folds import Fold, cross_folds, group_folds, mean_by_row, n_held_out_rows, random_folds, trained_rows
 from skdl.data.table import Table
-from skdl.engine.device import resolve_device
+from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.dispatch import shared
 from skdl.engine.job import Job, Result, Samples
 from skdl.engine.predict import network_outputs
@@ -100,6 +100,7 @@ class NetworkEstimator(TrainedEstimator):
     # --- fit -----------------------------------------------------------------------------------------------------
 
     @with_callbacks
+    @sheltered
     def fit(
         self,
         X: Any,
@@ -207,6 +208,7 @@ class NetworkEstimator(TrainedEstimator):
         """
         return jobs, False
 
+    @sheltered
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
         self._validate_params()

@@ -16,6 +16,7 @@ from skdl.data.folds import Fold, mean_by_row
 from skdl.data.sampling import sample_rows
 from skdl.data.sequences import Reversal, SequenceEncoder
 from skdl.data.table import DenseTable, Table
+from skdl.engine.device import sheltered
 from skdl.estimators.base import NetworkEstimator, RowOutputs
 from skdl.estimators.validation import FitData
 from skdl.tasks.blending import blend_weights
@@ -156,6 +157,7 @@ class BlendedEstimator(NetworkEstimator):
         reversal = self._reversal()
         return (zeros if reversal is None else reversal.apply(zeros, self._encoder.layout.parts(x_BD))).numpy()
 
+    @sheltered
     def _table_outputs(self, table: Table) -> NDArray[np.float64]:
         outputs = super()._table_outputs(table)
         if self._skip is None:

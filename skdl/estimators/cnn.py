@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from skdl.data.image_encoder import CHUNK_NUMBERS, ImageEncoder
 from skdl.data.sampling import sample_rows
 from skdl.data.table import Table
-from skdl.engine.device import resolve_device
+from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.embedding import EmbeddingMixin
@@ -430,6 +430,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         combined = np.stack([self._task.combine(of_views[:, m]) for m in range(of_views.shape[1])])
         return combined if outputs.ndim == 3 else combined[0]
 
+    @sheltered
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "gradcam") -> NDArray:
         """Show which pixels an output depends on.
 

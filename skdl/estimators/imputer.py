@@ -31,7 +31,7 @@ from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.filled_frames import LARGEST_EXACT, in_library, with_cells, with_columns, with_names
 from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
 from skdl.data.table_cells import NumberCells, TableCells
-from skdl.engine.device import resolve_device
+from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.job import Samples
 from skdl.estimators.cell_model import CellModel
 from skdl.estimators.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
@@ -291,6 +291,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     # --- fit -----------------------------------------------------------------------------------------------------
 
     @with_callbacks
+    @sheltered
     def fit(self, X: Any, y: Any = None) -> DeepImputer:
         """Learn how columns depend on each other.
 
@@ -473,6 +474,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """Standardised rows with the mean of their missing cells."""
         return self._model.completed(self.network_, x_ND, present_ND, resolve_device(self.device))
 
+    @sheltered
     def transform(self, X: Any) -> Any:
         """Impute missing cells.
 
@@ -574,6 +576,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     # --- draws ---------------------------------------------------------------------------------------------------
 
+    @sheltered
     def sample(self, X: Any, n_samples: int = 10, random_state: Any = None) -> list[Any]:
         """Complete tables with random draws instead of means, for multiple imputation (Rubin 1987).
 
@@ -644,6 +647,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             values[c] = encoder.draw(encoded, uniform)
         return values
 
+    @sheltered
     def imputation_std(self, X: Any) -> NDArray[np.float64]:
         """Standard deviation of each imputed cell.
 
@@ -674,6 +678,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             std[missing, c] = encoder.spread(deviation, mean_ND[missing, columns])
         return std
 
+    @sheltered
     def score(self, X: Any, y: Any = None) -> float:
         """Fraction of the variance of hidden cells that is explained.
 

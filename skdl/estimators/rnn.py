@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdl.data.folds import Fold, n_held_out_rows
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series
+from skdl.engine.device import sheltered
 from skdl.engine.job import Job, Plan, Samples
 from skdl.estimators.base import LONE_VALIDATION_FRACTION
 from skdl.estimators.blended import BlendedEstimator
@@ -274,6 +275,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     # --- predict -------------------------------------------------------------------------------------------------
 
+    @sheltered
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "occlusion") -> NDArray[np.float64]:
         """Show which steps and channels an output depends on.
 

@@ -307,8 +307,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
                 break
         if any(result.reason == "interrupted" for result in results):
             n_epochs = max(len(result.history) for result in results)
+            kept = "The best parameters so far are kept." if n_epochs else "The network is untrained."
             warnings.warn(
-                f"Training was interrupted after {n_epochs} epochs. The best parameters so far are kept.",
+                f"Training was interrupted after {n_epochs} epochs. {kept}",
                 UserWarning,
                 stacklevel=caller_level(),
             )

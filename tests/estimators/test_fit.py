@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import cross_val_predict, cross_val_score
 
-from skdl import CNNClassifier, MLPClassifier, MLPEstimator, MLPRegressor, RNNClassifier
+from skdl import CNNClassifier, DeepImputer, MLPClassifier, MLPEstimator, MLPRegressor, RNNClassifier
 
 SMALL = {
     "hidden_layer_sizes": (8, 5),
@@ -887,6 +887,35 @@ def test_global_random_states_are_left_alone(labelled, settings, as_frame):
     assert before[0][2:] == after[0][2:]
     assert torch.equal(before[1], after[1])
     assert before[2] == after[2]
+
+
+@contextlib.contextmanager
+def other_default_device():
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("surroundings", [other_default_device, lambda: torch.autocast("cpu")])
+@pytest.mark.parametrize("Estimator", [MLPClassifier, CNNClassifier, RNNClassifier, DeepImputer])
+def test_fit_and_predict_are_the_same_in_other_surroundings(labelled, Estimator, surroundings):
+    X, y = labelled
+
+    def said():
+        model = Estimator(max_epochs=2, n_members=2, random_state=0, device="cpu").fit(X, y)
+        if Estimator is DeepImputer:
+            holes = np.where(np.arange(X.size).reshape(X.shape) % 7 == 0, np.nan, X)
+            return model.transform(holes), model.sample(holes, 1, random_state=0)[0], model.imputation_std(holes)
+        explained = [model.explain(X[:2])] if hasattr(model, "explain") else []
+        return model.predict_proba(X), *explained, model.partial_fit(X, y).predict_proba(X)
+
+    expected = said()
+    with surroundings():
+        given = said()
+    for one, other in zip(expected, given, strict=True):
+        assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
