@@ -3,9 +3,9 @@
 A fit runs in a thread. When it hands over its jobs it waits, and gives up its right to run. When every thread that
 could still bring jobs waits, one of them trains all jobs and wakes the others with their results.
 
-A thread is *live* from the moment its task is queued until it ends, except while it waits here, or waits for tasks
-of its own (a search inside a search). Threads that somebody else started, say for Optuna's trials, are known only by
-the jobs they bring: the gathering waits a moment for their like, and a little longer for those it has met before.
+The thread of a task is *live* from the moment it is started until it ends, except while it waits here, or waits for
+tasks of its own (a search inside a search). Threads that somebody else started, say for Optuna's trials, are known only
+by the jobs they bring: the gathering waits a moment for their like, and a little longer for those it has met before.
 And where nothing happens any more although some thread should be at work, it waits for what only a training can
 bring about, a lock that a waiting fit holds or the threads that it started itself: then those who wait are trained.
 """
@@ -75,8 +75,8 @@ class _Waiting:
 class Limits:
     """What a gathering may use.
 
-    ``max_models`` bounds the models of a stack and the tasks that are live at once; ``max_bytes`` what a stack's step
-    works on and what the data of live tasks takes; ``device`` is where all jobs are trained, if not where they say.
+    ``max_models`` bounds the models of a stack and the tasks that hold data at once; ``max_bytes`` what a stack's step
+    works on and what that data takes; ``device`` is where all jobs are trained, if not where they say.
     """
 
     max_models: int
@@ -108,12 +108,12 @@ class Gathering:
         #: Tasks that have not begun, by depth.
         self._queue: defaultdict[int, deque[_Task]] = defaultdict(deque)
         self._tasks: dict[threading.Thread, _Task] = {}
-        #: Tasks that run or wait for results, but not for tasks of their own.
+        #: Tasks that hold data, by depth: those that have begun, and have not returned yet.
+        self._n_holding: Counter[int] = Counter()
+        #: Those of them that wait for tasks of their own.
+        self._n_waiting_for_own = 0
+        #: Live threads: those that may still bring a job before they wait.
         self._n_live = 0
-        #: Tasks that have begun and so hold data, by depth.
-        self._n_begun: Counter[int] = Counter()
-        #: Tasks that may still bring a job before they wait.
-        self._n_running = 0
         #: Threads that are handing out tasks.
         self._dispatching: list[threading.Thread] = []
         #: Those who wait; the first one looks after the gathering and trains it when it is complete.
@@ -154,37 +154,39 @@ class Gathering:
         by_memory = self.limits.max_bytes // self._bytes_per_task
         return max(min(by_memory, self.limits.max_models), self.limits.n_workers)
 
-    def _start_queued(self) -> None:
+    def _has_room(self, depth: int) -> bool:
+        """Whether one more task of a depth may hold data."""
         room = self._room()
+        return self._n_holding[depth] < room and self._n_holding.total() - self._n_waiting_for_own < room
+
+    def _start_queued(self) -> None:
         # A task that waits for tasks of its own goes on holding data until those are done: the inner ones go first.
         for depth, tasks in sorted(self._queue.items(), reverse=True):
-            while tasks and self._n_live < room and self._n_begun[depth] < room:
+            while tasks and self._has_room(depth):
                 task = tasks.popleft()
-                thread = threading.Thread(target=self._live, args=(task,), daemon=True, name="skdl-task")
-                self._count(task, thread, +1)
+                thread = threading.Thread(target=self._run_task, args=(task,), daemon=True, name="skdl-task")
+                self._begin(task, thread)
                 try:
                     thread.start()
                 except RuntimeError:
                     # There are too many threads: the task begins when one has ended.
-                    self._count(task, thread, -1)
+                    self._n_holding[depth] -= 1
+                    self._end(thread)
                     if not self._tasks:
                         raise
                     tasks.appendleft(task)
                     return
 
-    def _count(self, task: _Task, thread: threading.Thread, change: int) -> None:
-        if change > 0:
-            self._tasks[thread] = task
-        else:
-            del self._tasks[thread]
-        self._n_running += change
-        self._track(task, change)
+    def _begin(self, task: _Task, thread: threading.Thread) -> None:
+        self._tasks[thread] = task
+        self._n_holding[task.depth] += 1
+        self._n_live += 1
 
-    def _track(self, task: _Task, change: int) -> None:
-        self._n_begun[task.depth] += change
-        self._n_live += change
+    def _end(self, thread: threading.Thread) -> None:
+        del self._tasks[thread]
+        self._n_live -= 1
 
-    def _live(self, task: _Task) -> None:
+    def _run_task(self, task: _Task) -> None:
         try:
             try:
                 with self._permits:
@@ -196,15 +198,14 @@ class Gathering:
         finally:
             _ending.add(threading.current_thread())
             with self._lock:
-                del self._tasks[threading.current_thread()]
-                self._n_running -= 1
+                self._end(threading.current_thread())
                 self._look()
 
     def _make_room(self, task: _Task) -> None:
         """A task holds no data any more: others may begin."""
         try:
             with self._lock:
-                self._track(task, -1)
+                self._n_holding[task.depth] -= 1
                 self._start_queued()
         except RuntimeError:
             # Not one thread can be started any more, and nobody else is left to run the rest.
@@ -226,18 +227,18 @@ class Gathering:
         if threading.current_thread() not in self._tasks:
             yield
             return
-        self._count_task(-1)
+        self._count_waiting_for_own(+1)
         self._permits.release()
         try:
             yield
         finally:
-            self._count_task(+1)
+            self._count_waiting_for_own(-1)
             self._permits.acquire()
 
-    def _count_task(self, change: int) -> None:
+    def _count_waiting_for_own(self, change: int) -> None:
         with self._lock:
-            self._n_live += change
-            self._n_running += change
+            self._n_waiting_for_own += change
+            self._n_live -= change
             self._start_queued()
             self._look()
 
@@ -310,7 +311,7 @@ class Gathering:
             self._last_arrival = time.monotonic()
             self._bytes_per_task = max(self._bytes_per_task, task_bytes(waiting.jobs))
             if waiting.thread in self._tasks:
-                self._n_running -= 1
+                self._n_live -= 1
             elif waiting.thread is not threading.main_thread():
                 self._foreign_threads.add(waiting.thread)
             self._start_queued()
@@ -344,7 +345,7 @@ class Gathering:
             # A scorer that is asked during the training may itself wait for threads that fit.
             return self._idle.is_idle()
         here = {waiting.thread for waiting in self._waiting}
-        if self._n_running > 0 or not here.issuperset(self._dispatching):
+        if self._n_live > 0 or not here.issuperset(self._dispatching):
             return self._idle.is_idle()
         if not self._has_foreign():
             return True
@@ -386,8 +387,8 @@ class Gathering:
         for waiting in gathered:
             waiting.error = error
             waiting.results = list(islice(remaining, len(waiting.jobs)))
-            # It counts as running from now on, so that no gathering is closed before it has moved on.
-            self._n_running += waiting.thread in self._tasks
+            # It is live from now on, so that no gathering is closed before it has moved on.
+            self._n_live += waiting.thread in self._tasks
             waiting.called.notify()
 
 
