@@ -140,7 +140,7 @@ def plain_row(job: Job, theta_P: Tensor) -> Tensor:
 
 def _with_first_weights_times(network: DenseNetwork, theta_P: Tensor, factors_D: Tensor) -> Tensor:
     theta_P = theta_P.clone()
-    weight = network.slots["weight0"].view(theta_P[None])[0]
+    weight = network.slots["weight0"].view(theta_P)
     # A lone layer's weight stands as (outputs, inputs).
     weight = weight if network.hidden else weight.t()
     weight[: len(factors_D)] *= factors_D.to(theta_P).unsqueeze(1)

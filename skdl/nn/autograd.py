@@ -14,7 +14,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, cast
 
@@ -24,22 +23,6 @@ from torch.func import functional_call, vmap
 
 from skdl.nn.augment import Mixing
 from skdl.nn.network import NetworkModule, Slot, row_length
-
-
-@dataclass(frozen=True)
-class ModuleSlot(Slot):
-    """Where one parameter or buffer of a module lies in a row."""
-
-    def view(self, row_P: Tensor) -> Tensor:
-        """The numbers in their own shape, sharing memory with the row; images with the channels last in memory.
-
-        Of several rows ``(K, P)``, the numbers of each.
-        """
-        numbers = row_P[..., self.start : self.stop]
-        if len(self.shape) == 4:
-            outer, inner, height, width = self.shape
-            return numbers.view(outer, height, width, inner).permute(0, 3, 1, 2)
-        return numbers.view(*row_P.shape[:-1], *self.shape)
 
 
 class Draws:
@@ -181,10 +164,10 @@ class AutogradModule(NetworkModule):
         """
         state = self.state_dict()
         row_P = torch.zeros(network.n_numbers, dtype=next(self.parameters()).dtype)
-        for name, place in network.places.items():
-            if name not in state or tuple(state[name].shape) != place.shape:
+        for name, slot in network.slots.items():
+            if name not in state or tuple(state[name].shape) != slot.shape:
                 raise LookupError(f"{name} has another shape than the network's.")
-            place.view(row_P).copy_(state[name])
+            slot.view(row_P).copy_(state[name])
         return row_P
 
 
@@ -261,29 +244,29 @@ class AutogradNetwork(ABC):
         return weights, [name for name in trained if name not in weights], fixed
 
     @cached_property
-    def places(self) -> dict[str, ModuleSlot]:
+    def slots(self) -> dict[str, Slot]:
         """Every number's place, by its name in the module, in the order of the row."""
         state = self.template.state_dict()
-        places, start = {}, 0
+        slots, start = {}, 0
         for name in (name for group in self._names for name in group):
-            places[name] = ModuleSlot(start, tuple(state[name].shape))
-            start = places[name].stop
-        return places
+            slots[name] = Slot(start, tuple(state[name].shape))
+            start = slots[name].stop
+        return slots
 
     @property
     def n_weights(self) -> int:
         """How many of the leading numbers of a row are weights."""
-        return sum(math.prod(self.places[name].shape) for name in self._names[0])
+        return sum(math.prod(self.slots[name].shape) for name in self._names[0])
 
     @property
-    def matrices(self) -> tuple[ModuleSlot, ...]:
+    def matrices(self) -> tuple[Slot, ...]:
         """Where the weights of all layers but the last lie."""
-        return tuple(self.places[name] for name in self._names[0] if name != "output.weight")
+        return tuple(self.slots[name] for name in self._names[0] if name != "output.weight")
 
     @cached_property
     def n_numbers(self) -> int:
         """Length P of a row."""
-        return row_length(self.places.values())
+        return row_length(self.slots.values())
 
     def rate_factor(self, name: str) -> float:
         """What the learning rate of a parameter is multiplied by."""
@@ -292,12 +275,12 @@ class AutogradNetwork(ABC):
     @property
     def rate_factors_P(self) -> Tensor | None:
         """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1."""
-        factors = {name: self.rate_factor(name) for name in self.places}
+        factors = {name: self.rate_factor(name) for name in self.slots}
         if all(factor == 1 for factor in factors.values()):
             return None
         factors_P = torch.ones(self.n_numbers)
-        for name, place in self.places.items():
-            factors_P[place.start : place.stop] = factors[name]
+        for name, slot in self.slots.items():
+            factors_P[slot.start : slot.stop] = factors[name]
         return factors_P
 
     @property
@@ -346,17 +329,17 @@ class AutogradNetwork(ABC):
         of_old: dict[nn.Parameter, nn.Parameter] = {}
         for owner, name, full_name in list(_owners(module)):
             if name in owner._buffers:
-                if full_name in self.places:
-                    owner._buffers[name] = self.places[full_name].view(row_P.detach())
+                if full_name in self.slots:
+                    owner._buffers[name] = self.slots[full_name].view(row_P.detach())
                 continue
             old = owner._parameters[name]
             if old is None:
                 continue
-            if full_name in self.places:
-                place = self.places[full_name]
-                parameter = nn.Parameter(place.view(row_P.detach()), old.requires_grad and grad_P is not None)
+            if full_name in self.slots:
+                slot = self.slots[full_name]
+                parameter = nn.Parameter(slot.view(row_P.detach()), old.requires_grad and grad_P is not None)
                 if parameter.requires_grad:
-                    parameter.grad = place.view(cast(Tensor, grad_P))
+                    parameter.grad = slot.view(cast(Tensor, grad_P))
                 of_old[old] = parameter
             # Another name of a parameter comes after its first one.
             owner._parameters[name] = of_old[old]
@@ -367,7 +350,7 @@ class AutogradNetwork(ABC):
         module = self.bound(theta_P.detach().cpu())
         for owner, name, full_name in list(_owners(module)):
             # Tensors that share memory would each be pickled with all of it.
-            if full_name in self.places:
+            if full_name in self.slots:
                 tensors = owner._parameters if name in owner._parameters else owner._buffers
                 cast(Tensor, tensors[name]).data = cast(Tensor, tensors[name]).data.clone()
         for part in module.modules():
@@ -488,25 +471,25 @@ class VmapStack(AutogradStack):
         return TrainingStep(copy.deepcopy(self.network.template))
 
     @cached_property
-    def _places(self) -> dict[str, ModuleSlot]:
+    def _slots(self) -> dict[str, Slot]:
         names = (name for name, _ in self.network.template.named_parameters())
-        return {f"module.{name}": self.network.places[name] for name in names}
+        return {f"module.{name}": self.network.slots[name] for name in names}
 
     @cached_property
     def _trained(self) -> list[Tensor]:  # type: ignore[override]
         numbers_KP = self.theta_KP.detach()
-        return [place.view(numbers_KP).requires_grad_() for place in self._places.values()]
+        return [slot.view(numbers_KP).requires_grad_() for slot in self._slots.values()]
 
     @cached_property
     def _grads(self) -> list[Tensor]:  # type: ignore[override]
         assert self.grad_KP is not None
-        return [place.view(self.grad_KP) for place in self._places.values()]
+        return [slot.view(self.grad_KP) for slot in self._slots.values()]
 
     def _outputs(self, x_KBD: Tensor, noise: Draws) -> Tensor:
         def outputs(parameters: dict[str, Tensor], x_BD: Tensor) -> Tensor:
             return functional_call(self.module, parameters, (x_BD, noise))
 
-        return vmap(outputs)(dict(zip(self._places, self._trained, strict=True)), x_KBD)
+        return vmap(outputs)(dict(zip(self._slots, self._trained, strict=True)), x_KBD)
 
     def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
         """Outputs ``(K, O, B)`` as after training; one network at a time, for there is no graph to save."""

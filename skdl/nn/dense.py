@@ -48,15 +48,6 @@ CHUNK_NUMBERS = 131_072
 
 
 @dataclass(frozen=True)
-class StackSlot(Slot):
-    """Where one parameter of a network lies in a row of ``theta_KP``."""
-
-    def view(self, theta_KP: Tensor) -> Tensor:
-        """The parameter of every network, shape ``(K, *shape)``, sharing memory."""
-        return theta_KP[:, self.start : self.stop].view(len(theta_KP), *self.shape)
-
-
-@dataclass(frozen=True)
 class DenseNetwork:
     """The shape of a dense network: embeddings, hidden layers, one linear output layer.
 
@@ -77,9 +68,6 @@ class DenseNetwork:
         unless training rows hold it.
     periodic : PeriodicEmbedding, optional
         Of the leading numeric inputs. It stands behind the inputs and the embedded columns.
-    learning_rate_factors : tuple of (str, float)
-        ``(kind, factor)``: what the learning rate of all slots of a kind is multiplied by, such as
-        ``(("bias", 0.1),)``. A kind is a slot's name without its number; the others have a factor of 1.
     """
 
     n_inputs: int
@@ -89,7 +77,6 @@ class DenseNetwork:
     normalization: str | None = None
     embeddings: tuple[tuple[int, int], ...] = ()
     periodic: PeriodicEmbedding | None = None
-    learning_rate_factors: tuple[tuple[str, float], ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -98,7 +85,7 @@ class DenseNetwork:
         return (self.n_inputs + embedded, *self.hidden, self.n_outputs)
 
     @cached_property
-    def slots(self) -> dict[str, StackSlot]:
+    def slots(self) -> dict[str, Slot]:
         """Every parameter's place, by its name in :class:`DenseModule`'s terms, in the order of the row."""
         pairs = list(pairwise(self.widths))
         shapes: dict[str, tuple[int, ...]] = {f"embedding{i}": shape for i, shape in enumerate(self.embeddings)}
@@ -116,7 +103,7 @@ class DenseNetwork:
             shapes |= {f"{kind}{i}": (h,) for kind in ("mean", "variance") for i, h in enumerate(self.hidden)}
         slots, start = {}, 0
         for name, shape in shapes.items():
-            slots[name] = StackSlot(start, shape)
+            slots[name] = Slot(start, shape)
             start = slots[name].stop
         return slots
 
@@ -126,7 +113,7 @@ class DenseNetwork:
         return self.slots["bias0"].start
 
     @property
-    def matrices(self) -> tuple[StackSlot, ...]:
+    def matrices(self) -> tuple[Slot, ...]:
         """Where the weights of all layers but the last lie."""
         return tuple(self.slots[f"weight{i}"] for i in range(len(self.hidden)))
 
@@ -140,26 +127,10 @@ class DenseNetwork:
         """How many numbers a pass computes for one sample, its input included."""
         return sum(self.widths) + (self.periodic.n_cosines if self.periodic else 0)
 
-    @cached_property
-    def rate_factors_P(self) -> Tensor | None:
-        """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1.
-
-        Raises
-        ------
-        ValueError
-            If a factor is for a kind of slot that the network does not have.
-        """
-        factors = dict(self.learning_rate_factors)
-        kinds = {name: name.rstrip("0123456789") for name in self.slots}
-        unknown = sorted(set(factors) - set(kinds.values()))
-        if unknown:
-            raise ValueError(f"The network has no slots of the kinds {unknown}, only {sorted(set(kinds.values()))}.")
-        if all(factor == 1 for factor in factors.values()):
-            return None
-        factors_1P = torch.ones(1, self.n_numbers, dtype=torch.float64)
-        for name, slot in self.slots.items():
-            slot.view(factors_1P).fill_(factors.get(kinds[name], 1.0))
-        return factors_1P[0]
+    @property
+    def rate_factors_P(self) -> None:
+        """None: every number of a row has the same learning rate."""
+        return None
 
     def at(self, epoch: int, n_epochs: int) -> DenseNetwork:
         """Itself: every epoch trains all of it."""
@@ -167,21 +138,21 @@ class DenseNetwork:
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh numbers for one network, shape ``(P,)``, drawn on the CPU."""
-        theta_1P = torch.zeros(1, self.n_numbers, dtype=torch.float64)
+        theta_P = torch.zeros(self.n_numbers, dtype=torch.float64)
         for name, slot in self.slots.items():
-            values = slot.view(theta_1P)
+            values = slot.view(theta_P)
             if name.startswith("weight"):
                 fan_in, fan_out = slot.shape
                 # Glorot and Bengio 2010, as in scikit-learn's networks.
                 bound = math.sqrt(6 / (fan_in + fan_out))
                 values.uniform_(-bound, bound, generator=generator)
             elif name.startswith("embedding"):
-                values[:, 1:].normal_(0, 1 / math.sqrt(slot.shape[1]), generator=generator)
+                values[1:].normal_(0, 1 / math.sqrt(slot.shape[1]), generator=generator)
             elif name.startswith(("gain", "variance")):
                 values.fill_(1)
             elif self.periodic is not None and name in self.periodic.shapes:
                 self.periodic.draw(name, values, generator)
-        return theta_1P[0].to(dtype)
+        return theta_P.to(dtype)
 
     @property
     def label(self) -> str:
@@ -528,7 +499,7 @@ class DenseModule(NetworkModule):
         module = cls(network, dropout)
         places = module._parameters_by_slot()
         for name, slot in network.slots.items():
-            value = slot.view(theta_P.detach().cpu()[None])[0]
+            value = slot.view(theta_P.detach().cpu())
             holder, attribute = places[name]
             value = (value.t() if module._is_transposed(name) else value).clone().contiguous()
             is_buffer = attribute.startswith("running")

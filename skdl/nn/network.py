@@ -37,6 +37,17 @@ class Slot:
     def stop(self) -> int:
         return self.start + math.prod(self.shape)
 
+    def view(self, theta: Tensor) -> Tensor:
+        """The parameter in its own shape, of one row ``(P,)`` or of each of several ``(..., P)``, sharing memory.
+
+        Weights of convolutions over images have their channels last in memory.
+        """
+        numbers, models = theta[..., self.start : self.stop], theta.shape[:-1]
+        if len(self.shape) == 4:
+            outer, inner, height, width = self.shape
+            return numbers.view(*models, outer, height, width, inner).movedim(-1, -3)
+        return numbers.view(*models, *self.shape)
+
 
 def row_length(slots: Iterable[Slot]) -> int:
     """Length of a row that holds the slots, filled up so that all rows lie alike in memory.

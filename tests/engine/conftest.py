@@ -27,7 +27,6 @@ def make_plan(
     dtype=torch.float32,
     n_inputs=N_INPUTS,
     periodic=None,
-    learning_rate_factors=(),
 ):
     loss = loss or CrossEntropy()
     n_outputs = N_CLASSES if isinstance(loss, CrossEntropy) else 1
@@ -39,7 +38,6 @@ def make_plan(
         normalization,
         embeddings,
         periodic,
-        learning_rate_factors,
     )
     return Plan(network, loss, OptimizerKind(optimizer, nesterov), batch_size, dtype=dtype)
 

@@ -107,9 +107,8 @@ def test_stacked__when_seventeen_jobs_differ_in_everything__then_each_equals_its
     check_stacked_equals_lone(make, 17, optimizer, normalization, dtype, tolerance)
 
 
-def test_stacked__when_there_are_waves_and_rates_of_their_own__then_each_equals_its_lone_run(make):
-    waves = {"periodic": PeriodicEmbedding(3, 5), "learning_rate_factors": (("frequency", 6.0), ("bias", 0.1))}
-    check_stacked_equals_lone(make, 5, waves, None, DOUBLE, 1e-10)
+def test_stacked__when_there_are_waves__then_each_equals_its_lone_run(make):
+    check_stacked_equals_lone(make, 5, {"periodic": PeriodicEmbedding(3, 5)}, None, DOUBLE, 1e-10)
 
 
 def check_stacked_equals_lone(make, n_jobs, optimizer, normalization, dtype, tolerance):
@@ -387,16 +386,6 @@ def test_table__when_sparse__then_as_dense(make):
     assert_equal_results(*results, 1e-6)
 
 
-def test_rate_factors__when_0__then_the_slots_stay_where_they_start(make):
-    plan = make.plan(normalization="layer", learning_rate_factors=(("bias", 0.0), ("gain", 0.0)))
-    (result,) = train([make.job(plan, max_epochs=5, l1=1e-3, weight_decay=0.1)])
-    theta = result.state.theta_P[None]
-    for name, slot in plan.network.slots.items():
-        first = 0.0 if name.startswith(("bias", "shift")) else 1.0
-        stays = bool((slot.view(theta) == first).all())
-        assert stays == name.startswith(("bias", "gain")), name
-
-
 def test_table__when_columns_are_embedded_only__then_trains(make):
     plan = make.plan(n_inputs=0, embeddings=((6, 3), (4, 2)))
     rows = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:30]
@@ -411,10 +400,10 @@ def test_table__when_columns_are_embedded_only__then_trains(make):
 def test_batch_norm__when_last_batch_has_one_row__then_statistics_are_those_of_the_rows(make):
     plan = make.plan(normalization="batch", batch_size=16)
     (result,) = train([make.job(plan, n_rows=33, max_epochs=60, learning_rate=0.0)])
-    network, theta = plan.network, result.state.theta_P[None]
+    network, theta = plan.network, result.state.theta_P
     x = make.table(plan, 33).values
-    z = x @ network.slots["weight0"].view(theta)[0]
-    running = network.slots["variance0"].view(theta)[0]
+    z = x @ network.slots["weight0"].view(theta)
+    running = network.slots["variance0"].view(theta)
     assert (running / z.var(0)).mean().item() == pytest.approx(1, abs=0.2)
 
 

@@ -16,7 +16,7 @@ from skdl.engine.job import Job, OptimizerKind, Plan, Samples, Settings, State
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws, Dropout, ModuleSlot, draw_layer
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws, Dropout, draw_layer
 from skdl.nn.conv import ConvNetwork
 from skdl.tasks.losses import CrossEntropy
 
@@ -102,9 +102,9 @@ def random_theta(network, dtype=torch.float64):
     """Numbers of which none is special."""
     generator = torch.Generator().manual_seed(0)
     theta_P = network.initial(generator, dtype)
-    for place in network.places.values():
-        if len(place.shape) == 1:
-            theta_P[place.start : place.stop] += torch.rand(place.shape, generator=generator, dtype=dtype) / 2
+    for slot in network.slots.values():
+        if len(slot.shape) == 1:
+            theta_P[slot.start : slot.stop] += torch.rand(slot.shape, generator=generator, dtype=dtype) / 2
     return theta_P
 
 
@@ -154,7 +154,7 @@ def test_outputs_gradients_and_running_statistics_are_torchs(name):
     expected.backward(direction[0].t())
     names = [n for n, _ in network.module(theta_P).named_parameters()]
     for full_name, parameter in zip(names, theirs.parameters(), strict=True):
-        torch.testing.assert_close(network.places[full_name].view(grad_P), parameter.grad, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(network.slots[full_name].view(grad_P), parameter.grad, rtol=1e-8, atol=1e-10)
     assert (grad_P[sum(p.numel() for p in theirs.parameters()) :] == 0).all()
     for mine, other in zip(floating(network.module(theta_P)), floating(theirs), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-10)
@@ -205,7 +205,7 @@ def test_a_row_goes_to_a_module_and_back(name, dtype):
     assert theta_P.dtype == dtype == next(module.parameters()).dtype and not module.training
     assert torch.equal(module.to_row(network), theta_P)
     module.output.weight.data.zero_()
-    assert theta_P[network.places["output.weight"].start] != 0, "the module must not share the row's memory"
+    assert theta_P[network.slots["output.weight"].start] != 0, "the module must not share the row's memory"
 
 
 def test_a_module_of_another_network_is_told_by_its_shapes():
@@ -214,29 +214,20 @@ def test_a_module_of_another_network_is_told_by_its_shapes():
         module.to_row(replace(BASE, channels=(4, 6)))
 
 
-def test_places_follow_each_other_weights_first_and_statistics_last():
+def test_slots_follow_each_other_weights_first_and_statistics_last():
     network = VARIANTS["residual"]
     stop = 0
-    for place in network.places.values():
-        assert place.start == stop
-        stop = place.stop
+    for slot in network.slots.values():
+        assert slot.start == stop
+        stop = slot.stop
     assert stop <= network.n_numbers < stop + 16
-    names = list(network.places)
-    is_weight = [len(place.shape) > 1 for place in network.places.values()]
+    names = list(network.slots)
+    is_weight = [len(slot.shape) > 1 for slot in network.slots.values()]
     n_weights = sum(is_weight)
     assert all(is_weight[:n_weights])
-    assert network.n_weights == network.places[names[n_weights]].start
+    assert network.n_weights == network.slots[names[n_weights]].start
     is_running = ["running" in name for name in names]
     assert is_running == sorted(is_running) and sum(is_running) == 2 * 4
-
-
-def test_views_of_convolutions_have_their_channels_last():
-    row = torch.arange(200.0)
-    view = ModuleSlot(10, (4, 3, 2, 5)).view(row)
-    assert view.shape == (4, 3, 2, 5) and view.is_contiguous(memory_format=torch.channels_last)
-    view[1, 2, 1, 4] = -1
-    assert row[10 + ((1 * 2 + 1) * 5 + 4) * 3 + 2] == -1
-    assert ModuleSlot(3, (2, 4)).view(row).tolist() == [[3, 4, 5, 6], [7, 8, 9, 10]]
 
 
 def test_initial_numbers_are_heels_and_the_state_of_a_fresh_normalisation():
@@ -447,7 +438,7 @@ def test_a_network_of_another_kind_trains_on_a_module_and_its_first_values(optim
 
 @pytest.mark.parametrize("network", [BASE, VARIANTS["no hidden layer"], SUMS], ids=["conv", "lone", "sums"])
 def test_the_output_layer_is_what_muon_leaves_out_and_what_sees_the_embedding(network):
-    names = [name for name, place in network.places.items() if place in network.matrices]
+    names = [name for name, slot in network.slots.items() if slot in network.matrices]
     weights = [name for name, parameter in network.template.named_parameters() if parameter.ndim > 1]
     assert names == [name for name in weights if name != "output.weight"] and "output.weight" in weights
     module, seen = network.module(random_theta(network)), []

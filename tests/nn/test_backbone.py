@@ -166,7 +166,7 @@ def test_phases_of_a_gradual_release_share_their_rows():
     network = plan_of(backbone(), "gradual")
     phases = [network.at(epoch, 24) for epoch in range(25)]
     assert [phase.n_still for phase in phases] == [3, 3, 2, 2, 1, 1, *[0] * 19]
-    assert all(phase.places == network.places for phase in phases)
+    assert all(phase.slots == network.slots for phase in phases)
     assert plan_of(backbone(), 1).at(0, 12).n_still == 0
 
 
@@ -203,9 +203,9 @@ def test_the_heads_learning_rate_is_multiplied(factor):
         return network, result.state.theta_P - start
 
     (network, once), (_, times) = step(1.0), step(factor)
-    for name, place in network.places.items():
-        expected = once[place.start : place.stop] * (1 if name.startswith("extractor") else factor)
-        torch.testing.assert_close(times[place.start : place.stop], expected, rtol=1e-9, atol=1e-12)
+    for name, slot in network.slots.items():
+        expected = once[slot.start : slot.stop] * (1 if name.startswith("extractor") else factor)
+        torch.testing.assert_close(times[slot.start : slot.stop], expected, rtol=1e-9, atol=1e-12)
 
 
 # --- what a head on a frozen network of ours sees ----------------------------------------------------------------

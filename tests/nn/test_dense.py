@@ -60,7 +60,7 @@ def make_inputs(network, n_models, *, dropout=False, padding=False, dtype=torch.
 
 def reference(network, theta_P, x, codes=None, masks=None):
     """One network in its plainest form; gives running statistics as well."""
-    p = {name: slot.view(theta_P[None])[0] for name, slot in network.slots.items()}
+    p = {name: slot.view(theta_P) for name, slot in network.slots.items()}
     statistics = {}
     h = x
     if codes is not None:
@@ -337,30 +337,6 @@ def test_initial__when_same_seed__then_same_numbers_in_every_precision():
     assert not torch.equal(double, other)
 
 
-# --- factors on the learning rate --------------------------------------------------------------------------------
-
-
-def test_rate_factors__when_none_differs_from_1__then_none():
-    assert make_network().rate_factors_P is None
-    assert replace(make_network(), learning_rate_factors=(("bias", 1.0), ("weight", 1.0))).rate_factors_P is None
-
-
-def test_rate_factors__when_given_for_kinds__then_on_their_slots_alone():
-    factors = (("bias", 0.1), ("frequency", 6.0))
-    network = make_network("relu", "batch", embeddings=LEVELS, periodic=PERIODIC)
-    network = replace(network, learning_rate_factors=factors)
-    got = network.rate_factors_P[None]
-    for name, slot in network.slots.items():
-        expected = 0.1 if name.startswith("bias") else 6.0 if name == "frequency" else 1.0
-        assert (slot.view(got) == expected).all(), name
-
-
-def test_rate_factors__when_network_has_no_such_slots__then_error_names_them():
-    network = replace(make_network(), learning_rate_factors=(("frequency", 6.0),))
-    with pytest.raises(ValueError, match=r"\['frequency'\].*\['bias', 'weight'\]"):
-        _ = network.rate_factors_P
-
-
 # --- the module --------------------------------------------------------------------------------------------------
 
 
@@ -439,8 +415,8 @@ def test_module__when_trained_by_autograd__then_steps_as_the_stack_does(periodic
 def test_module__when_training_with_dropout__then_units_drop_at_the_rate():
     network = DenseNetwork(1, 1, (4000,), get_activation("identity"))
     row = torch.zeros(network.n_numbers)
-    network.slots["bias0"].view(row[None]).fill_(1)
-    network.slots["weight1"].view(row[None]).fill_(1)
+    network.slots["bias0"].view(row).fill_(1)
+    network.slots["weight1"].view(row).fill_(1)
     module = DenseModule.from_row(network, row, dropout=0.25)
     assert module(torch.zeros(1, 1)).item() == 4000
     with torch.random.fork_rng():

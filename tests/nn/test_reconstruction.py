@@ -32,7 +32,7 @@ def make_inputs(n_models=K, n_rows=B, dtype=torch.float64, seed=1):
 
 
 def reference(network, theta_P, x_BF, masks=None):
-    p = {name: slot.view(theta_P[None])[0] for name, slot in network.slots.items()}
+    p = {name: slot.view(theta_P) for name, slot in network.slots.items()}
     h = x_BF
     for i in range(len(network.hidden)):
         h = network.activation.module()(h @ p[f"weight{i}"] + p[f"bias{i}"])
