@@ -45,8 +45,8 @@ class Slot:
         numbers, models = theta[..., self.start : self.stop], theta.shape[:-1]
         if len(self.shape) == 4:
             outer, inner, height, width = self.shape
-            return numbers.view(*models, outer, height, width, inner).movedim(-1, -3)
-        return numbers.view(*models, *self.shape)
+            return numbers.view((*models, outer, height, width, inner)).movedim(-1, -3)
+        return numbers.view((*models, *self.shape))
 
 
 def row_length(slots: Iterable[Slot]) -> int:

@@ -15,7 +15,7 @@ def test_views_of_convolutions_have_their_channels_last():
     assert Slot(3, (2, 4)).view(row).tolist() == [[3, 4, 5, 6], [7, 8, 9, 10]]
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 4), (2, 3, 4), (2, 3, 2, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(), (5,), (2, 4), (2, 3, 4), (2, 3, 2, 4)], ids=str)
 def test_a_view_of_several_rows_is_the_views_of_each(shape):
     rows = torch.arange(180.0).view(3, 60)
     slot = Slot(7, shape)
