@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -25,24 +26,35 @@ from skdl.nn.network import Slot
 Rates = Tensor | float
 
 
+@dataclass(eq=False)
 class Rule(ABC):
-    """How gradients become a direction of descent."""
+    """How gradients become a direction of descent.
 
-    #: How many tensors like the parameters the rule keeps between steps.
+    Parameters
+    ----------
+    kind : OptimizerKind
+    moments : list of Tensor
+        What the rule keeps between steps, like the parameters.
+    momentum_K1 : Tensor
+    matrices : sequence of Slot
+        Where the weights of all layers but the last lie.
+    """
+
+    kind: OptimizerKind
+    moments: list[Tensor]
+    momentum_K1: Tensor
+    matrices: Sequence[Slot]
+
+    #: How many moments there are.
     n_moments: ClassVar[int]
-
-    @abstractmethod
-    def __init__(
-        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
-    ) -> None: ...
 
     @abstractmethod
     def direction(self, grad_KP: Tensor) -> Tensor:
         """The direction of descent, to be scaled by the learning rate. It may write over the gradient."""
 
-    def curvature(self) -> Tensor | None:
-        """What the rule divided gradients by, where it did: the proximal step needs it too."""
-        return None
+    @abstractmethod
+    def curvature(self) -> Tensor:
+        """A steady gradient over its direction, ``(K, P)`` or ``(K, 1)``: what the proximal step is divided by."""
 
     @staticmethod
     def rate_factors(first: int, count: int) -> NDArray[np.float64]:
@@ -56,14 +68,13 @@ class Adam(Rule):
     n_moments = 2
     BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
-    def __init__(
-        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
-    ) -> None:
-        self.mean, self.square = moments
-        # A late step number makes the kernel's own bias corrections equal to 1.
-        self.late = torch.tensor(1e9, device=self.mean.device)
+    @cached_property
+    def late(self) -> Tensor:
+        """A late step number, which makes the kernel's own bias corrections equal to 1."""
+        return torch.tensor(1e9, device=self.moments[0].device)
 
     def direction(self, grad_KP: Tensor) -> Tensor:
+        mean, square = self.moments
         # The kernel behind torch.optim.AdamW(fused=True), with a weight decay that takes all of the parameter away: it
         # leaves the bare direction there, which each model then scales by its own learning rate. A lone model does so
         # as well, or it would round otherwise than in company. The gradient stands in for the parameter, since it is
@@ -71,8 +82,8 @@ class Adam(Rule):
         torch._fused_adamw_(
             [grad_KP],
             [grad_KP],
-            [self.mean],
-            [self.square],
+            [mean],
+            [square],
             [],
             [self.late],
             lr=1.0,
@@ -86,7 +97,8 @@ class Adam(Rule):
         return grad_KP
 
     def curvature(self) -> Tensor:
-        return self.square.sqrt().add_(self.EPSILON)
+        _, square = self.moments
+        return square.sqrt().add_(self.EPSILON)
 
     @staticmethod
     @lru_cache(maxsize=16)
@@ -101,17 +113,14 @@ class RMSprop(Rule):
     n_moments = 1
     DECAY, EPSILON = 0.99, 1e-8
 
-    def __init__(
-        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
-    ) -> None:
-        (self.square,) = moments
-
     def direction(self, grad_KP: Tensor) -> Tensor:
-        self.square.mul_(self.DECAY).addcmul_(grad_KP, grad_KP, value=1 - self.DECAY)
+        (square,) = self.moments
+        square.mul_(self.DECAY).addcmul_(grad_KP, grad_KP, value=1 - self.DECAY)
         return grad_KP.div(self.curvature()).neg_()
 
     def curvature(self) -> Tensor:
-        return self.square.sqrt().add_(self.EPSILON)
+        (square,) = self.moments
+        return square.sqrt().add_(self.EPSILON)
 
 
 class SGD(Rule):
@@ -119,21 +128,14 @@ class SGD(Rule):
 
     n_moments = 1
 
-    def __init__(
-        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
-    ) -> None:
-        (self.velocity,) = moments
-        self.momentum_K1 = momentum_K1
-        # A steady gradient g moves the parameters by g / (1 - momentum) a step, and so must the proximal step.
-        self.damping_K1 = 1 - momentum_K1
-        self.nesterov = kind.nesterov
-
     def direction(self, grad_KP: Tensor) -> Tensor:
-        velocity = self.velocity.mul_(self.momentum_K1).sub_(grad_KP)
-        return torch.addcmul(-grad_KP, velocity, self.momentum_K1) if self.nesterov else velocity
+        (velocity,) = self.moments
+        velocity.mul_(self.momentum_K1).sub_(grad_KP)
+        return torch.addcmul(-grad_KP, velocity, self.momentum_K1) if self.kind.nesterov else velocity
 
     def curvature(self) -> Tensor:
-        return self.damping_K1
+        # Momentum adds a steady gradient up to 1 / (1 - momentum) times itself.
+        return 1 - self.momentum_K1
 
 
 class Muon(Adam):
@@ -148,39 +150,35 @@ class Muon(Adam):
     #: Learning rate of matrices over that of Adam: 0.021 for 0.003, by measurement on images.
     MATRIX_RATE = 7.0
 
-    def __init__(
-        self, kind: OptimizerKind, moments: list[Tensor], momentum_K1: Tensor, matrices: Sequence[Slot]
-    ) -> None:
-        super().__init__(kind, moments, momentum_K1, matrices)
-        self.matrices = matrices
-        #: Nesterov's momentum of each of them at the last step.
-        self.ahead: list[Tensor] = []
+    #: Nesterov's momentum of each matrix at the last step.
+    ahead: list[Tensor]
 
     def direction(self, grad_KP: Tensor) -> Tensor:
         # The direction is going to take the gradient's place.
-        grads = [self._matrix(place, grad_KP).clone() for place in self.matrices]
+        grads = [self._matrix(slot, grad_KP).clone() for slot in self.matrices]
         direction = super().direction(grad_KP)
+        mean, _ = self.moments
         self.ahead = [
-            grad_KRC.lerp_(self._matrix(place, self.mean), self.BETA1)
-            for place, grad_KRC in zip(self.matrices, grads, strict=True)
+            grad_KRC.lerp_(self._matrix(slot, mean), self.BETA1)
+            for slot, grad_KRC in zip(self.matrices, grads, strict=True)
         ]
-        for place, ahead_KRC in zip(self.matrices, self.ahead, strict=True):
-            direction[:, place.start : place.stop] = orthogonalized(ahead_KRC).flatten(1).mul_(-self.MATRIX_RATE)
+        for slot, ahead_KRC in zip(self.matrices, self.ahead, strict=True):
+            direction[:, slot.start : slot.stop] = orthogonalized(ahead_KRC).flatten(1).mul_(-self.MATRIX_RATE)
         return direction
 
     def curvature(self) -> Tensor:
         curvature = super().curvature()
-        for place, ahead_KRC in zip(self.matrices, self.ahead, strict=True):
+        for slot, ahead_KRC in zip(self.matrices, self.ahead, strict=True):
             # An orthogonal factor is the matrix over its singular values where those are alike: over their root mean
             # square, then.
             spread_K1 = torch.linalg.matrix_norm(ahead_KRC).div(min(ahead_KRC.shape[1:]) ** 0.5).unsqueeze(1)
-            curvature[:, place.start : place.stop] = spread_K1.add(self.EPSILON) / self.MATRIX_RATE
+            curvature[:, slot.start : slot.stop] = spread_K1.add(self.EPSILON) / self.MATRIX_RATE
         return curvature
 
     @staticmethod
-    def _matrix(place: Slot, numbers_KP: Tensor) -> Tensor:
+    def _matrix(slot: Slot, numbers_KP: Tensor) -> Tensor:
         """A layer's weights, or numbers like them, ``(K, R, C)``."""
-        return numbers_KP[:, place.start : place.stop].unflatten(1, (place.shape[0], -1))
+        return numbers_KP[:, slot.start : slot.stop].unflatten(1, (slot.shape[0], -1))
 
     @staticmethod
     @lru_cache(maxsize=16)
@@ -271,7 +269,5 @@ class StackedOptimizer:
             self._shrink(rates * self.l1)
 
     def _shrink(self, threshold: Tensor) -> None:
-        curvature = self.rule.curvature()
-        if curvature is not None:
-            threshold = threshold / curvature[:, : self.n_weights]
+        threshold = threshold / self.rule.curvature()[:, : self.n_weights]
         self.weights.sub_(self.weights.clamp(-threshold, threshold))

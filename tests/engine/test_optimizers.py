@@ -11,6 +11,9 @@ from skdl.nn.network import Slot
 
 K, P = 3, 7
 RATES = [0.1, 0.01, 0.3]
+#: Factors on the learning rates of numbers, and a matrix among those.
+FACTORS = torch.tensor([0.0, 0.5, 1.0, 2.0, 0.0, 6.0, 1.0], dtype=torch.float64)
+MATRIX = Slot(1, (2, 2))
 
 
 def make_optimizer(kind, theta, *, n_weights=None, rate_factors_P=None, matrices=(), **of_models):
@@ -66,7 +69,7 @@ TORCH = {
 }
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", TORCH)
 def test_step__then_equals_torch(name):
     theta, grads = random(K, P), steep_grads()
     expected = torch_run(TORCH[name], theta, grads)
@@ -125,22 +128,34 @@ def test_gradient_clip__then_norm_of_each_model_is_bounded_by_its_own():
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", RULES)
 def test_step__when_gradient_is_zero__then_running_statistics_stay(name):
     theta = random(K, P)
     before = theta.clone()
     grads = steep_grads()
     grads[..., 5:] = 0
-    run(OptimizerKind(name), theta, grads, n_weights=3, l1=[0.1] * K, weight_decay=[0.1] * K)
+    penalties = {"l1": [0.1] * K, "weight_decay": [0.1] * K}
+    run(OptimizerKind(name), theta, grads, n_weights=5, matrices=(MATRIX,), **penalties)
     assert torch.equal(theta[:, 5:], before[:, 5:])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_step__when_the_model_is_alone__then_as_in_company(name):
+    kind, theta, grads = OptimizerKind(name), random(K, P), steep_grads()
+    settings = {"rate_factors_P": FACTORS, "matrices": (MATRIX,)}
+    together = run(kind, theta.clone(), grads, weight_decay=[0.1] * K, l1=[0.1] * K, **settings)
+    lone = theta[:1].clone()
+    optimizer = make_optimizer(kind, lone, weight_decay=[0.1], l1=[0.1], **settings)
+    for number, grad in enumerate(grads, start=1):
+        rate = RATES[0]
+        optimizer.step(grad[:1].clone(), rate, float(rate * RULES[name].rate_factors(number, 1)[0]))
+    torch.testing.assert_close(lone, together[:1], rtol=1e-10, atol=1e-12)
 
 
 # --- factors on the learning rate --------------------------------------------------------------------------------
 
-FACTORS = torch.tensor([0.0, 0.5, 1.0, 2.0, 0.0, 6.0, 1.0], dtype=torch.float64)
 
-
-@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", RULES)
 def test_rate_factors__then_each_number_goes_by_a_rate_of_its_own(name):
     theta, grads = random(K, P), steep_grads()
     settings = {"weight_decay": [0.1, 0.0, 0.3], "l1": [0.0, 0.1, 0.1], "l2": [0.1, 0.1, 0.0], "n_weights": 4}
@@ -153,11 +168,11 @@ def test_rate_factors__then_each_number_goes_by_a_rate_of_its_own(name):
         torch.testing.assert_close(got[:, p], alone[:, p], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", RULES)
 def test_rate_factors__when_0__then_penalties_change_nothing_either(name):
     theta, grads = random(K, P), steep_grads()
     penalties = {"weight_decay": [0.1] * K, "l1": [0.1] * K, "l2": [0.1] * K}
-    got = run(OptimizerKind(name), theta.clone(), grads, rate_factors_P=FACTORS, **penalties)
+    got = run(OptimizerKind(name), theta.clone(), grads, rate_factors_P=FACTORS, matrices=(MATRIX,), **penalties)
     assert torch.equal(got[:, FACTORS == 0], theta[:, FACTORS == 0])
     assert (got[:, FACTORS > 0] != theta[:, FACTORS > 0]).all()
 
@@ -169,18 +184,6 @@ def test_rate_factors__when_2_under_sgd_without_momentum__then_moves_twice_as_fa
     torch.testing.assert_close(twice, FACTORS * once, rtol=1e-12, atol=1e-14)
 
 
-def test_rate_factors__when_the_model_is_alone__then_as_in_company():
-    theta, grads = random(K, P), steep_grads()
-    together = run(OptimizerKind("adamw"), theta.clone(), grads, rate_factors_P=FACTORS, weight_decay=[0.1] * K)
-    lone = theta[:1].clone()
-    kind = OptimizerKind("adamw")
-    optimizer = make_optimizer(kind, lone, rate_factors_P=FACTORS, weight_decay=[0.1])
-    for number, grad in enumerate(grads, start=1):
-        rate = RATES[0]
-        optimizer.step(grad[:1].clone(), rate, float(rate * RULES["adamw"].rate_factors(number, 1)[0]))
-    torch.testing.assert_close(lone, together[:1], rtol=1e-12, atol=1e-14)
-
-
 # --- l1 ----------------------------------------------------------------------------------------------------------
 
 SOFT_TARGETS = torch.tensor([2.0, -2.0, 0.5, 0.29, -0.29, 0.05, 0.0], dtype=torch.float64)
@@ -189,13 +192,11 @@ SOFT_TARGETS = torch.tensor([2.0, -2.0, 0.5, 0.29, -0.29, 0.05, 0.0], dtype=torc
 @pytest.mark.parametrize(
     ("kind", "momentum"),
     [
-        (OptimizerKind("adamw"), 0.9),
-        (OptimizerKind("rmsprop"), 0.9),
+        *((OptimizerKind(name), 0.9) for name in RULES),
         (OptimizerKind("sgd"), 0.0),
-        (OptimizerKind("sgd"), 0.9),
         (OptimizerKind("sgd", nesterov=True), 0.9),
     ],
-    ids=["adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov"],
+    ids=[*RULES, "sgd_plain", "sgd_nesterov"],
 )
 def test_l1__when_trained_to_the_end__then_soft_threshold_with_exact_zeros(kind, momentum):
     # The minimum of (w - a)^2 / 2 + l1 |w| is a moved by l1 towards 0, and 0 where |a| <= l1.
@@ -221,8 +222,6 @@ def test_l1__then_acts_on_weights_only():
 
 
 # --- muon --------------------------------------------------------------------------------------------------------
-
-MATRIX = Slot(1, (2, 2))
 
 
 def test_muon__then_matrices_move_by_the_orthogonal_factor_of_nesterov_momentum():
@@ -251,16 +250,6 @@ def test_muon__then_other_numbers_move_as_under_adam_once_it_has_warmed_up():
         )
     )
     torch.testing.assert_close(got[:, rest], expected[:, rest], rtol=1e-2, atol=1e-3)
-
-
-def test_muon__when_alone__then_as_in_company():
-    theta, grads = random(K, P), steep_grads()
-    together = run(OptimizerKind("muon"), theta.clone(), grads, matrices=(MATRIX,))
-    lone = theta[:1].clone()
-    optimizer = make_optimizer(OptimizerKind("muon"), lone, matrices=(MATRIX,))
-    for grad in grads:
-        optimizer.step(grad[:1].clone(), RATES[0], RATES[0])
-    torch.testing.assert_close(lone, together[:1], rtol=1e-10, atol=1e-12)
 
 
 def test_muon__when_a_matrix_is_frozen__then_it_stays():

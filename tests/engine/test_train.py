@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from skdl.data.table import DenseTable, SparseTable
 from skdl.engine.job import Monitor, Samples
+from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import Schedule
 from skdl.engine.train import CancelledError, train, train_stack
 from skdl.nn.dense import DenseModule
@@ -46,12 +47,7 @@ def assert_equal_results(result, other, tolerance):
 
 # --- stacked equals lone -----------------------------------------------------------------------------------------
 
-OPTIMIZERS = {
-    "adamw": {"optimizer": "adamw"},
-    "nesterov": {"optimizer": "sgd", "nesterov": True},
-    "rmsprop": {"optimizer": "rmsprop"},
-    "muon": {"optimizer": "muon"},
-}
+OPTIMIZERS = {name: {"optimizer": name} for name in RULES} | {"nesterov": {"optimizer": "sgd", "nesterov": True}}
 
 
 def varied_jobs(make, plan, n_jobs):
@@ -294,8 +290,8 @@ def test_linear_network__when_squared_error_and_l2__then_ridge(make, regression,
 
 @pytest.mark.parametrize(
     "settings",
-    [{"optimizer": "adamw"}, {"optimizer": "rmsprop"}, {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.0}],
-    ids=["adamw", "rmsprop", "sgd", "sgd_plain"],
+    [*({"optimizer": name} for name in RULES), {"optimizer": "sgd", "momentum": 0.0}],
+    ids=[*RULES, "sgd_plain"],
 )
 def test_linear_network__when_squared_error_and_l1__then_lasso_with_its_zeros(make, regression, settings):
     jobs = [linear_job(make, losses.SquaredError(), *regression, l1=l1, **settings) for l1 in (0.02, 0.1, 0.6)]

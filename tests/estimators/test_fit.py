@@ -21,6 +21,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import cross_val_predict, cross_val_score
 
 from skdl import CNNClassifier, DeepImputer, MLPClassifier, MLPEstimator, MLPRegressor, RNNClassifier
+from skdl.engine.optimizers import RULES
 
 SMALL = {
     "hidden_layer_sizes": (8, 5),
@@ -505,7 +506,7 @@ def test_a_fit_leaves_nothing_to_the_garbage_collector(labelled):
 
 
 @pytest.mark.parametrize("embedding", [None, "periodic"])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("optimizer", RULES)
 def test_warm_start_goes_on_where_the_last_fit_ended(valued, optimizer, embedding):
     X, y = valued
     settings = PLAIN | {"batch_size": 100, "optimizer": optimizer, "numeric_embedding": embedding}

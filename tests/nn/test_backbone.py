@@ -10,6 +10,7 @@ from torch import nn
 
 from skdl.data.table import DenseTable
 from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Samples, Settings, State
+from skdl.engine.optimizers import RULES
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
@@ -67,7 +68,7 @@ def names_of(before, after, equal):
 LAYERS = [("0", ["0", "1"]), ("1", ["3", "4"]), ("2", ["5"])]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("optimizer", RULES)
 @pytest.mark.parametrize("freeze", [None, 0, 1, 2, 3, "all"])
 def test_frozen_layers_keep_every_bit_under_every_penalty(freeze, optimizer):
     network = plan_of(backbone(), freeze)
@@ -137,7 +138,7 @@ def epochs_of(network, optimizer="adamw", **settings):
     return [network.module(state).state_dict() for state in states]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("optimizer", RULES)
 @pytest.mark.parametrize(
     ("n_epochs", "n_released"), [(24, [0, 0, 1, 1, 2, 2] + [3] * 18), (5, [0, 2, 3, 3, 3]), (1, [0])]
 )

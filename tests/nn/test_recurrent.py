@@ -6,8 +6,9 @@ from torch import nn
 
 from skdl.data.sequences import N_TAIL, Reversal, RowLayout
 from skdl.nn.autograd import Draws, Dropout
-from skdl.nn.recurrent import BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
+from skdl.nn.recurrent import CELLS, BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
 
+TORCH = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 NAMES = ("weight_in", "weight_hidden", "bias_in", "bias_hidden")
 LENGTHS = [11, 7, 16, 3]
 STEMS = {
@@ -53,9 +54,9 @@ def rows(lengths=LENGTHS, n_steps=16, seed=0):
     return torch.cat([x.flatten(1), tail], dim=1)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_layer_is_torchs_layer(cell):
-    own, reference = Recurrence(cell, 3, 4), {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}[cell](3, 4)
+    own, reference = Recurrence(cell, 3, 4), TORCH[cell](3, 4)
     with torch.no_grad():
         own.draw_initial(torch.Generator().manual_seed(0), 6)
         for name, parameter in zip(NAMES, reference.parameters(), strict=True):
@@ -82,7 +83,7 @@ def test_two_directions_of_two_layers_are_torchs_packed_layers():
     torch.testing.assert_close(got, torch.cat([ends[-2], ends[-1]], dim=1))
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("reversal", [None, Reversal((1.0, 2.0, 0.5), (0.0, 1.0, -1.0))], ids=["plain", "reversed"])
 def test_padding_and_company_change_nothing(cell, stem, reversal):
