@@ -10,7 +10,7 @@ from typing import Any
 
 from skdl.data.sequences import Reversal, SequenceEncoder
 from skdl.estimators.parameters import layer_sizes
-from skdl.nn.recurrent import ConvLayer, RecurrentNetwork
+from skdl.nn.recurrent import POOLINGS, ConvLayer, RecurrentNetwork
 
 #: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
 STEM_STEPS, INNER_STEPS = 16, 24
@@ -18,8 +18,6 @@ STEM_STEPS, INNER_STEPS = 16, 24
 AUTO_CONV, CONV_SIZES = (48, 96, 96), (7, 5, 3)
 #: "auto" units, and those of forecasts from so many training series on.
 AUTO_UNITS, MANY_UNITS, MANY_ROWS = 64, 128, 1000
-
-POOLINGS = ("last", "mean", "max", "attention")
 
 
 def recurrent_plan(

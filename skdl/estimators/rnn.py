@@ -32,7 +32,7 @@ from skdl.estimators.parameters import (
     with_entries,
 )
 from skdl.estimators.quantiles import QUANTILES_DOC
-from skdl.estimators.recurrent_plan import POOLINGS, recurrent_plan
+from skdl.estimators.recurrent_plan import recurrent_plan
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -44,7 +44,7 @@ from skdl.estimators.supervised import (
 )
 from skdl.estimators.validation import FitData
 from skdl.estimators.validation_series import check_series
-from skdl.nn.recurrent import CELLS, RecurrentNetwork
+from skdl.nn.recurrent import CELLS, POOLINGS, RecurrentNetwork
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.
 AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +36,43 @@ class ConvLayer(NamedTuple):
     stride: int
 
 
+class Loop(Protocol):
+    """A recurrent layer in one direction."""
+
+    def __call__(self, x_TBF: Tensor, starts: Sequence[Tensor], weights: Sequence[Tensor], *, training: bool) -> Tensor:
+        """The first state ``(T, B, H)`` after each step; all states start from tensors ``(1, B, H)``.
+
+        Weights are those of inputs ``(gates * H, F)`` and of states ``(gates * H, H)``, then the biases of both.
+        """
+
+
+def torch_loop(run: Callable[..., tuple[Tensor, ...]]) -> Loop:
+    """The loop of one of torch's functions for layers."""
+
+    def loop(x_TBF: Tensor, starts: Sequence[Tensor], weights: Sequence[Tensor], *, training: bool) -> Tensor:
+        states_TBH, *_ = run(
+            x_TBF,
+            # A lone state stands in no list.
+            starts if len(starts) > 1 else starts[0],
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=training,
+            bidirectional=False,
+            batch_first=False,
+        )
+        return states_TBH
+
+    return loop
+
+
 class CellKind(NamedTuple):
-    """A recurrent cell: how many gates and states of H units each it has, and torch's loop over the steps."""
+    """A recurrent cell: how many gates and states of H units each it has, and the loop over the steps."""
 
     n_gates: int
     n_states: int
-    loop: Callable[..., tuple[Tensor, ...]]
+    loop: Loop
     #: The gate that says how much of a unit's state is kept.
     keeping_gate: int | None
     #: A loop for training on a processor where that is faster than torch's; several networks can share it.
@@ -49,9 +80,9 @@ class CellKind(NamedTuple):
 
 
 CELLS: dict[str, CellKind] = {
-    "gru": CellKind(3, 1, torch.gru, 1, GRUSteps),
-    "lstm": CellKind(4, 2, torch.lstm, 1, None),
-    "rnn": CellKind(1, 1, torch.rnn_tanh, None, TanhSteps),
+    "gru": CellKind(3, 1, torch_loop(torch.gru), 1, GRUSteps),
+    "lstm": CellKind(4, 2, torch_loop(torch.lstm), 1, None),
+    "rnn": CellKind(1, 1, torch_loop(torch.rnn_tanh), None, TanhSteps),
 }
 
 
@@ -75,7 +106,7 @@ class RecurrentNetwork(AutogradNetwork):
     conv : tuple of ConvLayer
         Convolutions, each with batch normalisation and relu, in front of the recurrent layers.
     pooling : tuple of str
-        Of "last", "mean", "max" and "attention": what the states of all steps become, one after the other.
+        Of ``POOLINGS``: what the states of all steps become, one after the other.
     hidden : tuple of int
         Units of the dense layers after the pooling.
     reversal : Reversal or None
@@ -251,10 +282,7 @@ class Recurrence(nn.Module):
         start = x_TBF.new_zeros(1, x_TBF.shape[1], self.hidden_size)
         weights = [self.weight_in, self.weight_hidden, self.bias_in, self.bias_hidden]
         kind = CELLS[self.cell]
-        state = start if kind.n_states == 1 else [start] * kind.n_states
-        # Biases, layers, dropout, training, both directions, batch first.
-        states_TBH = kind.loop(x_TBF, state, weights, True, 1, 0.0, self.training, False, False)[0]
-        return states_TBH.permute(1, 2, 0)
+        return kind.loop(x_TBF, [start] * kind.n_states, weights, training=self.training).permute(1, 2, 0)
 
     def draw_initial(self, generator: torch.Generator, n_steps: int) -> None:
         """Orthogonal recurrent weights, and units that keep their states for one step up to all of them.
@@ -322,9 +350,9 @@ class Pooling(nn.Module):
         self.score = nn.Linear(n_in, 1, bias=False) if "attention" in ways else None
 
     def forward(self, steps: Steps) -> Tensor:
-        return torch.cat([getattr(self, f"_{way}")(steps) for way in self.ways], dim=1)
+        return torch.cat([POOLINGS[way](self, steps) for way in self.ways], dim=1)
 
-    def _last(self, steps: Steps) -> Tensor:
+    def last(self, steps: Steps) -> Tensor:
         """The state that has seen the whole series: the last one, or of the way back the first one."""
         x_BHS = steps.x_BFT
         last = (steps.lengths_B - 1).view(-1, 1, 1).expand(-1, x_BHS.shape[1], -1)
@@ -334,18 +362,28 @@ class Pooling(nn.Module):
         half = x_BHS.shape[1] // 2
         return torch.cat([end[:, :half], x_BHS[:, half:, 0]], dim=1)
 
-    def _mean(self, steps: Steps) -> Tensor:
+    def mean(self, steps: Steps) -> Tensor:
+        """The mean over the steps."""
         return steps.masked(steps.x_BFT).x_BFT.sum(2) / steps.lengths_B[:, None].to(steps.x_BFT.dtype)
 
-    def _max(self, steps: Steps) -> Tensor:
+    def max(self, steps: Steps) -> Tensor:
+        """The largest value of each unit."""
         return _filled(steps.x_BFT, steps.mask_B1T).amax(2)
 
-    def _attention(self, steps: Steps) -> Tensor:
+    def attention(self, steps: Steps) -> Tensor:
         """A mean whose weights are a softmax over the steps (Bahdanau et al. 2015, the simplest form)."""
         assert self.score is not None
         score_B1S = self.score(steps.x_BFT.transpose(1, 2)).transpose(1, 2)
         share_B1S = _filled(score_B1S, steps.mask_B1T).softmax(2)
         return (steps.x_BFT * share_B1S).sum(2)
+
+
+POOLINGS: dict[str, Callable[[Pooling, Steps], Tensor]] = {
+    "last": Pooling.last,
+    "mean": Pooling.mean,
+    "max": Pooling.max,
+    "attention": Pooling.attention,
+}
 
 
 def _filled(x_BFS: Tensor, mask_B1S: Tensor | None) -> Tensor:
@@ -421,7 +459,7 @@ class RecurrentModule(AutogradModule):
         steps = self.stem(Steps.of(parts.series_BCT, parts.lengths_B, is_even))
         pooled = [self.pooling(self.states(steps))]
         if isinstance(self.stem, ConvStem):
-            pooled.append(self.pooling._mean(steps))
+            pooled.append(self.pooling.mean(steps))
         if self.beside is not None:
             pooled.append(F.gelu(self.beside(parts.beside_BE)))
         return self.hidden(torch.cat(pooled, dim=1))

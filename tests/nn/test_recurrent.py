@@ -6,7 +6,7 @@ from torch import nn
 
 from skdl.data.sequences import N_TAIL, Reversal, RowLayout
 from skdl.nn.autograd import Draws, Dropout
-from skdl.nn.recurrent import CELLS, BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
+from skdl.nn.recurrent import CELLS, POOLINGS, BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
 
 TORCH = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 NAMES = ("weight_in", "weight_hidden", "bias_in", "bias_hidden")
@@ -29,7 +29,7 @@ def plan(**changes):
         "bidirectional": True,
         "patch_size": 1,
         "conv": (),
-        "pooling": ("last", "mean", "max", "attention"),
+        "pooling": tuple(POOLINGS),
         "hidden": (5,),
         "reversal": None,
     }

@@ -34,7 +34,7 @@ def test_states_and_gradients_are_those_of_torchs_loop_for_each_network(kind):
         # The identity as input weight gives the gates what was projected.
         identity, nothing = torch.eye(kind.n_gates * H, dtype=torch.float64), torch.zeros_like(bias[n, :, 0])
         weights, start = [identity, weight[n], nothing, bias[n, :, 0]], torch.zeros(1, B, H, dtype=torch.float64)
-        expected.append(kind.loop(projected[:, n].mT, start, weights, True, 1, 0.0, True, False, False)[0].mT)
+        expected.append(kind.loop(projected[:, n].mT, [start], weights, training=True).mT)
     torch.testing.assert_close(states, torch.stack(expected, dim=1))
     direction = torch.randn(states.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     of_ours = torch.autograd.grad(states, tensors, direction)
