@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,14 @@ def test_estimators_are_imported_when_they_are_asked_for():
     assert not {"torch", "sklearn", "numpy"} & imported_by("import skdl", after="import json")
     names = imported_by("import skdl; skdl.MLPClassifier", after="import torch")
     assert "skdl.estimators.mlp" in names and "skdl.estimators.cnn" not in names
+
+
+@pytest.mark.parametrize("package", ["nn", "engine"])
+def test_networks_and_their_training_know_nothing_of_scikit_learn(package):
+    folder = Path(skdl.__file__).parent / package
+    modules = {f"skdl.{package}.{path.stem}" for path in folder.glob("[!_]*.py")}
+    names = imported_by(f"import {', '.join(modules)}", after="import torch")
+    assert modules <= names and "sklearn" not in names
 
 
 def test_all_names_are_there():

@@ -1,6 +1,6 @@
 """Which steps and channels of encoded series an output rests on.
 
-Axes: B series, C channels, T steps, D numbers of an encoded row; see :mod:`skdl.data.sequences`. In encoded rows 0 is
+Axes: B series, C channels, T steps, D numbers of an encoded row; see :mod:`skdl.data.series_rows`. In encoded rows 0 is
 the mean of a channel, or the level of the series where that is taken out.
 """
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from skdl.data.sequences import Reversal, SequenceEncoder
+from skdl.data.sequences import SequenceEncoder
+from skdl.data.series_rows import Reversal
 from skdl.estimators.parameters import layer_sizes
 from skdl.nn.recurrent import POOLINGS, ConvLayer, RecurrentNetwork
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from skdl.data.sequences import N_TAIL, Reversal, RowLayout
+from skdl.data.series_rows import N_TAIL, Reversal, RowLayout
 from skdl.nn.autograd import Draws, Dropout
 from skdl.nn.recurrent import CELLS, POOLINGS, BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
 
@@ -147,15 +147,6 @@ def test_an_output_that_is_given_back_starts_at_the_level():
     module = network.module(network.initial(torch.Generator().manual_seed(0), torch.float64))
     # Twice the level, 2, plus 1.
     torch.testing.assert_close(module.outputs(rows()), torch.full((4, 3), 5.0, dtype=torch.float64))
-
-
-def test_reversal_and_its_inverse():
-    reversal, parts = Reversal((2.0, 0.5), (1.0, -1.0)), RowLayout(2, 1).parts(rows())
-    output = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(reversal.invert(reversal.apply(output, parts), parts), output)
-    # Several outputs of a target share its way back.
-    doubled = reversal.apply(output.repeat_interleave(2, dim=1), parts)
-    torch.testing.assert_close(doubled, reversal.apply(output, parts).repeat_interleave(2, dim=1))
 
 
 # --- models side by side ---------------------------------------------------------------------------------------------
