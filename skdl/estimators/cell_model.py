@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skdl.closed_form.completion import CellFeatures, CompletionTable
+from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import RowDistribution
 from skdl.closed_form.residuals import ResidualQuantiles
 from skdl.engine.predict import network_outputs
+from skdl.estimators.completion_tables import CompletionTable
 from skdl.nn.network import Ensemble, NetworkModule
 
 

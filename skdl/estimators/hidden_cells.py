@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skdl.closed_form.completion import CompletionTable, HiddenCopies, Hiding, hidden_copies
 from skdl.data.folds import n_held_out_rows
 from skdl.data.table import Table
+from skdl.estimators.completion_tables import CompletionTable, HiddenCopies, Hiding, hidden_copies
 
 #: Rows of an epoch at least: a small table is gone through several times in each.
 EPOCH_ROWS = 2048
