@@ -99,7 +99,7 @@ class Gaussian:
         return (x_BD.to(torch.float64) - self.mean).masked_fill(~present_BD, 0)
 
     def _shift_by_missing(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
-        """Conditional mean minus mean of missing cells, 0 of the others."""
+        """Conditional mean minus mean of missing cells, 0 of the others, by the missing cells' precision."""
         pull_BD = self.pull(x_BD, present_BD)
         shift_BD = torch.zeros_like(pull_BD)
         for block in blocks_of(~present_BD):
@@ -107,7 +107,7 @@ class Gaussian:
         return shift_BD
 
     def _shift_by_present(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
-        """The same by the cells that are present."""
+        """Conditional mean minus mean of missing cells, 0 of the others, by the present cells' covariance."""
         centred_BD = self._centred(x_BD, present_BD)
         weight_BD = torch.zeros_like(centred_BD)
         for block in blocks_of(present_BD):

@@ -85,7 +85,7 @@ class SequenceEncoder:
         self._fit_usual(X, weight)
         self._fit_channels(X, weight)
         self._fit_target(X, y, weight)
-        self._fit_beside(X, y, rows, weight, classification)
+        self._fit_beside(X, y, weight, classification)
         self.layout = RowLayout(self.n_channels + len(self.indicated), self.n_beside)
         return self
 
@@ -130,7 +130,7 @@ class SequenceEncoder:
         around = ((targets - level[:, None]) / spread[:, None]) ** 2
         self.common_spread = float(np.sqrt(_average(around, weight).mean())) or 1.0
 
-    def _fit_beside(self, X: Series, y: NDArray, rows: NDArray[np.intp], weight: Weights, classification: bool) -> None:
+    def _fit_beside(self, X: Series, y: NDArray, weight: Weights, classification: bool) -> None:
         """Encoders of the last values of forecasts, and of the table beside the series."""
         everything = np.arange(len(X))
         self.last_encoder = self.static_encoder = None

@@ -1,7 +1,7 @@
 """Minibatches for K jobs in step.
 
-Axes: K models, N rows of the longest job, B batch rows, D numeric inputs, E embedded columns, T numbers of a target
-(1 for a label).
+Axes: K models, N rows of the longest job, B batch rows, R rows of several batches, D numeric inputs, E embedded
+columns, T numbers of a target (1 for a label).
 
 Jobs stand in order of falling length, so that the jobs that still have a batch at some step of an epoch are always
 the first ones: shorter jobs sit out the last steps, and inside a batch they are padded with rows of weight 0.
@@ -244,7 +244,7 @@ class Batches:
             k, n_rows, _ = x.shape
             start = first * self.batch_size
             xs = x.split(self.batch_size, 1)
-            target_KTC = target_KTN[:k, :, start : start + n_rows]
+            target_KTR = target_KTN[:k, :, start : start + n_rows]
             steps = slice(first, first := first + len(xs))
             yield from map(
                 Batch,
@@ -252,7 +252,7 @@ class Batches:
                 self.widths[steps],
                 xs,
                 [None] * len(xs) if codes is None else codes.split(self.batch_size, 1),
-                (target_KTC if prepare is None else prepare(target_KTC)).split(self.batch_size, 2),
+                (target_KTR if prepare is None else prepare(target_KTR)).split(self.batch_size, 2),
                 weights[steps] if k == len(self.lengths) else [weight[:k] for weight in weights[steps]],
                 self.real_rows[steps],
             )

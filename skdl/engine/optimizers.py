@@ -195,7 +195,7 @@ def _vector(values: Sequence[float], like: Tensor) -> Tensor:
 
 
 def _penalty(values: Sequence[float], like: Tensor) -> Tensor | None:
-    """The same; None where no model has the penalty."""
+    """Values ``(K, 1)`` of a penalty; None where no model has it."""
     return _vector(values, like) if any(values) else None
 
 

@@ -51,7 +51,7 @@ def held_out_outputs(folds: list[Fold], results: list[Result]) -> list[RowOutput
     """The rows that each network held out, with its outputs for them."""
     return [
         (fold.held_out, result.validation_outputs.numpy().astype(np.float64))
-        for fold, result in zip(folds, results, strict=False)
+        for fold, result in zip(folds, results, strict=True)
         if result.validation_outputs is not None
     ]
 

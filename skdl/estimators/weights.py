@@ -22,7 +22,7 @@ class MeanWeight:
     total: float = 0.0
 
     def including(self, weight: Weights, n_samples: int) -> MeanWeight:
-        """That of one more part as well."""
+        """The mean weight of the samples so far and of one more part."""
         total = n_samples if weight is None else float(weight.sum())
         return MeanWeight(self.n_samples + n_samples, self.total + total)
 

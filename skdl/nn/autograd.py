@@ -52,7 +52,7 @@ class Draws:
 
     @property
     def generator(self) -> torch.Generator:
-        """That of a lone model."""
+        """The generator of a lone model."""
         (generator,) = self.generators
         return generator
 

@@ -226,7 +226,9 @@ class LayerNorm:
 
 
 class BatchNorm(LayerNorm):
-    """The same over the rows of a batch, by unit, with running statistics for later.
+    """Each unit minus its mean over the rows of a batch, over its standard deviation; then a gain and a shift.
+
+    Predictions take the running mean and variance of training.
 
     ``rows`` ``(K, B, 1)``, to be set at each step, is 1 for a row and 0 for padding; None where there is no padding.
     """
