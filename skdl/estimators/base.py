@@ -33,6 +33,7 @@ from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_w
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss
 from skdl.tasks.regression import RegressionTask
+from skdl.tasks.task import Task
 
 #: A first call of ``partial_fit`` with fewer rows than this is warned of.
 FEWEST_FIRST_ROWS = 10
@@ -59,7 +60,7 @@ def held_out_outputs(folds: list[Fold], results: list[Result]) -> list[RowOutput
 class NetworkEstimator(TrainedEstimator):
     """Base of all estimators that fit a network to X and y."""
 
-    _task: ClassificationTask | RegressionTask
+    _task: Task
     _encoder: Any
     _mean_weight: MeanWeight
     #: X and the outputs for it, where a scorer asks for predictions that the training has made already.
@@ -82,7 +83,7 @@ class NetworkEstimator(TrainedEstimator):
         """
 
     @abstractmethod
-    def _make_task(self) -> ClassificationTask | RegressionTask:
+    def _make_task(self) -> Task:
         """An unfitted task for y."""
 
     def _blend(self, data: FitData, folds: list[Fold], unseen: list[RowOutputs]) -> None:
@@ -318,7 +319,7 @@ class NetworkEstimator(TrainedEstimator):
             self._task.fit(data.y, classes)
             self.classes_ = self._task.label_values
         else:
-            self._task.fit(data.y[train_rows], data.weight_of(train_rows))
+            cast(RegressionTask, self._task).fit(data.y[train_rows], data.weight_of(train_rows))
         self.n_outputs_ = self._task.n_outputs
         self.out_activation_ = self._task.output_activation
         self._encoder = self._make_encoder(self._numpy_dtype())
@@ -335,7 +336,7 @@ class NetworkEstimator(TrainedEstimator):
                 "The task was changed since the last fit, so training cannot continue from there. "
                 "Call fit with warm_start=False."
             )
-        self._task.go_on_as(cast(Any, task))
+        self._task.go_on_as(task)
         if isinstance(self._task, RegressionTask):
             self._task.note_values(data.y[rows])
         self._encoder.dtype = self._numpy_dtype()

@@ -22,7 +22,7 @@ from skdl.estimators.base import NetworkEstimator, RowOutputs
 from skdl.estimators.validation import FitData
 from skdl.tasks.blending import blend_weights
 from skdl.tasks.classification import ClassificationTask
-from skdl.tasks.regression import QuantilesTask, RegressionTask
+from skdl.tasks.regression import RegressionTask
 
 #: Most series that the skip path is fitted to, drawn at random.
 SKIP_ROWS = 10_000
@@ -50,9 +50,6 @@ class BlendedEstimator(NetworkEstimator):
             # Series that are constant may be so at any level.
             self._task.is_constant[:] = False
 
-    def _has_log_link(self) -> bool:
-        return bool(getattr(self._task, "has_log_link", False))
-
     def _reversal(self) -> Reversal | None:
         """What is given back to outputs."""
         if not isinstance(self._task, RegressionTask):
@@ -63,7 +60,7 @@ class BlendedEstimator(NetworkEstimator):
         """Refuse a skip path that was asked for where there can be none."""
         if self.skip in (None, "auto"):
             return
-        if self._has_log_link():
+        if self._task.has_log_link:
             raise ValueError(f"skip={self.skip!r} predicts means, not their logarithms. Set skip=None with this loss.")
         if not holds_out:
             raise ValueError(
@@ -73,7 +70,7 @@ class BlendedEstimator(NetworkEstimator):
 
     def _skip_kinds(self) -> tuple[str, ...]:
         """Features that the skip path may work on; none where there is no path."""
-        if self.skip is None or self._has_log_link():
+        if self.skip is None or self._task.has_log_link:
             return ()
         if self.skip != "auto":
             return (self.skip,)
@@ -131,17 +128,14 @@ class BlendedEstimator(NetworkEstimator):
         return base + weights["network"] * (of_network - base) + weights["skip"] * (of_skip - base)
 
     def _new_skip(self) -> SkipPath:
-        encoder, levels = self._encoder, None
-        if isinstance(self._task, RegressionTask):
-            losses = {"absolute_error": (0.5,), "quantile": (self._loss_setting("quantile"),)}
-            levels = self._task.levels if isinstance(self._task, QuantilesTask) else losses.get(str(self.loss))
+        encoder = self._encoder
         return SkipPath(
             self._skip_kinds(),
             encoder.layout,
             encoder.shortest,
             self._reversal(),
             with_steps=not is_classifier(self),
-            levels=levels,
+            levels=self._task.loss.quantiles(self._loss_settings()) or None,
         )
 
     def _skip_target(self, target: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ from skdl.nn.backbone import BackboneNetwork
 from skdl.nn.conv import ConvNetwork, ImageModule, auto_channels
 from skdl.nn.explain import EXPLANATIONS
 from skdl.tasks.classification import ClassificationTask
+from skdl.tasks.losses import takes_label_smoothing
 
 #: What "auto" does to images, beside mirroring.
 MOVES = Augmentation(shift=0.05, rotation=5, zoom=0.05)
@@ -551,7 +552,7 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
     }
 
     def _auto_label_smoothing(self) -> float:
-        return AUTO_LABEL_SMOOTHING if self.loss == "cross_entropy" else 0.0
+        return AUTO_LABEL_SMOOTHING if takes_label_smoothing(self.loss) else 0.0
 
     def _loss_setting(self, name: str) -> float:
         if name == "label_smoothing" and isinstance(self.label_smoothing, str):

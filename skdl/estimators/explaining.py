@@ -44,7 +44,7 @@ def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDAr
     if y is not None and len(y) != len(checked):
         raise ValueError(f"y has {len(y)} entries for {len(checked)} samples. Give one for each.")
     classes = getattr(estimator, "classes_", None)
-    if classes is None or getattr(estimator._task, "is_multilabel", False):
+    if classes is None or estimator._task.is_multilabel:
         numbers = np.zeros(len(checked), dtype=np.int64) if y is None else y
         if not np.isin(numbers, np.arange(estimator.n_outputs_)).all():
             raise ValueError(f"y must hold numbers of outputs, 0 to {estimator.n_outputs_ - 1}.")
@@ -58,5 +58,4 @@ def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDAr
 
 def class_outputs(estimator: Any, outputs: Tensor) -> Tensor:
     """Outputs ``(n, O)`` with one per class, also where there is one logit for two."""
-    is_binary = bool(getattr(estimator._task, "is_binary", False))
-    return torch.cat([-outputs, outputs], dim=1) if is_binary else outputs
+    return torch.cat([-outputs, outputs], dim=1) if estimator._task.is_binary else outputs

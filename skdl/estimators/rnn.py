@@ -217,7 +217,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     def _make_encoder(self, dtype: np.dtype) -> SequenceEncoder:
         # What is given back to a logarithm of the mean would be a factor.
-        scaling = None if self._has_log_link() else self.series_scaling
+        scaling = None if self._task.has_log_link else self.series_scaling
         return SequenceEncoder(dtype, scaling)
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:

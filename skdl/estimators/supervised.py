@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skdl.estimators.quantiles import QUANTILES_CONSTRAINTS, QuantilesMixin
 from skdl.tasks.classification import ClassificationTask
-from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
+from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link, takes_label_smoothing
 from skdl.tasks.regression import RegressionTask
 
 CLASSIFICATION_DOC = """
@@ -43,10 +43,10 @@ loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or ca
 
 def classification_task(loss: Any, label_smoothing: float) -> ClassificationTask:
     """The task of a classifier, whose loss and label smoothing must go together."""
-    if label_smoothing > 0 and loss != "cross_entropy":
+    if label_smoothing > 0 and not takes_label_smoothing(loss):
+        fitting = " or ".join(f"loss={name!r}" for name in CLASSIFICATION_LOSSES if takes_label_smoothing(name))
         raise ValueError(
-            f"label_smoothing={label_smoothing} requires loss='cross_entropy'. Got loss={loss!r}; "
-            "set label_smoothing=0."
+            f"label_smoothing={label_smoothing} requires {fitting}. Got loss={loss!r}; set label_smoothing=0."
         )
     return ClassificationTask(loss)
 

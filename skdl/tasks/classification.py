@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from torch import Tensor
 
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, CustomLoss, Loss
+from skdl.tasks.task import Task
 
 #: Unknown labels that an error names.
 MOST_NAMED = 10
@@ -33,7 +35,7 @@ def label_type_error(labels: NDArray, name: str = "y") -> ValueError:
     )
 
 
-class ClassificationTask:
+class ClassificationTask(Task):
     """Binary, multiclass and multilabel targets.
 
     Parameters
@@ -84,7 +86,7 @@ class ClassificationTask:
         """
         return np.tile(np.arange(2), (len(self.classes), 1)) if self.is_multilabel else self.classes
 
-    def go_on_as(self, task: ClassificationTask) -> None:
+    def go_on_as(self, task: Self) -> None:
         """Go on with the loss of another task, for as many outputs.
 
         Raises

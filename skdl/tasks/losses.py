@@ -14,7 +14,7 @@ parameters of the estimators by the same names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -42,6 +42,10 @@ class Loss:
     setting_names: ClassVar[tuple[str, ...]] = ()
     #: More of them that are a device of training: rows that are only looked at are judged without.
     training_setting_names: ClassVar[tuple[str, ...]] = ()
+
+    def quantiles(self, settings: Mapping[str, float]) -> tuple[float, ...]:
+        """The quantiles of the target that minimise it, by the settings of one model; none where a mean does."""
+        return ()
 
     def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         """The target as training compares outputs with it, such as smoothed probabilities; by default as it is."""
@@ -202,6 +206,9 @@ class SquaredError(Loss):
 class AbsoluteError(Loss):
     """The absolute error, whose minimum is the median."""
 
+    def quantiles(self, settings: Mapping[str, float]) -> tuple[float, ...]:
+        return (0.5,)
+
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return (output - target).abs_().mean(1)
 
@@ -230,6 +237,9 @@ class Quantile(Loss):
 
     setting_names = ("quantile",)
 
+    def quantiles(self, settings: Mapping[str, float]) -> tuple[float, ...]:
+        return (settings["quantile"],)
+
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         residual = output - target
         return _pinball_slope(residual, settings["quantile"]).mul_(residual).mean(1)
@@ -243,6 +253,9 @@ class Quantiles(Loss):
     """Pinball losses of several quantiles of each target; outputs are ``(K, T * Q, B)``, a target's side by side."""
 
     levels: tuple[float, ...] = (0.5,)
+
+    def quantiles(self, settings: Mapping[str, float]) -> tuple[float, ...]:
+        return self.levels
 
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         residual, levels_Q1 = self._residual(output, target)
@@ -370,6 +383,11 @@ REGRESSION_LOSSES: dict[str, Loss] = {
     "quantile": Quantile(),
     "poisson": Poisson(),
 }
+
+
+def takes_label_smoothing(loss: object) -> bool:
+    """Whether a loss for classification, by its name or a function, smooths labels."""
+    return isinstance(loss, str) and "label_smoothing" in CLASSIFICATION_LOSSES[loss][0].training_setting_names
 
 
 def has_log_link(loss: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from skdl.data.moments import mean_and_deviation
 from skdl.tasks.losses import REGRESSION_LOSSES, CustomLoss, Loss, Quantiles, has_log_link
+from skdl.tasks.task import Task
 
 
-class RegressionTask:
+class RegressionTask(Task):
     """One or several numeric targets, standardised for training; counts are divided by their mean.
 
     Parameters
@@ -77,7 +79,7 @@ class RegressionTask:
                 "Use loss='squared_error', or shift y."
             )
 
-    def go_on_as(self, task: RegressionTask) -> None:
+    def go_on_as(self, task: Self) -> None:
         """Go on with the loss of another task, for the same encoding of the targets.
 
         Raises
@@ -148,7 +150,7 @@ class QuantilesTask(RegressionTask):
         self.n_outputs = self.n_targets * len(self.levels)
         return self
 
-    def go_on_as(self, task: RegressionTask) -> None:
+    def go_on_as(self, task: Self) -> None:
         """Go on as another task of the same quantiles.
 
         Raises
