@@ -42,6 +42,10 @@ class ValidationScorer:
 
 
 def _accepts_weight(scorer: Callable[..., float]) -> bool:
+    routing = getattr(scorer, "get_metadata_routing", None)
+    if routing is not None and routing().score.requests.get("sample_weight") is False:
+        # The user has said so, by set_score_request.
+        return False
     accepts = getattr(scorer, "_accept_sample_weight", None)
     return accepts() if accepts is not None else "sample_weight" in inspect.signature(scorer).parameters
 

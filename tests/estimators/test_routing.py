@@ -129,6 +129,15 @@ def test_weights_reach_the_scorer_of_early_stopping(data, scoring, enabled):
     assert_allclose(model.validation_scores_, accuracy_score(y[60:], model.predict(X[60:]), sample_weight=weight[60:]))
 
 
+@pytest.mark.usefixtures("routing")
+def test_a_scorer_that_refuses_weights_is_called_without_them(data):
+    X, y, weight = data
+    scorer = make_scorer(accuracy_score).set_score_request(sample_weight=False)
+    model = MLPClassifier(**SMALL | {"early_stopping": True, "scoring": scorer, "max_epochs": 1})
+    model.fit(X[:60], y[:60], X_val=X[60:], y_val=y[60:], sample_weight_val=weight[60:])
+    assert_allclose(model.validation_scores_, accuracy_score(y[60:], model.predict(X[60:])))
+
+
 def test_held_out_rows_bring_their_weights_to_the_scorer(data):
     X, y, weight = data
     seen = []
