@@ -335,7 +335,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             raise ValueError("missing_values must be finite or NaN. Replace infinities by NaN in X.")
         if sp.issparse(X):
             raise TypeError("Sparse data was passed, but a sparse matrix has no missing cells. Use X.toarray().")
-        if isinstance(X, np.ndarray) and X.dtype.kind in "iu" and not _are_exact(X[missing != X]):
+        if isinstance(X, np.ndarray) and X.dtype.kind in "iu" and not _are_exact(X, missing):
             raise ValueError(
                 "X is an array with integers beyond 2**53, which the floats of a completed array cannot tell apart. "
                 "Pass a DataFrame, whose columns of integers stay so."
@@ -725,8 +725,10 @@ def _joined(blocks: Sequence[ImputedRows]) -> tuple[NDArray[np.bool_], dict[int,
     return np.concatenate([block.missing_NC for block in blocks]), values
 
 
-def _are_exact(integers: NDArray) -> bool:
-    """Whether floats can tell all of the integers apart."""
+def _are_exact(integers: NDArray, missing: Any) -> bool:
+    """Whether floats can tell all of the integers apart, but for those that stand for a missing cell."""
+    if isinstance(missing, Real):
+        integers = integers[integers != missing]
     return not integers.size or max(-int(integers.min()), int(integers.max())) <= LARGEST_EXACT
 
 

@@ -51,3 +51,9 @@ def test_docstring_has_an_entry_for_each_parameter_and_its_default(Estimator):
         assert "default=" in said or said.startswith("scoring : None")
         if isinstance(default, str):
             assert f'default="{default}"' in said
+
+
+@pytest.mark.parametrize("Estimator", ESTIMATORS)
+def test_types_in_docstrings_have_no_name_that_sphinx_takes_for_a_link(Estimator):
+    types = re.findall(r"^\w.* : (.*)", inspect.getdoc(Estimator), re.MULTILINE)
+    assert not [of_one for of_one in types if re.search(r"(?<![`\w])\w+_(?![`\w])", of_one)]

@@ -680,6 +680,8 @@ def test_fit_when_an_array_has_integers_that_floats_cannot_tell_apart_then_refus
     X = np.array([[2**60 + 1, 1], [2**60 + 3, -1], [2**60 + 5, 4]])
     with pytest.raises(ValueError, match=r"integers beyond 2\*\*53.*Pass a DataFrame"):
         quick(missing_values=-1).fit(X)
+    for nothing in (np.nan, None, pd.NA, "?"):
+        assert quick(missing_values=nothing).fit_transform(np.array([[1, 2], [3, 4]])).tolist() == [[1, 2], [3, 4]]
     least = np.iinfo(np.int64).min
     assert quick(missing_values=least).fit_transform(np.array([[1, 2], [3, least], [5, 6]])).shape == (3, 2)
 
