@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -28,14 +27,15 @@ from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
-from skdl.data.filled_frames import LARGEST_EXACT, in_library, with_cells, with_columns, with_names
-from skdl.data.frames import Column, check_flat_names, column_names, is_frame, is_missing_cell
+from skdl.data.filled_frames import LARGEST_EXACT, in_library
+from skdl.data.frames import Column, check_flat_names, is_frame, is_missing_cell
 from skdl.data.table_cells import NumberCells, TableCells
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.job import Samples
 from skdl.estimators.cell_model import CellModel
 from skdl.estimators.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
 from skdl.estimators.monitor import FitMonitor
+from skdl.estimators.output_columns import ImputedRows, OutputColumns
 from skdl.estimators.parameters import (
     TRAINING_DOC,
     TrainingParameters,
@@ -85,13 +85,6 @@ class EncodedRows(NamedTuple):
     present_ND: Tensor
     #: Which cells of the table are missing ``(N, C)``.
     missing_NC: NDArray[np.bool_]
-
-
-class ImputedRows(NamedTuple):
-    """Some rows of a table: which cells are missing ``(N, C)``, and each column's values for them, from the top."""
-
-    missing_NC: NDArray[np.bool_]
-    values: dict[int, NDArray]
 
 
 IMPUTER_DOC = """
@@ -350,22 +343,20 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         self._n_rows = len(x_ND)
         if not goes_on:
             self._is_small = self._n_rows * len(self._cells.encoders) < MANY_CELLS
-            self._choose_columns(X, missing_NC)
+            self._output_columns = OutputColumns.of(
+                X,
+                self._cells,
+                missing_NC,
+                _check_feature_names_in(self),
+                keep_empty=self.keep_empty_features,
+                add_indicator=self.add_indicator,
+            )
+            warn_of_numbers_as_text(self._cells.numbers_as_text)
             self._fit_gaussian(x_ND, present_ND, generator)
             self.network_ = None
             self._set_history([], is_validated=False)
             self.t_ = 0
         return x_ND, present_ND
-
-    def _choose_columns(self, X: Any, missing_NC: NDArray[np.bool_]) -> None:
-        """Which columns of X ``transform`` gives back, and for which it adds an indicator."""
-        filled = self._cells.filled
-        kept = np.arange(len(filled)) if self.keep_empty_features else np.flatnonzero(filled)
-        self._kept: list[int] = kept.tolist()
-        self._warn_of_empty_columns(X)
-        warn_of_numbers_as_text(self._cells.numbers_as_text)
-        self._indicated: list[int] = np.flatnonzero(missing_NC.any(axis=0)).tolist() if self.add_indicator else []
-        self._check_indicators()
 
     def _fit_gaussian(self, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> None:
         column_of_D = torch.from_numpy(self._cells.column_of_D)
@@ -392,27 +383,6 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _continues(self) -> bool:
         return super()._continues() and self.strategy == "deep" and self.network_ is not None
-
-    def _warn_of_empty_columns(self, X: Any) -> None:
-        names: Sequence[Any] = column_names(X) if is_frame(X) else range(len(self._cells.filled))
-        empty = [name for name, is_filled in zip(names, self._cells.filled, strict=True) if not is_filled]
-        if empty and not self.keep_empty_features:
-            warnings.warn(
-                f"Columns without a single value are left out: {empty}. Set keep_empty_features=True to keep them.",
-                UserWarning,
-                stacklevel=caller_level(),
-            )
-
-    def _check_indicators(self) -> None:
-        """Refuse columns that have the names of indicators."""
-        names = self._names_out()
-        n_kept = len(self._kept)
-        taken = sorted(set(names[:n_kept]) & set(names[n_kept:]))
-        if taken:
-            raise ValueError(
-                f"add_indicator=True appends columns that are called {taken}, but X has columns of that name. "
-                "Rename them."
-            )
 
     def _encoded(self, columns: list[Column]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """Standardised cells, zeros where missing; which are present; which cells of the table are missing."""
@@ -490,8 +460,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """
         check_is_fitted(self, "network_shares_")
         X = self._check_X(X, reset=False)
-        blocks = list(map(self._imputed, self._blocks(X)))
-        return in_library(self._filled(X, *_joined(blocks)), self._output_library(X))
+        return self._filled(X, list(map(self._imputed, self._blocks(X))))
 
     def _blocks(self, X: Any) -> Iterator[EncodedRows]:
         """The rows of a table, so many at a time, which saves memory: they do not depend on their company."""
@@ -518,40 +487,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             if len(missing):
                 yield c, self._cells.encoders[c], columns, missing
 
-    def _output_library(self, X: Any) -> str:
-        return _get_output_config("transform", self)["dense"] if is_frame(X) else "default"
-
-    def _filled(self, X: Any, missing_NC: NDArray[np.bool_], values: dict[int, NDArray]) -> Any:
-        """X with these values in its holes, column by column, without empty columns, with indicators."""
-        cells = {c: (np.flatnonzero(missing_NC[:, c]), of_column) for c, of_column in values.items()}
-        if is_frame(X):
-            return self._filled_frame(X, missing_NC, cells | self._zeros(X, missing_NC))
-        filled = X[:, self._kept]
-        filled[missing_NC[:, self._kept]] = 0
-        for c, (rows, of_column) in cells.items():
-            filled[rows, self._kept.index(c)] = of_column
-        if not self._indicated:
-            return filled
-        return np.hstack([filled, missing_NC[:, self._indicated].astype(filled.dtype)])
-
-    def _zeros(self, X: Any, missing_NC: NDArray[np.bool_]) -> dict[int, tuple[NDArray[np.intp], NDArray]]:
-        """What stands in the holes of numeric columns of a frame that had no value in ``fit``."""
-        empty = [c for c in self._kept if not self._cells.filled[c]]
-        numeric = [c for c in empty if nw.from_native(X, eager_only=True)[:, c].dtype.is_numeric()]
-        holes = {c: np.flatnonzero(missing_NC[:, c]) for c in numeric}
-        return {c: (rows, np.zeros(len(rows))) for c, rows in holes.items()}
-
-    def _filled_frame(
-        self, X: Any, missing_NC: NDArray[np.bool_], cells: dict[int, tuple[NDArray[np.intp], NDArray]]
-    ) -> Any:
-        filled = with_cells(X, cells, self._kept, self._cells.types)
-        names = self._names_out().tolist()
-        n_kept = len(self._kept)
-        # Indicators have text for names, which scikit-learn does not take beside names that are none.
-        if self._indicated or all(isinstance(name, str) for name in column_names(filled)):
-            filled = with_names(filled, names[:n_kept])
-        indicators = zip(names[n_kept:], self._indicated, strict=True)
-        return with_columns(filled, {name: missing_NC[:, c] for name, c in indicators})
+    def _filled(self, X: Any, blocks: Sequence[ImputedRows]) -> Any:
+        """X with what blocks of its rows have for its holes; a frame in the library that ``set_output`` names."""
+        library = _get_output_config("transform", self)["dense"] if is_frame(X) else "default"
+        return in_library(self._output_columns.filled(X, ImputedRows.joined(blocks)), library)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray:
         """Names of the columns of ``transform``'s result.
@@ -567,12 +506,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             Names of the columns kept, then those of the indicators.
         """
         check_is_fitted(self, "network_shares_")
-        return self._names_out(input_features)
-
-    def _names_out(self, input_features: Any = None) -> NDArray:
-        names = _check_feature_names_in(self, input_features)
-        indicators = [f"missingindicator_{names[c]}" for c in self._indicated]
-        return np.concatenate([names[self._kept], np.array(indicators, dtype=object)])
+        return self._output_columns.names(_check_feature_names_in(self, input_features))
 
     # --- draws ---------------------------------------------------------------------------------------------------
 
@@ -611,9 +545,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         blocks = [self._drawn(block, n_samples, _generator(random_state)) for block in self._blocks(X)]
         tables = []
         for draws in zip(*blocks, strict=True):
-            table = in_library(self._filled(X, *_joined(draws)), self._output_library(X))
             # What scikit-learn itself does with the result of ``transform``.
-            tables.append(_wrap_data_with_container("transform", table, X, self))
+            tables.append(_wrap_data_with_container("transform", self._filled(X, draws), X, self))
         return tables
 
     def _drawn(self, block: EncodedRows, n_samples: int, generator: torch.Generator) -> list[ImputedRows]:
@@ -716,13 +649,6 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             )
             return math.nan
         return 1 - error / max(variance, 1e-12)
-
-
-def _joined(blocks: Sequence[ImputedRows]) -> tuple[NDArray[np.bool_], dict[int, NDArray]]:
-    """Which cells of a table are missing, and what stands in them, of blocks of its rows."""
-    columns = sorted({c for block in blocks for c in block.values})
-    values = {c: np.concatenate([block.values[c] for block in blocks if c in block.values]) for c in columns}
-    return np.concatenate([block.missing_NC for block in blocks]), values
 
 
 def _are_exact(integers: NDArray, missing: Any) -> bool:
