@@ -35,8 +35,6 @@ _PLAIN_TYPES: dict[str, Any] = {
         *(nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64),
     )
 }
-#: What levels of numbers and booleans are called.
-NUMBERS = "numbers or booleans"
 #: Levels of a column that are looked at for numbers; how many there must be, and which share of them numbers.
 MOST_LOOKED_AT, FEWEST_TEXTS, NUMBER_SHARE = 1000, 20, 0.8
 #: Rows up to which numbers are read by blocks. Of more, the work on a column outweighs what it costs to get at it, and
@@ -251,74 +249,6 @@ def check_unique_names(X: Any) -> None:
     if len(set(names)) < len(names):
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         raise ValueError(f"Column names must be unique, but these occur more than once: {twice}. Rename them.")
-
-
-def check_zone(column: Column, had_zone: bool) -> None:
-    """Refuse dates that have a time zone where those of ``fit`` had none, or the other way round.
-
-    Raises
-    ------
-    ValueError
-        With what to do.
-    """
-    if column.kind != "datetime" or column.is_empty or column.type.has_zone == had_zone:
-        return
-    if had_zone:
-        raise ValueError(
-            f"Column {column.name!r} has stamps without a time zone, but those of fit had one. Say which zone they are "
-            "of: .dt.tz_localize('Europe/Berlin') in pandas, .dt.replace_time_zone('Europe/Berlin') in polars."
-        )
-    raise ValueError(
-        f"Column {column.name!r} has stamps with a time zone, but those of fit had none. Bring them to the zone that "
-        "those were of, and drop it: .dt.tz_convert('Europe/Berlin').dt.tz_localize(None) in pandas, "
-        ".dt.convert_time_zone('Europe/Berlin').dt.replace_time_zone(None) in polars."
-    )
-
-
-def level_types(column: Column) -> frozenset[str]:
-    """What the levels of a column are, such as text; nothing where it has none."""
-    if column.kind != "categorical":
-        return frozenset()
-    return frozenset(_level_type(cell_type) for cell_type in set(map(type, column.values)) - {type(None)})
-
-
-def _level_type(cell_type: type) -> str:
-    if issubclass(cell_type, str):
-        return "text"
-    # True is 1, and is found where 1 was a level.
-    return NUMBERS if issubclass(cell_type, numbers.Number | np.bool_) else cell_type.__name__
-
-
-def with_numbers(column: Column, kind: Kind, fitted: frozenset[str]) -> NDArray | None:
-    """Numbers as levels, where those of ``fit`` were numbers or booleans, and such levels as numbers; else None.
-
-    Files that forget types make one of the other: 1 is the level True, and the level 3 of a category.
-    """
-    if {column.kind, kind} != {"numeric", "categorical"}:
-        return None
-    if (fitted if kind == "categorical" else level_types(column)) != {NUMBERS}:
-        return None
-    if kind == "numeric":
-        return np.array([np.nan if level is None else float(level) for level in column.values])
-    levels = column.values.astype(object)
-    levels[np.isnan(column.values)] = None
-    return levels
-
-
-def check_level_types(column: Column, fitted: frozenset[str]) -> None:
-    """Refuse levels none of which can be one of ``fit``, such as "1" for 1: all would be unknown.
-
-    Raises
-    ------
-    ValueError
-        With what both are.
-    """
-    given = level_types(column)
-    if given and fitted and given.isdisjoint(fitted):
-        raise ValueError(
-            f"Column {column.name!r} has levels that are {' and '.join(sorted(given))}, but those of fit were "
-            f"{' and '.join(sorted(fitted))}. Convert it to the type that it had in fit."
-        )
 
 
 def _finite(name: Any, values: NDArray) -> Column:

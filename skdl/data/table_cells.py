@@ -18,17 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.categories import in_order, level_numbers
+from skdl.data.fitted_columns import FittedColumn, mixtures
 from skdl.data.frames import (
     Column,
     ColumnType,
     cell_text,
-    check_level_types,
-    check_zone,
     frame_columns,
     is_frame,
     is_missing_cell,
     is_same_cell,
-    level_types,
     missing_cells,
     numbers_as_text,
 )
@@ -38,8 +36,6 @@ from skdl.data.scaling import SCALINGS
 MOST_LEVELS = 32
 #: Rows that a level must have for one, in columns of more levels than that: names and identifiers tell nothing.
 FEWEST_LEVEL_ROWS = 5
-#: What to convert a column to, by its kind in ``fit``.
-AS_TYPES = {"numeric": "numbers", "categorical": "text or categories", "datetime": "dates"}
 #: A day in the unit of dates here, microseconds.
 DAY = 86_400e6
 #: Largest date or duration in nanoseconds, in microseconds.
@@ -220,18 +216,18 @@ class TableCells:
 
     def __init__(self, clip: bool, round_integers: bool, missing_value: Any = np.nan) -> None:
         self.clip, self.round_integers, self.missing_value = clip, round_integers, missing_value
+        #: What the columns were; none before ``fit``.
+        self.fitted: list[FittedColumn] = []
 
     def fit(self, columns: list[Column]) -> TableCells:
         """Learn from the columns of a table."""
-        self.mixtures = {c for c, column in enumerate(columns) if column.is_mixture}
+        self.fitted = list(map(FittedColumn.of, columns))
         self.numbers_as_text = numbers_as_text(columns)
         #: Columns that have a value.
         self.filled = np.array([not column.is_empty for column in columns])
         self.encoders: dict[int, CellEncoder] = {
             c: self._encoder(column) for c, column in enumerate(columns) if not column.is_empty
         }
-        self.kinds = [column.kind for column in columns]
-        self.level_types = [level_types(column) for column in columns]
         self.types = [self._type(c, column) for c, column in enumerate(columns)]
         #: Place among the columns that have a value, of each encoded column.
         self.column_of_D = np.repeat(
@@ -261,7 +257,7 @@ class TableCells:
     def columns(self, X: Any) -> list[Column]:
         """The columns of a numeric array or a frame, with what stands for a missing cell taken out."""
         if is_frame(X):
-            columns = frame_columns(X, getattr(self, "mixtures", ()), self.missing_value)
+            columns = frame_columns(X, mixtures(self.fitted), self.missing_value)
         else:
             columns = [Column(c, "numeric", X[:, c], bool(np.isnan(X[:, c]).all())) for c in range(X.shape[1])]
         return [self._without_missing_value(column) for column in columns]
@@ -291,14 +287,8 @@ class TableCells:
         encoded_ND = np.empty((len(missing_NC), len(self.column_of_D)), dtype=dtype)
         start = 0
         for c, encoder in self.encoders.items():
-            values = columns[c].as_kind(self.kinds[c])
-            if values is None:
-                raise ValueError(
-                    f"Column {columns[c].name!r} is {columns[c].kind}, but was {self.kinds[c]} in fit. "
-                    f"Convert it to {AS_TYPES[self.kinds[c]]}."
-                )
-            check_zone(columns[c], self.types[c].has_zone)
-            check_level_types(columns[c], self.level_types[c])
+            # Numbers are not taken for levels or the other way round: imputed ones have no place among booleans.
+            values = self.fitted[c].values(columns[c])
             encoded_ND[:, start : start + encoder.width] = encoder.encode(values)
             start += encoder.width
         return encoded_ND, missing_NC

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,8 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
-from skdl.data.frames import (
-    Column,
-    Kind,
-    check_level_types,
-    check_zone,
-    frame_columns,
-    is_frame,
-    level_types,
-    numbers_as_text,
-    with_numbers,
-)
+from skdl.data.fitted_columns import FittedColumn, mixtures
+from skdl.data.frames import Column, Kind, frame_columns, is_frame, numbers_as_text
 from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
 from skdl.data.sampling import sample_rows
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
@@ -61,56 +51,6 @@ def _date_numbers(values: NDArray) -> NDArray[np.float64]:
     numbers = np.stack(parts, axis=1).astype(np.float64)
     numbers[missing] = np.nan
     return numbers
-
-
-@dataclass
-class _Layout:
-    """Which columns of a frame are of which kind, by position."""
-
-    names: list[Any]
-    kinds: list[Kind]
-    #: Whether no training row had a value, so that none can mean anything later.
-    is_empty: list[bool]
-    #: Places of the columns that mix text and numbers.
-    mixtures: set[int]
-    #: Places of the dates that have a time zone.
-    zoned: set[int]
-    #: What the levels of each column are.
-    level_types: list[frozenset[str]]
-
-    @classmethod
-    def of(cls, columns: list[Column]) -> _Layout:
-        kinds: list[Kind] = ["numeric" if column.is_empty else column.kind for column in columns]
-        mixtures = {i for i, column in enumerate(columns) if column.is_mixture}
-        zoned = {i for i, column in enumerate(columns) if column.type.has_zone}
-        return cls(
-            [column.name for column in columns],
-            kinds,
-            [column.is_empty for column in columns],
-            mixtures,
-            zoned,
-            [level_types(column) for column in columns],
-        )
-
-    def of_kind(self, kind: Kind) -> list[int]:
-        return [i for i, column_kind in enumerate(self.kinds) if column_kind == kind]
-
-    def values(self, columns: list[Column], i: int) -> NDArray:
-        """The values of a column, as its kind in ``fit`` has them."""
-        column = columns[i]
-        if self.is_empty[i]:
-            return np.full(len(column.values), np.nan)
-        values = column.as_kind(self.kinds[i])
-        if values is None:
-            values = with_numbers(column, self.kinds[i], self.level_types[i])
-        if values is None:
-            raise ValueError(
-                f"Column {self.names[i]!r} is {column.kind}, but it was {self.kinds[i]} in fit. "
-                "Convert it to the type that it had in fit."
-            )
-        check_zone(column, i in self.zoned)
-        check_level_types(column, self.level_types[i])
-        return values
 
 
 class TableEncoder:
@@ -150,7 +90,8 @@ class TableEncoder:
         self, X: Any, y: NDArray, rows: NDArray[np.intp], weight: Weights = None, classification: bool = False
     ) -> TableEncoder:
         """Learn from the given rows of a numeric array, a frame, or a CSR matrix, their targets and weights."""
-        self.layout: _Layout | None = None
+        #: What the columns of a frame were; None of arrays.
+        self.fitted: list[FittedColumn] | None = None
         self.categorical: list[CategoricalEncoder] = []
         self.embeddings: tuple[tuple[int, int], ...] = ()
         self.n_periodic = 0
@@ -166,10 +107,10 @@ class TableEncoder:
         categories: list[NDArray] = []
         if is_frame(X):
             columns = frame_columns(X)
-            self.layout = _Layout.of(columns)
+            self.fitted = list(map(FittedColumn.of, columns))
             self.numbers_as_text = numbers_as_text(columns)
             numbers = self._numbers(columns)
-            categories = [values[chosen] for values in self._categories(columns)]
+            categories = [values[chosen] for values in self._values(columns, "categorical")]
         else:
             numbers = X.T
 
@@ -222,12 +163,12 @@ class TableEncoder:
     @property
     def column_kinds(self) -> list[str]:
         """What each column is taken for: its kind, "code" for numbers that are categories as well, or "empty"."""
-        if self.layout is None:
+        if self.fitted is None:
             kinds: list[str] = ["numeric"] * self.n_columns
             numeric = list(range(self.n_columns))
         else:
-            kinds = ["empty" if e else kind for kind, e in zip(self.layout.kinds, self.layout.is_empty, strict=True)]
-            numeric = self.layout.of_kind("numeric")
+            kinds = ["empty" if column.is_empty else column.kind for column in self.fitted]
+            numeric = [j for j, column in enumerate(self.fitted) if column.kind == "numeric"]
         # The numbers of dates follow those of numeric columns, and may be codes for their part.
         for j in self.coded:
             if j < len(numeric):
@@ -251,24 +192,24 @@ class TableEncoder:
         self.n_outputs = X.shape[1]
         return self
 
+    def _values(self, columns: list[Column], kind: Kind) -> list[NDArray]:
+        """The values of the columns of a frame that were of a kind in ``fit``."""
+        assert self.fitted is not None
+        pairs = zip(self.fitted, columns, strict=True)
+        return [fitted.values(column, converts_numbers=True) for fitted, column in pairs if fitted.kind == kind]
+
     def _numbers(self, columns: list[Column]) -> list[NDArray]:
         """The numeric columns of a frame, dates spelled out."""
-        assert self.layout is not None
-        numbers = [self.layout.values(columns, i) for i in self.layout.of_kind("numeric")]
-        for i in self.layout.of_kind("datetime"):
-            numbers.extend(_date_numbers(self.layout.values(columns, i)).T)
+        numbers = self._values(columns, "numeric")
+        for values in self._values(columns, "datetime"):
+            numbers.extend(_date_numbers(values).T)
         return numbers
-
-    def _categories(self, columns: list[Column]) -> list[NDArray]:
-        """The categorical columns of a frame."""
-        assert self.layout is not None
-        return [self.layout.values(columns, i) for i in self.layout.of_kind("categorical")]
 
     def transform(self, X: Any) -> Table:
         """Encode rows of the same columns as in ``fit``."""
         if self.is_sparse:
             return self._transform_sparse(X)
-        if self.layout is None:
+        if self.fitted is None:
             X = self._array(X)
             out = self._empty(len(X))
             self._transform_numbers(lambda rows: X[rows], out)
@@ -279,7 +220,7 @@ class TableEncoder:
         out = self._empty(len(columns[0].values))
         self._transform_numbers(lambda rows: np.stack([x[rows] for x in numbers], axis=1), out)
         codes = self._transform_categories(
-            [*self._categories(columns), *(as_levels(numbers[j]) for j in self.coded)], out
+            [*self._values(columns, "categorical"), *(as_levels(numbers[j]) for j in self.coded)], out
         )
         return DenseTable(torch.from_numpy(out), codes)
 
@@ -297,15 +238,15 @@ class TableEncoder:
 
     def _columns(self, X: Any) -> list[Column]:
         """The columns of a frame, or of an array that takes the place of an all-numeric frame."""
-        assert self.layout is not None
+        assert self.fitted is not None
         if is_frame(X):
-            return frame_columns(X, self.layout.mixtures)
-        if set(self.layout.kinds) != {"numeric"}:
+            return frame_columns(X, mixtures(self.fitted))
+        if any(column.kind != "numeric" for column in self.fitted):
             raise ValueError(
                 "X is an array, but fit was given a DataFrame with columns that are not numbers: pass one."
             )
         X = self._array(X)
-        return [Column(name, "numeric", X[:, i]) for i, name in enumerate(self.layout.names)]
+        return [Column(column.name, "numeric", X[:, i]) for i, column in enumerate(self.fitted)]
 
     def _empty(self, n_rows: int) -> NDArray:
         return np.zeros((n_rows, self.n_outputs), dtype=self.dtype)

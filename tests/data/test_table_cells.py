@@ -298,9 +298,9 @@ def test_encode_when_column_is_empty_then_missing_whatever_its_type():
 @pytest.mark.parametrize(
     ("train", "new", "words"),
     [
-        ([1.0, 2.0], ["a", "b"], "'c' is categorical, but was numeric in fit. Convert it to numbers"),
-        (["a", "b"], [1.0, 2.0], "'c' is numeric, but was categorical in fit. Convert it to text"),
-        ([1.0, 2.0], pd.to_datetime(["2024-01-01"] * 2), "'c' is datetime, but was numeric"),
+        ([1.0, 2.0], ["a", "b"], "'c' is categorical, but it was numeric in fit. Convert it to the type"),
+        (["a", "b"], [1.0, 2.0], "'c' is numeric, but it was categorical in fit. Convert it to the type"),
+        ([1.0, 2.0], pd.to_datetime(["2024-01-01"] * 2), "'c' is datetime, but it was numeric"),
     ],
     ids=["text for numbers", "numbers for text", "dates for numbers"],
 )

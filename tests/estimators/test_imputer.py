@@ -1023,7 +1023,7 @@ def test_columns_when_changed_then_sentence(quick, numbers, library):
         imputer.transform(X[["a", "b", "c"]])
     text = [*"xyz"] * 40
     other = X.assign(b=text) if library == "pandas" else X.with_columns(b=pl.Series(text))
-    with pytest.raises(ValueError, match=r"Column 'b' is categorical, but was numeric in fit"):
+    with pytest.raises(ValueError, match=r"Column 'b' is categorical, but it was numeric in fit"):
         imputer.transform(other)
 
 
