@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
 
+#: Of so many rows that are not held out, one on each side of a stretch may be left out as well.
+LEAST_KEPT = 4
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -74,6 +77,34 @@ def group_folds(
     else:
         splitter = GroupShuffleSplit(n_members, test_size=fraction, random_state=random_state)
     return [Fold(rows[train], rows[held_out]) for train, held_out in splitter.split(rows, groups=groups)]
+
+
+def last_fold(rows: Rows, fraction: float, gap: int) -> Fold:
+    """A fold that holds out the last rows, a share of all, and leaves out a gap; see :func:`block_folds`."""
+    return _fold_around(rows, np.arange(len(rows) - n_held_out_rows(fraction, len(rows)), len(rows)), gap)
+
+
+def block_folds(rows: Rows, n_members: int, fraction: float | None, gap: int) -> list[Fold]:
+    """Folds that hold out stretches of neighbouring rows: each row once, or a share of the rows for each member.
+
+    Rows of a gap on both sides are neither held out nor trained on, as far as most others are left.
+    """
+    places = np.arange(len(rows))
+    if fraction is None:
+        blocks = np.array_split(places, n_members)
+    else:
+        n_held_out = n_held_out_rows(fraction, len(rows))
+        starts = np.linspace(0, len(rows) - n_held_out, n_members).round().astype(int)
+        blocks = [places[start : start + n_held_out] for start in starts]
+    return [_fold_around(rows, block, gap) for block in blocks]
+
+
+def _fold_around(rows: Rows, block: Rows, gap: int) -> Fold:
+    """A fold that holds out the rows of these neighbouring places."""
+    places = np.arange(len(rows))
+    width = min(gap, (len(rows) - len(block)) // LEAST_KEPT)
+    is_apart = (places < block[0] - width) | (places > block[-1] + width)
+    return Fold(rows[is_apart], rows[block])
 
 
 def mean_by_row(n_rows: int, parts: Sequence[tuple[Rows, NDArray[np.float64]]]) -> NDArray[np.float64]:

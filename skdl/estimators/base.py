@@ -86,6 +86,13 @@ class NetworkEstimator(TrainedEstimator):
     def _make_task(self) -> Task:
         """An unfitted task for y."""
 
+    def _check_held_out(self, holds_out: bool) -> None:
+        """Refuse, before anything is trained, what cannot be with or without held-out rows: here nothing."""
+
+    def _keeps_best(self, stops: bool, has_validation: bool) -> bool:
+        """Whether validation rows, of the caller's own or held out, say when training ends and which epoch is kept."""
+        return stops
+
     def _blend(self, data: FitData, folds: list[Fold], unseen: list[RowOutputs]) -> None:
         """Fit what is blended with the networks, by their outputs for rows that they held out: here nothing."""
 
@@ -157,6 +164,7 @@ class NetworkEstimator(TrainedEstimator):
         else:
             folds = [Fold(data.rows, data.rows[:0])] * n_members
         self._prepare(data, trained_rows(folds))
+        self._check_held_out(holds_out)
         monitor = FitMonitor(self, self._module)
         jobs, is_interrupted = self._scaled(self._jobs(data, folds, validation, seeds, stops, monitor))
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
@@ -198,7 +206,7 @@ class NetworkEstimator(TrainedEstimator):
             monitor.set_scorers(
                 [self._scorer(validation or data, validation.rows if validation else fold.held_out) for fold in folds]
             )
-        settings = self._settings(training[0], stops=stops)
+        settings = self._settings(training[0], stops=self._keeps_best(stops, validation is not None))
         starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
         return self._member_jobs(settings, training, seeds, held_out, starts, monitor)
 
@@ -280,29 +288,43 @@ class NetworkEstimator(TrainedEstimator):
 
     def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
         """The rows that each member trains on and holds out."""
+        return self._drawn_folds(data, n_members, self._held_out_fraction(data, n_members), random_state)
+
+    def _held_out_fraction(self, data: FitData, n_members: int) -> float | None:
+        """Share of the rows, or groups, that each member holds out; None where they divide all among them.
+
+        Raises
+        ------
+        ValueError
+            If there are too few.
+        """
         n_rows, things = data.n_apart, "rows" if data.groups is None else "groups"
         count = f"{'n_samples' if data.groups is None else 'n_groups'}={n_rows}"
-        crosses = isinstance(self.validation_fraction, str) and n_members > 1
-        if isinstance(self.validation_fraction, str):
-            fraction = 1 / n_members if crosses else LONE_VALIDATION_FRACTION
-        else:
-            fraction = self.validation_fraction
-        if crosses and n_rows < n_members:
-            raise ValueError(
-                f"n_members={n_members} networks that hold out different {things} need at least as many {things}; "
-                f"{count}. Lower n_members, or set early_stopping=False."
-            )
+        asked = self.validation_fraction
+        if isinstance(asked, str) and n_members > 1:
+            if n_rows < n_members:
+                raise ValueError(
+                    f"n_members={n_members} networks that hold out different {things} need at least as many {things}; "
+                    f"{count}. Lower n_members, or set early_stopping=False."
+                )
+            return None
+        fraction = LONE_VALIDATION_FRACTION if isinstance(asked, str) else asked
         if n_held_out_rows(fraction, n_rows) >= n_rows:
-            remedy = "Set" if isinstance(self.validation_fraction, str) else "Lower validation_fraction, or set"
+            remedy = "Set" if isinstance(asked, str) else "Lower validation_fraction, or set"
             raise ValueError(
                 f"Early stopping needs {things} to train on and {things} to hold out; {count}. "
                 f"{remedy} early_stopping=False."
             )
+        return fraction
+
+    def _drawn_folds(
+        self, data: FitData, n_members: int, fraction: float | None, random_state: np.random.RandomState
+    ) -> list[Fold]:
+        """Folds of so many rows as :meth:`_held_out_fraction` says: here drawn at random, by groups or the target."""
         if data.groups is not None:
-            groups = data.groups[data.rows]
-            return group_folds(data.rows, groups, n_members, None if crosses else fraction, random_state)
+            return group_folds(data.rows, data.groups[data.rows], n_members, fraction, random_state)
         y = data.y[data.rows]
-        if crosses:
+        if fraction is None:
             return cross_folds(data.rows, y, n_members, random_state)
         return random_folds(data.rows, y, n_members, fraction, random_state)
 

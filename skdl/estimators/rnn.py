@@ -14,11 +14,11 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skdl.data.folds import Fold, n_held_out_rows
+from skdl.data.folds import Fold, block_folds, last_fold
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series
 from skdl.engine.device import sheltered
-from skdl.engine.job import Job, Plan, Samples
+from skdl.engine.job import Plan, Samples
 from skdl.estimators.base import LONE_VALIDATION_FRACTION
 from skdl.estimators.blended import BlendedEstimator
 from skdl.estimators.embedding import EmbeddingMixin
@@ -48,8 +48,6 @@ from skdl.nn.recurrent import CELLS, POOLINGS, RecurrentNetwork
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.
 AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
-#: Of so many rows that are not held out, one on each side of a stretch may be left out as well.
-LEAST_KEPT = 4
 #: Training steps that "auto" epochs aim at, and bounds on the epochs, of forecasts as well.
 AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS, MOST_FORECAST_EPOCHS = 1500, 15, 100, 30
 SERIES_DOC = """
@@ -220,26 +218,26 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         scaling = None if self._task.has_log_link else self.series_scaling
         return SequenceEncoder(dtype, scaling)
 
-    def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
+    def _drawn_folds(
+        self, data: FitData, n_members: int, fraction: float | None, random_state: np.random.RandomState
+    ) -> list[Fold]:
         kind = self._auto_validation(data) if self.validation == "auto" else self.validation
-        # Drawn in any case, for too few rows are refused there.
-        folds = super()._folds(data, n_members, random_state)
         if kind == "random" or data.groups is not None:
-            return folds
-        are_last = kind == "time"
+            return super()._drawn_folds(data, n_members, fraction, random_state)
         # So many rows beside held-out ones forecast some of the same steps.
         gap = 0 if is_classifier(self) or data.y.ndim == 1 else data.y.shape[1] - 1
-        return _neighbouring_folds(data.rows, n_members, self.validation_fraction, are_last, gap)
+        if kind == "blocks" and n_members > 1:
+            return block_folds(data.rows, n_members, fraction, gap)
+        # All hold out the same rows, as many as one alone.
+        return [last_fold(data.rows, LONE_VALIDATION_FRACTION if fraction is None else fraction, gap)] * n_members
 
-    def _jobs(self, data: FitData, folds: list[Fold], validation: FitData | None, *rest: Any) -> list[Job]:
-        self._check_skip(validation is None and len(folds[0].held_out) > 0)
-        jobs = super()._jobs(data, folds, validation, *rest)
-        if self.early_stopping == "auto" and validation is None:
-            # The schedule ends at its best, and networks that stop where their held-out rows like it best make those
-            # rows look easier than others are.
-            for job in jobs:
-                job.settings = replace(job.settings, keep_best=False, n_iter_no_change=None)
-        return jobs
+    def _check_held_out(self, holds_out: bool) -> None:
+        self._check_skip(holds_out)
+
+    def _keeps_best(self, stops: bool, has_validation: bool) -> bool:
+        # The schedule ends at its best, and networks that stop where their held-out rows like it best make those rows
+        # look easier than others are.
+        return stops and (has_validation or self.early_stopping != "auto")
 
     # --- "auto"; of the network's parameters see recurrent_plan.py, of skip see blended.py -----------------------
 
@@ -305,30 +303,6 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         target = torch.as_tensor(explained_outputs(self, checked, y))
         maps = SERIES_EXPLANATIONS[method](self, x_BD, target)
         return np.swapaxes(maps, 1, 2) if self.layout == "time_first" else maps
-
-
-def _neighbouring_folds(
-    rows: NDArray[np.intp], n_members: int, fraction: float | str, are_last: bool, gap: int
-) -> list[Fold]:
-    """Folds that hold out stretches of neighbouring rows: the last ones for each network, or others for each.
-
-    Rows of a gap on both sides are neither held out nor trained on, as far as most others are left.
-    """
-    places = np.arange(len(rows))
-    differ = n_members > 1 and not are_last
-    if differ and isinstance(fraction, str):
-        blocks = np.array_split(places, n_members)
-    else:
-        n_held_out = n_held_out_rows(LONE_VALIDATION_FRACTION if isinstance(fraction, str) else fraction, len(rows))
-        last = len(rows) - n_held_out
-        starts = np.linspace(0, last, n_members).round().astype(int).tolist() if differ else [last] * n_members
-        blocks = [places[start : start + n_held_out] for start in starts]
-    folds = []
-    for block in blocks:
-        width = min(gap, (len(rows) - len(block)) // LEAST_KEPT)
-        is_apart = (places < block[0] - width) | (places > block[-1] + width)
-        folds.append(Fold(rows[is_apart], rows[block]))
-    return folds
 
 
 @documented(

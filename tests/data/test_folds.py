@@ -4,7 +4,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from skdl.data.folds import Fold, cross_folds, group_folds, mean_by_row, random_folds, trained_rows
+from skdl.data.folds import (
+    Fold,
+    block_folds,
+    cross_folds,
+    group_folds,
+    last_fold,
+    mean_by_row,
+    random_folds,
+    trained_rows,
+)
 
 TARGETS = {
     "classes": np.repeat([0, 1, 2], [60, 30, 10]),
@@ -92,3 +101,22 @@ def test_group_folds__then_no_group_is_in_both_parts(fraction):
         np.testing.assert_array_equal(np.sort(np.concatenate([fold.train, fold.held_out])), ROWS)
     if fraction is None:
         np.testing.assert_array_equal(np.sort(np.concatenate([fold.held_out for fold in folds])), ROWS)
+
+
+@pytest.mark.parametrize("gap", [0, 4])
+@pytest.mark.parametrize(
+    ("fraction", "starts", "n_held_out"), [(None, [0, 25, 50, 75], 25), (0.1, [0, 30, 60, 90], 10)]
+)
+def test_block_folds__then_stretches_at_equal_distances_and_gaps_beside_them(fraction, starts, n_held_out, gap):
+    folds = block_folds(ROWS, 4, fraction, gap)
+    for fold, start in zip(folds, starts, strict=True):
+        stop = start + n_held_out
+        assert fold.held_out.tolist() == ROWS[start:stop].tolist()
+        assert fold.train.tolist() == [*ROWS[: max(start - gap, 0)], *ROWS[stop + gap :]]
+
+
+@pytest.mark.parametrize(("gap", "n_left_out"), [(0, 0), (7, 7), (40, 20)])
+def test_last_fold__then_a_gap_of_at_most_a_quarter_of_the_other_rows(gap, n_left_out):
+    fold = last_fold(ROWS, 0.2, gap)
+    assert fold.held_out.tolist() == ROWS[80:].tolist()
+    assert fold.train.tolist() == ROWS[: 80 - n_left_out].tolist()

@@ -404,13 +404,13 @@ def test_early_stopping_is_for_those_who_ask(data):
 
 def folds_of(monkeypatch, model, X, y):
     seen = []
-    original = RNNRegressor._jobs
+    original = RNNRegressor._drawn_folds
 
-    def spy(self, data, folds, *rest):
-        seen.extend(folds)
-        return original(self, data, folds, *rest)
+    def spy(*args):
+        seen.extend(original(*args))
+        return seen
 
-    monkeypatch.setattr(RNNRegressor, "_jobs", spy)
+    monkeypatch.setattr(RNNRegressor, "_drawn_folds", spy)
     model.fit(X, y)
     return seen
 
