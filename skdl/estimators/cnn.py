@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +22,16 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from torch.nn import functional as F
 
-from skdl.data.image_encoder import CHUNK_NUMBERS, ImageEncoder
-from skdl.data.sampling import sample_rows
+from skdl.data.image_encoder import ImageEncoder
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.embedding import EmbeddingMixin
-from skdl.estimators.explaining import check_method, class_outputs, explained_outputs
+from skdl.estimators.explaining import check_method, explained_outputs
+from skdl.estimators.explaining_images import image_maps
+from skdl.estimators.mirroring import may_be_mirrored
 from skdl.estimators.parameters import (
     FITTED_DOC,
     TRAINING_DOC,
@@ -65,11 +63,6 @@ from skdl.tasks.losses import takes_label_smoothing
 
 #: What "auto" does to images, beside mirroring.
 MOVES = Augmentation(shift=0.05, rotation=5, zoom=0.05)
-#: How many images, averaged to at most how many pixels along an axis, say whether they may be mirrored, and the share
-#: of a nearest neighbour's mean recall that has to be left.
-TRIED_IMAGES, TRIED_SIDE, KEPT_SHARE = 2000, 16, 0.97
-#: No class of at least so many tried images may lose more of its recall.
-FEWEST_OF_CLASS, MOST_LOST = 5, 0.5
 #: "auto" label smoothing: networks of this size come to know few images by heart.
 AUTO_LABEL_SMOOTHING = 0.1
 #: "auto" epochs at so many images, and the power of their number with which they fall, by optimiser; and bounds.
@@ -336,49 +329,9 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
     def _auto_augment(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
         if self.image_shape_[0] == 1:
             return Augmentation()
-        return replace(MOVES, flip=self._may_be_mirrored(data, rows))
-
-    def _may_be_mirrored(self, data: FitData, rows: NDArray[np.intp]) -> bool:
-        """Whether mirrored images are still nearest to images of their own class."""
-        from sklearn.neighbors import KNeighborsClassifier
-
-        if not isinstance(self._task, ClassificationTask) or self._task.is_multilabel:
-            return False
-        some = rows[sample_rows(len(rows), TRIED_IMAGES)]
-        classes, label = np.unique(data.y[some], return_inverse=True)
-        # Every other image of each class, in whatever order they come.
-        order = np.argsort(label, kind="stable")
-        known, new = order[::2], order[1::2]
-        n_of_class = np.bincount(label[new], minlength=len(classes))
-        tried = n_of_class > 0
-        if tried.sum() < 2:
-            return False
-        images = self._small_images(self._encoder.transform(data.X), torch.as_tensor(some))
-        nearest = KNeighborsClassifier(1).fit(images[known].flatten(1).numpy(), label[known])
-
-        def recall(x: Tensor) -> NDArray[np.float64]:
-            is_right = nearest.predict(x.flatten(1).numpy()) == label[new]
-            return np.bincount(label[new], is_right, minlength=len(classes))[tried] / n_of_class[tried]
-
-        plain, mirrored = recall(images[new]), recall(images[new].flip(3))
-        chance = 1 / len(plain)
-        # Neighbours that know no more than chance, by two standard errors, have nothing to say.
-        if plain.mean() <= chance + 2 * math.sqrt(chance * (1 - chance) / len(new)):
-            return False
-        lost = (plain - mirrored)[n_of_class[tried] >= FEWEST_OF_CLASS]
-        return bool(mirrored.mean() >= KEPT_SHARE * plain.mean() and (lost <= MOST_LOST).all())
-
-    def _small_images(self, table: Table, rows: Tensor) -> Tensor:
-        """Images ``(n, c, h, w)`` of the rows, of at most 16 pixels along an axis."""
-        height, width, n_channels = self.image_shape_
-        sides = min(height, TRIED_SIDE), min(width, TRIED_SIDE)
-        small = torch.empty(len(rows), n_channels, *sides)
-        size = max(CHUNK_NUMBERS // math.prod(self.image_shape_), 1)
-        for some, out in zip(rows.split(size), small.split(size), strict=True):
-            pixels, _ = table.take(some)
-            images = pixels.view(-1, *self.image_shape_).permute(0, 3, 1, 2).float()
-            out.copy_(F.adaptive_avg_pool2d(images, sides))
-        return small
+        is_labelled = isinstance(self._task, ClassificationTask) and not self._task.is_multilabel
+        flip = is_labelled and may_be_mirrored(self._encoder.transform(data.X), self.image_shape_, rows, data.y)
+        return replace(MOVES, flip=flip)
 
     # --- the network ---------------------------------------------------------------------------------------------
 
@@ -455,40 +408,8 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         check_is_fitted(self, "network_")
         check_method(method, EXPLANATIONS)
         checked = self._check_X(X, reset=False)
-        table, device = self._encoder.transform(checked), resolve_device(self.device)
         target = torch.as_tensor(explained_outputs(self, checked, y))
-        maps = np.zeros((len(table), *self.image_shape_[:2]))
-        for member in self._members():
-            # The network itself stays where it is.
-            network = cast(ImageModule, member if device == "cpu" else copy.deepcopy(member).to(device))
-            module = _Explained(network, self)
-            for start in range(0, len(table), EXPLAINED_IMAGES):
-                stop = min(start + EXPLAINED_IMAGES, len(table))
-                pixels, _ = table.slice(start, stop)
-                x = network.standardized(pixels.to(device))
-                part = EXPLANATIONS[method](module, x, target[start:stop].to(device))
-                maps[start:stop] += part.detach().cpu().numpy() / len(self._members())
-        return maps
-
-
-#: Images that are explained at a time.
-EXPLAINED_IMAGES = 256
-
-
-class _Explained:
-    """A network with one output per class, also where it has one logit for two."""
-
-    def __init__(self, network: ImageModule, estimator: ImageNetworkEstimator) -> None:
-        self.network, self.estimator = network, estimator
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.network.features(x)
-
-    def head(self, features: Tensor) -> Tensor:
-        return class_outputs(self.estimator, self.network.head(features))
+        return image_maps(self, self._encoder.transform(checked), target, method)
 
 
 def _view(module: ImageModule, x: Tensor, codes: Tensor | None, view: int) -> Tensor:

@@ -1,0 +1,75 @@
+"""Whether images may be mirrored, found out by nearest neighbours before any network is trained."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from skdl.data.image_encoder import CHUNK_NUMBERS
+from skdl.data.sampling import sample_rows
+from skdl.data.table import Table
+
+#: How many images, averaged to at most how many pixels along an axis, say whether they may be mirrored, and the share
+#: of a nearest neighbour's mean recall that has to be left.
+TRIED_IMAGES, TRIED_SIDE, KEPT_SHARE = 2000, 16, 0.97
+#: No class of at least so many tried images may lose more of its recall.
+FEWEST_OF_CLASS, MOST_LOST = 5, 0.5
+
+
+def may_be_mirrored(table: Table, image_shape: tuple[int, int, int], rows: NDArray[np.intp], y: NDArray) -> bool:
+    """Whether mirrored images are still nearest to images of their own class.
+
+    Parameters
+    ----------
+    table : Table
+        Encoded images.
+    image_shape : tuple of int
+        (height, width, channels).
+    rows : ndarray of int
+        Those that may be looked at.
+    y : ndarray of shape (n_images,)
+        Labels.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    some = rows[sample_rows(len(rows), TRIED_IMAGES)]
+    classes, label = np.unique(y[some], return_inverse=True)
+    # Every other image of each class, in whatever order they come.
+    order = np.argsort(label, kind="stable")
+    known, new = order[::2], order[1::2]
+    n_of_class = np.bincount(label[new], minlength=len(classes))
+    tried = n_of_class > 0
+    if tried.sum() < 2:
+        return False
+    images = _small_images(table, image_shape, torch.as_tensor(some))
+    nearest = KNeighborsClassifier(1).fit(images[known].flatten(1).numpy(), label[known])
+
+    def recall(x: Tensor) -> NDArray[np.float64]:
+        is_right = nearest.predict(x.flatten(1).numpy()) == label[new]
+        return np.bincount(label[new], is_right, minlength=len(classes))[tried] / n_of_class[tried]
+
+    plain, mirrored = recall(images[new]), recall(images[new].flip(3))
+    chance = 1 / len(plain)
+    # Neighbours that know no more than chance, by two standard errors, have nothing to say.
+    if plain.mean() <= chance + 2 * math.sqrt(chance * (1 - chance) / len(new)):
+        return False
+    lost = (plain - mirrored)[n_of_class[tried] >= FEWEST_OF_CLASS]
+    return bool(mirrored.mean() >= KEPT_SHARE * plain.mean() and (lost <= MOST_LOST).all())
+
+
+def _small_images(table: Table, image_shape: tuple[int, int, int], rows: Tensor) -> Tensor:
+    """Images ``(n, c, h, w)`` of the rows, of at most 16 pixels along an axis."""
+    height, width, n_channels = image_shape
+    sides = min(height, TRIED_SIDE), min(width, TRIED_SIDE)
+    small = torch.empty(len(rows), n_channels, *sides)
+    size = max(CHUNK_NUMBERS // math.prod(image_shape), 1)
+    for some, out in zip(rows.split(size), small.split(size), strict=True):
+        pixels, _ = table.take(some)
+        images = pixels.view(-1, *image_shape).permute(0, 3, 1, 2).float()
+        out.copy_(F.adaptive_avg_pool2d(images, sides))
+    return small
