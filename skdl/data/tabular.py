@@ -21,7 +21,8 @@ from numpy.typing import DTypeLike, NDArray
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
 from skdl.data.fitted_columns import FittedColumn, mixtures
 from skdl.data.frames import Column, Kind, frame_columns, is_frame, numbers_as_text
-from skdl.data.piecewise import MOST_COLUMNS, PiecewiseLinearEncoder
+from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS, NumericEmbedding
+from skdl.data.piecewise import PiecewiseLinearEncoder
 from skdl.data.sampling import sample_rows
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights
 from skdl.data.table import DenseTable, SparseTable, Table
@@ -30,9 +31,6 @@ from skdl.data.table import DenseTable, SparseTable, Table
 CHUNK_ROWS = 4096
 #: Rows by which codes among numbers are told.
 CODE_SAMPLE = 10_000
-#: Most numeric columns and fewest rows that a periodic embedding beside bins is for: in measurements it brought nothing
-#: to more columns, at twice the time, and did harm with fewer rows.
-MOST_PERIODIC_COLUMNS, FEWEST_PERIODIC_ROWS = 32, 500
 
 
 def _date_numbers(values: NDArray) -> NDArray[np.float64]:
@@ -60,9 +58,9 @@ class TableEncoder:
     ----------
     numeric_scaling : {"robust", "standard", None}
         See :class:`NumericEncoder`.
-    numeric_embedding : {None, "piecewise_linear", "periodic", "both"}
-        "piecewise_linear": see :class:`PiecewiseLinearEncoder`; its columns stand beside the scaled ones. "periodic"
-        is left to the network: see ``n_periodic``.
+    numeric_embedding : str or None
+        A name in ``NUMERIC_EMBEDDINGS``. Columns of bins stand beside the scaled ones; a periodic embedding is left to
+        the network, see ``n_periodic``.
     dtype : numpy.dtype
         Of the encoded numbers.
 
@@ -74,6 +72,8 @@ class TableEncoder:
         Levels and width of each column that is left to an embedding.
     n_periodic : int
         How many of the leading encoded columns are left to a periodic embedding.
+    n_frequencies : int
+        Frequencies of each of them.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class TableEncoder:
         self.fitted: list[FittedColumn] | None = None
         self.categorical: list[CategoricalEncoder] = []
         self.embeddings: tuple[tuple[int, int], ...] = ()
-        self.n_periodic = 0
+        self.n_periodic = self.n_frequencies = 0
         self.n_columns = X.shape[1]
         self.coded: list[int] = []
         #: Of each column of text that seems to hold numbers, one of them.
@@ -133,13 +133,12 @@ class TableEncoder:
         self, column: Callable[[int], NDArray], n_columns: int, y: NDArray, weight: Weights, classification: bool
     ) -> None:
         self.numeric = NumericEncoder(self.numeric_scaling).fit(column, n_columns, weight)
+        name = self.numeric_embedding
+        embedding = NumericEmbedding() if name is None else NUMERIC_EMBEDDINGS[name]
         self.piecewise = None
-        if self.numeric_embedding in ("piecewise_linear", "both"):
+        if embedding.has_bins:
             self.piecewise = PiecewiseLinearEncoder().fit(column, n_columns, y, weight, classification)
-        if self.numeric_embedding == "periodic" and n_columns <= MOST_COLUMNS:
-            self.n_periodic = n_columns
-        if self.numeric_embedding == "both" and n_columns <= MOST_PERIODIC_COLUMNS and len(y) >= FEWEST_PERIODIC_ROWS:
-            self.n_periodic = n_columns
+        self.n_periodic, self.n_frequencies = embedding.n_periodic(n_columns, len(y)), embedding.n_frequencies
 
     def _codes(
         self,

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skdl.data.frames import has_objects, is_frame
+from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS
 from skdl.data.scaling import SCALINGS
 from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
@@ -94,8 +95,6 @@ EARLY_STOPPING_ROWS = 16
 AUTO_MEMBERS = 8
 #: "auto" dropout of classifiers.
 AUTO_DROPOUT = 0.05
-#: Frequencies of each column of a periodic embedding that stands beside bins: half of them bring as much there.
-FREQUENCIES_BESIDE_BINS = 8
 #: Rows that are encoded at a time for a prediction: encoded, they take many times as much memory.
 ENCODED_ROWS = 65_536
 #: "auto" scales by relevance in classification of more columns than this, and wherever of so many numeric columns at
@@ -131,7 +130,7 @@ class TableNetworkEstimator(NetworkEstimator):
         "normalization": [None, StrOptions({"batch", "layer"})],
         "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "numeric_scaling": [None, StrOptions(set(SCALINGS))],
-        "numeric_embedding": [None, StrOptions({"piecewise_linear", "periodic", "both"})],
+        "numeric_embedding": [None, StrOptions(set(NUMERIC_EMBEDDINGS))],
         "relevance_scaling": ["boolean", StrOptions({"auto"})],
     }
     _parameter_constraints = {**TrainingParameters._training_constraints, **_network_constraints}
@@ -172,16 +171,8 @@ class TableNetworkEstimator(NetworkEstimator):
             activation=get_activation(self.activation),
             normalization=self.normalization,
             embeddings=encoder.embeddings,
-            periodic=self._periodic(encoder),
+            periodic=PeriodicEmbedding(encoder.n_periodic, encoder.n_frequencies) if encoder.n_periodic else None,
         )
-
-    @staticmethod
-    def _periodic(encoder: TableEncoder) -> PeriodicEmbedding | None:
-        if encoder.n_periodic == 0:
-            return None
-        if encoder.piecewise is None:
-            return PeriodicEmbedding(encoder.n_periodic)
-        return PeriodicEmbedding(encoder.n_periodic, FREQUENCIES_BESIDE_BINS)
 
     def _scaled(self, jobs: list[Job]) -> tuple[list[Job], bool]:
         scales = self._scales_by_relevance(jobs)

@@ -1,5 +1,7 @@
 """Every search and meta-estimator of scikit-learn gives inside ``train_together`` what it gives outside."""
 
+from dataclasses import replace
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -47,7 +49,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from torch.nn import functional as F
 
 import skdl
-from skdl.data import tabular
+from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS
 
 GRID = {"learning_rate": [0.005, 0.02, 0.1], "l1": [0.0, 0.01]}
 
@@ -320,7 +322,7 @@ def test_together__when_column_transformer_on_a_frame__then_as_without(check, ne
 @pytest.mark.parametrize("convert", [lambda frame: frame, pl.from_pandas], ids=["pandas", "polars"])
 @pytest.mark.parametrize("embedding", [None, "piecewise_linear", "periodic", "both"])
 def test_together__when_raw_frame__then_as_without(monkeypatch, check, net, data, frame, convert, embedding):
-    monkeypatch.setattr(tabular, "FEWEST_PERIODIC_ROWS", 1)
+    monkeypatch.setitem(NUMERIC_EMBEDDINGS, "both", replace(NUMERIC_EMBEDDINGS["both"], fewest_rows=1))
     grid = {"learning_rate": [0.01, 0.1], "numeric_embedding": [embedding]}
 
     check(lambda: GridSearchCV(net(), grid, cv=3).fit(convert(frame), data[1]))
