@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,16 @@ def _standard(x: NDArray, weight: Weights) -> tuple[float, float]:
     return float(mean), float(deviation)
 
 
-#: name: location and spread of one column's values.
-SCALINGS: dict[str, Callable[[NDArray, Weights], tuple[float, float]]] = {"robust": _robust, "standard": _standard}
+class Scaling(NamedTuple):
+    """How one column is scaled."""
+
+    #: Location and spread of its values.
+    statistics: Callable[[NDArray, Weights], tuple[float, float]]
+    #: Where scaled values level off, smoothly; None for no clip.
+    clip: float | None = None
+
+
+SCALINGS: dict[str, Scaling] = {"robust": Scaling(_robust, CLIP), "standard": Scaling(_standard)}
 
 
 class NumericEncoder:
@@ -80,7 +89,7 @@ class NumericEncoder:
             self.factor[j] = 0.0
             return
         with np.errstate(over="ignore", invalid="ignore"):
-            center, spread = SCALINGS[self.scaling](x, weight)
+            center, spread = SCALINGS[self.scaling].statistics(x, weight)
             self.center[j] = center
             # A constant column says nothing; nor does one too wide for float64.
             usable = spread > 0 and np.isfinite(spread) and np.isfinite(1 / spread)
@@ -105,8 +114,9 @@ class NumericEncoder:
             z[np.isnan(z)] = 0.0
         values = out[:, :n_columns]
         values[...] = z
-        if self.scaling == "robust":
-            divisor = values / CLIP
+        clip = None if self.scaling is None else SCALINGS[self.scaling].clip
+        if clip is not None:
+            divisor = values / clip
             divisor *= divisor
             divisor += 1
             values /= np.sqrt(divisor, out=divisor)

@@ -30,7 +30,7 @@ from skdl.data.frames import (
     missing_cells,
     numbers_as_text,
 )
-from skdl.data.scaling import SCALINGS
+from skdl.data.moments import mean_and_deviation
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
 MOST_LEVELS = 32
@@ -85,7 +85,7 @@ class NumberCells:
         is_date = column.kind == "datetime"
         values = _numbers(column.values)
         values = values[~np.isnan(values)]
-        center, scale = SCALINGS["standard"](values, None)
+        center, scale = map(float, mean_and_deviation(values))
         usable = scale > 0 and np.isfinite(scale)
         low, high = float(values.min()), float(values.max())
         if not clip:
