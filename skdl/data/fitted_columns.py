@@ -26,6 +26,8 @@ class FittedColumn:
     is_empty: bool
     #: Whether there were both text and numbers.
     is_mixture: bool
+    #: Whether its numbers were durations, in seconds.
+    has_durations: bool
     #: Whether its dates had a time zone.
     has_zone: bool
     #: What its levels were, such as text; nothing where it had none.
@@ -35,7 +37,15 @@ class FittedColumn:
     def of(cls, column: Column) -> FittedColumn:
         """Remember a column of ``fit``."""
         kind: Kind = "numeric" if column.is_empty else column.kind
-        return cls(column.name, kind, column.is_empty, column.is_mixture, column.type.has_zone, _level_types(column))
+        return cls(
+            name=column.name,
+            kind=kind,
+            is_empty=column.is_empty,
+            is_mixture=column.is_mixture,
+            has_durations=column.type.is_duration,
+            has_zone=column.type.has_zone,
+            level_types=_level_types(column),
+        )
 
     def values(self, column: Column, *, converts_numbers: bool = False) -> NDArray:
         """The values of a column, as the one of ``fit`` has them.
@@ -50,8 +60,8 @@ class FittedColumn:
         Raises
         ------
         ValueError
-            If the column is of another kind, none of its levels can be one of ``fit``, or its dates have a time zone
-            that had none or lost theirs.
+            If the column is of another kind, none of its levels can be one of ``fit``, its dates have a time zone that
+            had none or lost theirs, or it has durations where there were numbers or the other way round.
         """
         if self.is_empty:
             return np.full(len(column.values), np.nan)
@@ -63,6 +73,7 @@ class FittedColumn:
                 f"Column {column.name!r} is {column.kind}, but it was {self.kind} in fit. "
                 "Convert it to the type that it had in fit."
             )
+        self._check_durations(column)
         self._check_zone(column)
         self._check_level_types(column)
         return values
@@ -79,6 +90,16 @@ class FittedColumn:
         levels = column.values.astype(object)
         levels[np.isnan(column.values)] = None
         return levels
+
+    def _check_durations(self, column: Column) -> None:
+        """Refuse durations where ``fit`` had numbers, whose unit nobody knows, or the other way round."""
+        if column.kind != "numeric" or column.is_empty or column.type.is_duration == self.has_durations:
+            return
+        given, fitted = ("numbers", "durations") if self.has_durations else ("durations", "numbers")
+        raise ValueError(
+            f"Column {column.name!r} has {given}, but those of fit were {fitted}. Convert it to the type that it had "
+            "in fit."
+        )
 
     def _check_zone(self, column: Column) -> None:
         """Refuse dates that have a time zone where those of ``fit`` had none, or the other way round."""

@@ -60,6 +60,11 @@ class ColumnType:
         """Whether there are dates of a time zone."""
         return getattr(self.dtype, "time_zone", None) is not None
 
+    @property
+    def is_duration(self) -> bool:
+        """Whether there are durations."""
+        return self.dtype == nw.Duration
+
     def without_categories(self) -> ColumnType:
         """The type of columns that may have other categories."""
         return ColumnType(nw.Categorical()) if self.dtype in (nw.Categorical, nw.Enum) else self

@@ -13,7 +13,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,7 +89,7 @@ class NumberCells:
         low, high = float(values.min()), float(values.max())
         if not clip:
             # Of dates and durations there is a first and a last one.
-            most = MOST_TIME if is_date else MOST_TIME / 1e6 if column.type.dtype == nw.Duration else np.inf
+            most = MOST_TIME if is_date else MOST_TIME / 1e6 if column.type.is_duration else np.inf
             low, high = min(low, -most), max(high, most)
         # Dates without a time of day keep having none.
         unit = DAY if is_date else float(round_integers)

@@ -38,6 +38,19 @@ def test_values__when_empty_in_fit__then_nothing_means_anything():
     assert np.isnan(empty.values(column(pd.Series(["a", "b", "c"])))).tolist() == [True] * 3
 
 
+@pytest.mark.parametrize("cells", [pd.Series, lambda spans: pd.Series(spans.to_pytimedelta(), dtype=object)])
+def test_values__when_durations_stand_for_numbers__then_refused(cells):
+    spans = column(cells(pd.to_timedelta([1.0, 2.0], unit="h")))
+    numbers = column(pd.Series([1.0, 2.0]))
+    assert FittedColumn.of(spans).values(spans).tolist() == [3600, 7200]
+    with pytest.raises(ValueError, match="'c' has numbers, but those of fit were durations"):
+        FittedColumn.of(spans).values(numbers)
+    with pytest.raises(ValueError, match="'c' has durations, but those of fit were numbers"):
+        FittedColumn.of(numbers).values(spans)
+    # A column without a value may be of any type.
+    assert np.isnan(FittedColumn.of(spans).values(column(pd.Series([np.nan])))).all()
+
+
 def test_mixtures__then_places_of_text_beside_numbers():
     frame = pd.DataFrame({"x": [1.0, 2.0], "m": ["a", 1], "t": ["a", "b"]})
     assert mixtures(map(FittedColumn.of, frame_columns(frame))) == {1}
