@@ -51,9 +51,6 @@ class ImageEncoder:
         From where to where the pixels go.
     """
 
-    #: Images have no columns that are left to an embedding.
-    embeddings: tuple[tuple[int, int], ...] = ()
-
     def __init__(self, dtype: DTypeLike, resize: Sequence[int] | None = None) -> None:
         self.dtype = np.dtype(dtype)
         self.resize = resize

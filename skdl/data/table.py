@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 #: Rows that a sample of a table has at least.
@@ -39,6 +40,27 @@ class Table(Protocol):
     def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]: ...
 
     def to(self, device: torch.device | str) -> Table: ...
+
+
+class Encoder(Protocol):
+    """What makes encoded tables of X, of one kind, by what it learned of the training rows."""
+
+    #: Of encoded numbers. A fit that goes on from another one may set it anew.
+    dtype: np.dtype
+
+    def fit(
+        self,
+        X: Any,
+        y: NDArray,
+        rows: NDArray[np.intp],
+        weight: NDArray[np.float64] | None = None,
+        *,
+        classification: bool = False,
+    ) -> Any:
+        """Learn from some rows of X; ``y`` and ``weight`` are those of the rows alone."""
+
+    def transform(self, X: Any, /) -> Table:
+        """Encode rows, those of ``fit`` or others."""
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skdl.data.folds import Fold, cross_folds, group_folds, mean_by_row, n_held_out_rows, random_folds, trained_rows
-from skdl.data.table import Table
+from skdl.data.table import Encoder, Table
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.dispatch import shared
 from skdl.engine.job import Job, Result, Samples
@@ -61,6 +61,7 @@ class NetworkEstimator(TrainedEstimator):
     """Base of all estimators that fit a network to X and y."""
 
     _task: Task
+    #: The family's own kind of :class:`~skdl.data.table.Encoder`.
     _encoder: Any
     _mean_weight: MeanWeight
     #: X and the outputs for it, where a scorer asks for predictions that the training has made already.
@@ -76,11 +77,8 @@ class NetworkEstimator(TrainedEstimator):
         """Check X as scikit-learn does, setting ``n_features_in_`` if ``reset``."""
 
     @abstractmethod
-    def _make_encoder(self, dtype: np.dtype) -> Any:
-        """An unfitted encoder, with ``fit(X, y, rows, weight, classification=...)`` and ``transform(X) -> Table``.
-
-        X are all rows; ``y`` and ``weight`` are of the ``rows`` that it may learn from.
-        """
+    def _make_encoder(self, dtype: np.dtype) -> Encoder:
+        """An unfitted encoder of checked X."""
 
     @abstractmethod
     def _make_task(self) -> Task:
