@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 LossSettings = dict[str, Tensor]
@@ -319,6 +319,11 @@ class CustomLoss(Loss):
             name = self.function.__name__
             raise ValueError(
                 f"loss={name} is a class. Pass a function, or an instance such as {name}(reduction='none')."
+            )
+        if isinstance(self.function, nn.Module) and next(self.function.parameters(), None) is not None:
+            raise ValueError(
+                f"loss={type(self.function).__name__} has parameters of its own, which would not be trained. Use "
+                "buffers in their place (register_buffer), or a function."
             )
 
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:

@@ -404,3 +404,22 @@ def test_losses__when_fields_are_equal__then_equal_and_hashable():
     assert losses.Huber(0.5) != losses.Huber(1.0)
     assert losses.SquaredError() != losses.AbsoluteError()
     assert losses.CustomLoss(math.sin) == losses.CustomLoss(math.sin) != losses.CustomLoss(math.cos)
+
+
+class Weighted(torch.nn.Module):
+    """A loss with a number of its own, as a parameter or as a buffer."""
+
+    def __init__(self, holds):
+        super().__init__()
+        number = torch.ones(())
+        self.number = torch.nn.Parameter(number) if holds == "parameter" else None
+        self.register_buffer("constant", number)
+
+    def forward(self, output, target):
+        return self.constant * (output - target).square()
+
+
+def test_custom_loss__when_module_has_parameters__then_refused():
+    with pytest.raises(ValueError, match="loss=Weighted has parameters of its own, which would not be trained"):
+        losses.CustomLoss(Weighted("parameter"))
+    assert losses.CustomLoss(Weighted("buffer")).loss(values(1)[:1], values(1)[:1], {}).eq(0).all()
