@@ -56,8 +56,8 @@ class BlendedEstimator(NetworkEstimator):
             return None
         return self._encoder.reversal(self._task.location, self._task.scale)
 
-    def _check_skip(self, holds_out: bool) -> None:
-        """Refuse a skip path that was asked for where there can be none."""
+    def _check_held_out(self, holds_out: bool) -> None:
+        # A skip path that was asked for where there can be none.
         if self.skip in (None, "auto"):
             return
         if self._task.has_log_link:

@@ -231,9 +231,6 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         # All hold out the same rows, as many as one alone.
         return [last_fold(data.rows, LONE_VALIDATION_FRACTION if fraction is None else fraction, gap)] * n_members
 
-    def _check_held_out(self, holds_out: bool) -> None:
-        self._check_skip(holds_out)
-
     def _keeps_best(self, stops: bool, has_validation: bool) -> bool:
         # The schedule ends at its best, and networks that stop where their held-out rows like it best make those rows
         # look easier than others are.

@@ -43,7 +43,7 @@ def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
 
 def _check_series_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
     """Values ``(n, T)`` of rows."""
-    if isinstance(X, dict):
+    if type(X) is dict:
         raise TypeError("X is a dict. Pass a list of its series: list(X.values()).")
     try:
         return validate_data(
