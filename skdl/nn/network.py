@@ -42,7 +42,7 @@ class Slot:
 
         Weights of convolutions over images have their channels last in memory.
         """
-        numbers, models = theta[..., self.start : self.stop], theta.shape[:-1]
+        numbers, models = theta.narrow(-1, self.start, self.stop - self.start), theta.shape[:-1]
         if len(self.shape) == 4:
             outer, inner, height, width = self.shape
             return numbers.view((*models, outer, height, width, inner)).movedim(-1, -3)

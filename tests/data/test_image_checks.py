@@ -386,6 +386,7 @@ def test_files_become_pixels(save):
         (pd.DataFrame({"f": list(noise(2, 4, 4))}), {"path_column": "f"}, r"holds images.* Pass list\(X\['f'\]\)"),
         (pd.DataFrame({"f": list(noise(2, 4, 4))}), {}, r"pass a list of them: list\(frame\[column\]\)"),
         (pd.DataFrame([["a.png"] * 2], columns=["f", "f"]), {"path_column": "f"}, r"more than once: \['f'\]. Rename"),
+        ([b"GIF89a", b"GIF89a"], {}, r"bytes of image files\. Open each: PIL\.Image\.open"),
         (sp.csr_array(np.eye(3)), {}, "[Ss]parse"),
         ((Path(name) for name in ["a.png", "b.png"]), {}, r"X is a generator.* Pass list\(X\)"),
         ("a.png", {}, r"X is one path, 'a.png'\. Pass a list"),
