@@ -6,16 +6,17 @@ import datetime
 import decimal
 import math
 import numbers
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from skdl.data.sampling import sample_rows
 
 Kind = Literal["numeric", "categorical", "datetime"]
 
@@ -35,8 +36,11 @@ _PLAIN_TYPES: dict[str, Any] = {
         *(nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64),
     )
 }
-#: Levels of a column that are looked at for numbers; how many there must be, and which share of them numbers.
-MOST_LOOKED_AT, FEWEST_TEXTS, NUMBER_SHARE = 1000, 20, 0.8
+#: Cells of a column of text that are looked at for numbers; how many different ones there must be, and in which share
+#: of the cells.
+MOST_LOOKED_AT, FEWEST_NUMBERS, NUMBER_SHARE = 2000, 20, 0.8
+#: From when to when dates of nanoseconds go, and those of Python, in microseconds since 1970; a little less.
+NANOSECOND_LIMITS, PYTHON_LIMITS = (-9.2e15, 9.2e15), (-6.2e16, 2.5e17)
 #: Rows up to which numbers are read by blocks. Of more, the work on a column outweighs what it costs to get at it, and
 #: a block may be a copy.
 BLOCK_ROWS = 10_000
@@ -64,6 +68,14 @@ class ColumnType:
     def is_duration(self) -> bool:
         """Whether there are durations."""
         return self.dtype == nw.Duration
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The first and the last value that such a column can hold: dates in microseconds, durations in seconds."""
+        if self.dtype not in (nw.Datetime, nw.Date, nw.Duration):
+            return -math.inf, math.inf
+        first, last = NANOSECOND_LIMITS if getattr(self.dtype, "time_unit", None) == "ns" else PYTHON_LIMITS
+        return (first / 1e6, last / 1e6) if self.is_duration else (first, last)
 
     def without_categories(self) -> ColumnType:
         """The type of columns that may have other categories."""
@@ -197,7 +209,7 @@ def _column(series: Any, is_mixture: bool, missing_value: Any) -> Column:
     if is_mixture or dtype in (nw.Object, nw.Unknown):
         cells = series.to_list()
         if not is_missing_cell(missing_value):
-            cells = [None if is_same_cell(cell, missing_value) else cell for cell in cells]
+            cells = [None if is_missing_cell(cell) or is_same_cell(cell, missing_value) else cell for cell in cells]
         column = (_mixture if is_mixture else _cells)(series.name, cells)
     else:
         column = _typed_column(series, dtype)
@@ -333,7 +345,9 @@ def is_missing_cell(cell: Any) -> bool:
 def is_same_cell(cell: Any, value: Any) -> bool:
     """Whether a cell is a number or a text that stands for a missing one."""
     # True equals 1, but is no number here.
-    return not isinstance(cell, bool | np.bool_) and isinstance(cell, str) == isinstance(value, str) and cell == value
+    if isinstance(cell, bool | np.bool_) or not isinstance(cell, str | numbers.Real | decimal.Decimal):
+        return False
+    return isinstance(cell, str) == isinstance(value, str) and bool(cell == value)
 
 
 def missing_cells(values: NDArray) -> NDArray[np.bool_]:
@@ -407,22 +421,23 @@ def _mixture(name: Any, cells: list[Any]) -> Column:
     return replace(column, cells=None if column.is_empty else cells_N, type=ColumnType(nw.Object()))
 
 
-def numbers_as_text(columns: Iterable[Column]) -> dict[Any, str]:
-    """One of the numbers of each categorical column that seems to hold numbers as text, by the name of the column.
+def numbers_as_text(columns: Iterable[Column]) -> list[Any]:
+    """Names of the columns of text that seem to hold numbers.
 
-    Most of its many levels are numbers, and some not whole: whole ones may be codes, unless there are numbers that are
-    no text as well.
+    Most of their cells are numbers of many values, and some not whole: whole ones may be codes, unless there are
+    numbers that are no text as well. A type of categories says that they are meant so.
     """
-    found = {}
-    for column in columns:
-        if column.kind != "categorical":
-            continue
-        levels = [level for level in islice(dict.fromkeys(column.values), MOST_LOOKED_AT) if isinstance(level, str)]
-        numbers = [level for level in levels if _is_number(level)]
-        is_measured = column.is_mixture or any("." in number for number in numbers)
-        if len(levels) >= FEWEST_TEXTS and len(numbers) >= NUMBER_SHARE * len(levels) and is_measured:
-            found[column.name] = numbers[0]
-    return found
+    return [column.name for column in columns if _has_numbers_as_text(column)]
+
+
+def _has_numbers_as_text(column: Column) -> bool:
+    if column.kind != "categorical" or column.type.dtype in (nw.Categorical, nw.Enum):
+        return False
+    cells = column.values[sample_rows(len(column.values), MOST_LOOKED_AT)]
+    counts = Counter(cell for cell in cells if isinstance(cell, str))
+    numbers = {text: count for text, count in counts.items() if _is_number(text)}
+    is_measured = column.is_mixture or any("." in number for number in numbers)
+    return is_measured and len(numbers) >= FEWEST_NUMBERS and sum(numbers.values()) >= NUMBER_SHARE * counts.total()
 
 
 def _is_number(text: str) -> bool:

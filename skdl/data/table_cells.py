@@ -37,8 +37,6 @@ MOST_LEVELS = 32
 FEWEST_LEVEL_ROWS = 5
 #: A day in the unit of dates here, microseconds.
 DAY = 86_400e6
-#: Largest date or duration in nanoseconds, in microseconds.
-MOST_TIME = 9.2e15
 #: Bound on standardised values, so that their squares stay finite.
 LARGEST = 1e6
 
@@ -88,9 +86,8 @@ class NumberCells:
         usable = scale > 0 and np.isfinite(scale)
         low, high = float(values.min()), float(values.max())
         if not clip:
-            # Of dates and durations there is a first and a last one.
-            most = MOST_TIME if is_date else MOST_TIME / 1e6 if column.type.is_duration else np.inf
-            low, high = min(low, -most), max(high, most)
+            first, last = column.type.limits
+            low, high = min(low, first), max(high, last)
         # Dates without a time of day keep having none.
         unit = DAY if is_date else float(round_integers)
         unit = unit if unit and (values % unit == 0).all() else 0.0

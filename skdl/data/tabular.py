@@ -97,8 +97,8 @@ class TableEncoder:
         self.n_periodic = self.n_frequencies = 0
         self.n_columns = X.shape[1]
         self.coded: list[int] = []
-        #: Of each column of text that seems to hold numbers, one of them.
-        self.numbers_as_text: dict[Any, str] = {}
+        #: Columns of text that seem to hold numbers.
+        self.numbers_as_text: list[Any] = []
         if sp.issparse(X):
             return self._fit_sparse(X[rows])
         self.is_sparse = False

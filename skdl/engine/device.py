@@ -101,11 +101,13 @@ def sheltered(function: Callable[P, R]) -> Callable[P, R]:
 
 def without_autocast() -> AbstractContextManager[Any]:
     """Compute in the precision that tensors have."""
-    if torch.is_autocast_enabled("cpu"):
-        return torch.autocast("cpu", enabled=False)
-    if torch.is_autocast_enabled("cuda"):
-        return torch.autocast("cuda", enabled=False)
-    return nullcontext()
+    enabled = [device for device in ("cpu", "cuda", "mps") if torch.is_autocast_enabled(device)]
+    if not enabled:
+        return nullcontext()
+    stack = ExitStack()
+    for device in enabled:
+        stack.enter_context(torch.autocast(device, enabled=False))
+    return stack
 
 
 @contextmanager

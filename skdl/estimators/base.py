@@ -232,7 +232,7 @@ class NetworkEstimator(TrainedEstimator):
                     UserWarning,
                     stacklevel=caller_level(),
                 )
-            self._prepare(data, data.rows, classes)
+            self._prepare(replace(data, weight=relative_weight(data.weight)), data.rows, classes)
         else:
             self._keep_encoding(data, data.rows)
         mean_weight = self._mean_weight_with(data, MeanWeight() if is_first else self._mean_weight)
@@ -259,7 +259,8 @@ class NetworkEstimator(TrainedEstimator):
             return
         task = cast(ClassificationTask, self._task)
         # Those of several labels per sample stand in the order of the columns of y.
-        if not np.array_equal(classes if task.is_multilabel else np.unique(classes), task.classes):
+        given = classes if task.is_multilabel else np.unique(classes)
+        if not any(np.array_equal(given, known) for known in (task.classes, task.label_values)):
             raise ValueError(
                 f"`classes={classes.tolist()}` is not the same as on the last call to partial_fit, which was "
                 f"{task.classes.tolist()}."

@@ -341,7 +341,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
             "image_shape": self.image_shape_,
             "n_outputs": self.n_outputs_,
             "hidden": hidden,
-            "activation": get_activation(self.activation),
+            "activation": get_activation(self.activation, n_axes=4),
             "mean": self._encoder.mean,
             "scale": self._encoder.scale,
             "augmentation": self.augmentation_,
@@ -442,8 +442,8 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,), or (n_labels, 2)
-        The labels; for multilabel targets 0 and 1 for each column of y.
+    classes_ : ndarray of shape (n_classes,), or (2, 2)
+        The labels; for multilabel targets the numbers of the columns of y, or 0 and 1 for each of two columns.
     image_shape_ : tuple of int
         (height, width, channels) of the images.
     {fitted}

@@ -28,7 +28,7 @@ from torch import Tensor
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.filled_frames import LARGEST_EXACT, in_library
-from skdl.data.frames import Column, check_flat_names, is_frame, is_missing_cell
+from skdl.data.frames import Column, check_flat_names, is_frame, is_missing_cell, is_same_cell
 from skdl.data.table_cells import NumberCells, TableCells
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.job import Samples
@@ -328,7 +328,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             raise ValueError("missing_values must be finite or NaN. Replace infinities by NaN in X.")
         if sp.issparse(X):
             raise TypeError("Sparse data was passed, but a sparse matrix has no missing cells. Use X.toarray().")
-        if isinstance(X, np.ndarray) and X.dtype.kind in "iu" and not _are_exact(X, missing):
+        if not is_frame(X) and not _are_exact(X, missing):
             raise ValueError(
                 "X is an array with integers beyond 2**53, which the floats of a completed array cannot tell apart. "
                 "Pass a DataFrame, whose columns of integers stay so."
@@ -651,10 +651,22 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         return 1 - error / max(variance, 1e-12)
 
 
-def _are_exact(integers: NDArray, missing: Any) -> bool:
-    """Whether floats can tell all of the integers apart, but for those that stand for a missing cell."""
-    if isinstance(missing, Real):
-        integers = integers[integers != missing]
+def _are_exact(X: Any, missing: Any) -> bool:
+    """Whether floats can tell all integers of an array apart, but for those that stand for a missing cell."""
+    if not isinstance(X, np.ndarray | list | tuple):
+        return True
+    try:
+        X = np.asarray(X)
+    except ValueError:
+        # It is no array, as is said later.
+        return True
+    if X.dtype == object:
+        # Integers beyond those of numpy's types are among them.
+        cells = [cell for cell in X.flat if isinstance(cell, Integral)]
+        return all(abs(int(cell)) <= LARGEST_EXACT or is_same_cell(cell, missing) for cell in cells)
+    if X.dtype.kind not in "iu":
+        return True
+    integers = X[missing != X] if isinstance(missing, Real) else X
     return not integers.size or max(-int(integers.min()), int(integers.max())) <= LARGEST_EXACT
 
 

@@ -277,8 +277,8 @@ class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,), or (n_labels, 2)
-        The labels; for multilabel targets 0 and 1 for each column of y.
+    classes_ : ndarray of shape (n_classes,), or (2, 2)
+        The labels; for multilabel targets the numbers of the columns of y, or 0 and 1 for each of two columns.
     {fitted}
 
     See Also
@@ -369,8 +369,8 @@ class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,), or (n_labels, 2)
-        The labels, for classification; for multilabel targets 0 and 1 for each column of y.
+    classes_ : ndarray of shape (n_classes,), or (2, 2)
+        The labels, for classification; see :class:`MLPClassifier`.
     {fitted}
 
     See Also

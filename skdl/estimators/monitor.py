@@ -43,7 +43,8 @@ class ValidationScorer:
 
 def _accepts_weight(scorer: Callable[..., float]) -> bool:
     routing = getattr(scorer, "get_metadata_routing", None)
-    if routing is not None and routing().score.requests.get("sample_weight") is False:
+    requests = {} if routing is None else getattr(getattr(routing(), "score", None), "requests", {})
+    if requests.get("sample_weight") is False:
         # The user has said so, by set_score_request.
         return False
     accepts = getattr(scorer, "_accept_sample_weight", None)

@@ -328,8 +328,8 @@ class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,), or (n_labels, 2)
-        The labels; for multilabel targets 0 and 1 for each column of y.
+    classes_ : ndarray of shape (n_classes,), or (2, 2)
+        The labels; for multilabel targets the numbers of the columns of y, or 0 and 1 for each of two columns.
     {fitted}
 
     See Also

@@ -6,7 +6,7 @@ import math
 import sys
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -307,7 +307,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
                 break
         if any(result.reason == "interrupted" for result in results):
             n_epochs = max(len(result.history) for result in results)
-            kept = "The best parameters so far are kept." if n_epochs else "The network is untrained."
+            is_trained = any(result.state.n_steps > 0 for result in results)
+            kept = "The best parameters so far are kept." if is_trained else "The network is untrained."
             warnings.warn(
                 f"Training was interrupted after {n_epochs} epochs. {kept}",
                 UserWarning,
@@ -330,12 +331,13 @@ def caller_level() -> int:
     return level
 
 
-def warn_of_numbers_as_text(found: Mapping[Any, str]) -> None:
-    """Say which columns of text seem to hold numbers, of each of which there is one."""
-    for name, number in found.items():
+def warn_of_numbers_as_text(names: Sequence[Any]) -> None:
+    """Say which columns of text seem to hold numbers."""
+    for name in names:
         warnings.warn(
-            f"Column {name!r} is taken as categories, but most of its cells are numbers, such as {number!r}. Convert "
-            "it: pandas.to_numeric(column, errors='coerce'), or .cast(polars.Float64, strict=False).",
+            f"Column {name!r} is taken as categories, but most of its cells are numbers. Convert it: "
+            "pandas.to_numeric(column, errors='coerce'), .cast(polars.Float64, strict=False), or a categorical type if "
+            "categories are meant.",
             UserWarning,
             stacklevel=caller_level(),
         )

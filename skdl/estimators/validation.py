@@ -18,6 +18,9 @@ from skdl.data.frames import check_unique_names, column_names, is_frame, is_miss
 from skdl.data.tensors import as_array
 from skdl.tasks.classification import label_type_error
 
+#: Steps of a weight from half of a power of two to it.
+WEIGHT_STEPS = 2.0**40
+
 
 def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     """X as a numeric array with NaN for missing, a CSR matrix, or the frame it is.
@@ -158,15 +161,17 @@ def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
 
 
 def relative_weight(weight: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """Weights over the largest one; None where all samples weigh the same.
+    """Weights over the largest one, to twelve digits; None where all samples weigh the same.
 
-    What is computed of weights of another scale differs in the last digits, and by them an edge of a bin may be
-    another value.
+    Weights of another scale differ in the last digits, and by them an edge of a bin would be another value.
     """
     if weight is None or not weight.any():
         return weight
-    weight = weight / weight.max()
-    return None if (weight == 1).all() else weight
+    mantissa, exponent = np.frexp(weight / weight.max())
+    rounded = np.ldexp(np.round(mantissa * WEIGHT_STEPS) / WEIGHT_STEPS, exponent)
+    # What is positive stays so.
+    rounded[weight > 0] = np.maximum(rounded[weight > 0], np.finfo(np.float64).tiny)
+    return None if (rounded == 1).all() else rounded
 
 
 def check_groups(groups: Any, n_samples: int) -> NDArray | None:
@@ -179,6 +184,7 @@ def check_groups(groups: Any, n_samples: int) -> NDArray | None:
     """
     if groups is None:
         return None
+    _refuse_masked(groups, "groups")
     groups = np.asarray(as_array(groups))
     if groups.shape != (n_samples,):
         raise ValueError(

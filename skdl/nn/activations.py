@@ -89,8 +89,8 @@ class _Function(nn.Module):
         return self.function(z)
 
 
-def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
-    """The :class:`Activation` for a name, a function of one tensor, or a module class.
+def get_activation(activation: str | Forward | type[nn.Module], n_axes: int = 2) -> Activation:
+    """The :class:`Activation` for a name, a function of one tensor of so many axes, or a module class.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
     if isinstance(activation, nn.Module):
         raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
     if not isinstance(activation, type):
-        _check_by_rows(activation, getattr(activation, "__name__", repr(activation)))
+        _check_by_rows(activation, getattr(activation, "__name__", repr(activation)), n_axes)
         return _differentiated(activation, partial(_Function, activation))
     try:
         module = activation()
@@ -119,31 +119,34 @@ def get_activation(activation: str | Forward | type[nn.Module]) -> Activation:
         )
     if isinstance(module, nn.RReLU | nn.modules.dropout._DropoutNd):
         raise ValueError(f"activation={activation.__name__} draws random numbers. Use one that does not, and dropout.")
-    _check_by_rows(module, activation.__name__)
+    _check_by_rows(module, activation.__name__, n_axes)
     return _differentiated(module, activation)
 
 
-def _check_by_rows(function: Forward, name: str) -> None:
+def _check_by_rows(function: Forward, name: str, n_axes: int) -> None:
     """Refuse a function by which predictions would not be the same each time, or depend on the rows they are made with.
 
     What it makes of a few numbers tells, if it takes them.
     """
-    z = torch.linspace(-1, 2, 12).view(3, 4)
+    z = torch.linspace(-1, 2, 24 * 4 ** (n_axes - 2)).view(4, 6, *[4] * (n_axes - 2))
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            once, again, alone = (function(part.clone()) for part in (z, z, z[:1]))
-            is_random = not torch.equal(once, again)
-            is_mixed = not torch.allclose(once[:1], alone, atol=1e-5)
+            state = torch.get_rng_state()
+            together = function(z.clone())
+            is_random = not torch.equal(torch.get_rng_state(), state)
+            alone = torch.cat([function(row.clone()) for row in z.split(1)])
+            # A shape that is not kept is refused where the network is trained.
+            is_mixed = together.shape == z.shape and not torch.allclose(together, alone, atol=1e-5, equal_nan=True)
     except Exception:
-        # Images have more axes; what is wrong otherwise is said where the network is trained.
+        # What is wrong is said where the network is trained.
         return
     if is_random:
         raise ValueError(f"activation={name} draws random numbers. Use one that does not, and dropout.")
     if is_mixed:
         raise ValueError(
             f"activation={name} makes the output of a row depend on the other rows of its batch. Use a function of "
-            "each number, or of each row along the last axis."
+            "each number, or of each row, over all axes but the first."
         )
 
 

@@ -80,11 +80,11 @@ class ClassificationTask(Task):
 
     @property
     def label_values(self) -> NDArray:
-        """What ``classes_`` is: the classes; of several labels per sample 0 and 1 for each ``(O, 2)``.
+        """What ``classes_`` is: the classes; of two labels per sample 0 and 1 for each, ``(2, 2)``.
 
         Scorers would take two labels of a sample for two classes that exclude each other.
         """
-        return np.tile(np.arange(2), (len(self.classes), 1)) if self.is_multilabel else self.classes
+        return np.array([[0, 1], [0, 1]]) if self.is_multilabel and len(self.classes) == 2 else self.classes
 
     def go_on_as(self, task: Self) -> None:
         """Go on with the loss of another task, for as many outputs.

@@ -320,10 +320,10 @@ class CustomLoss(Loss):
             raise ValueError(
                 f"loss={name} is a class. Pass a function, or an instance such as {name}(reduction='none')."
             )
-        if isinstance(self.function, nn.Module) and next(self.function.parameters(), None) is not None:
+        if isinstance(self.function, nn.Module) and any(p.requires_grad for p in self.function.parameters()):
             raise ValueError(
-                f"loss={type(self.function).__name__} has parameters of its own, which would not be trained. Use "
-                "buffers in their place (register_buffer), or a function."
+                f"loss={type(self.function).__name__} has parameters of its own, which would not be trained. "
+                "Freeze them: loss.requires_grad_(False)."
             )
 
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
@@ -361,7 +361,7 @@ class CustomLoss(Loss):
                 "A callable loss must use torch operations so that it can be differentiated: torch.abs, not np.abs."
             ) from error
         # Any other shape is that of a mistake, such as rows that were broadcast against rows.
-        if not isinstance(loss, Tensor) or loss.shape not in ((n_rows,), (n_rows, n_outputs)):
+        if not isinstance(loss, Tensor) or loss.shape not in ((n_rows,), (n_rows, 1), (n_rows, n_outputs)):
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
             raise ValueError(
                 f"A callable loss must return one loss per sample, a tensor of shape ({n_rows},), or one per output, "

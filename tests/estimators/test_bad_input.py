@@ -411,11 +411,13 @@ def test_targets_of_regression_must_be_there(y):
         ([f"{i:05d}" for i in range(60)], False),
         ([f"{i / 7:.3f}" if i % 2 else f"word {i}" for i in range(60)], False),
         ([f"{i % 7 / 8}" for i in range(60)], False),
+        ([f"{i / 7:.3f}" if i % 2 else "low" for i in range(60)], False),
+        (pd.Categorical([f"{i / 7:.3f}" for i in range(60)]), False),
     ],
-    ids=["text", "one text", "codes", "half", "few"],
+    ids=["text", "one text", "codes", "half", "few", "one word", "categories"],
 )
 def test_columns_of_numbers_as_text_are_warned_of(cells, warns, recwarn):
-    X = pd.DataFrame({"a": np.arange(60), "b": pd.Series(cells, dtype=object)})
+    X = pd.DataFrame({"a": np.arange(60), "b": pd.Series(cells, dtype=object if isinstance(cells, list) else None)})
     MLPRegressor(**SMALL).fit(X, np.arange(60)).predict(X)
     said = [str(warning.message) for warning in recwarn if "taken as categories" in str(warning.message)]
     assert len(said) == warns

@@ -776,7 +776,8 @@ def test_several_labels_are_scored_by_scorers_of_scikit_learn(labelled, scoring,
     scores = cross_val_score(MLPClassifier(**SMALL), X, Y, cv=2, scoring=scoring, error_score="raise")
     assert np.isfinite(scores).all()
     model = MLPClassifier(**SMALL | {"early_stopping": True, "scoring": scoring}).fit(X, Y)
-    assert model.classes_.tolist() == [[0, 1]] * n_labels
+    assert model.classes_.tolist() == ([[0, 1], [0, 1]] if n_labels == 2 else [0, 1, 2])
+    assert model.partial_fit(X, Y, classes=model.classes_).predict(X).shape == Y.shape
 
 
 def test_several_labels_are_predicted_out_of_fold(labelled):
@@ -791,7 +792,7 @@ def test_partial_fit_takes_the_names_of_several_labels_again(labelled):
     model = MLPClassifier(**SMALL)
     for _ in range(2):
         model.partial_fit(X, Y, classes=["c", "a", "b"])
-    assert model.classes_.tolist() == [[0, 1]] * 3
+    assert model.classes_.tolist() == ["c", "a", "b"]
     with pytest.raises(ValueError, match="not the same as on the last call"):
         model.partial_fit(X, Y, classes=["a", "b", "c"])
 

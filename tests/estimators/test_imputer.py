@@ -672,7 +672,7 @@ def test_missing_values_when_a_text_among_numbers_then_the_column_is_of_numbers(
 @pytest.mark.parametrize("cells", [lambda x: x.astype(str), lambda x: pl.Series([*x[:-1].astype(str), "?"])])
 def test_fit_when_a_column_holds_numbers_as_text_then_a_warning_says_so(quick, cells):
     x = np.random.RandomState(0).normal(size=60)
-    with pytest.warns(UserWarning, match=r"Column 'b' is taken as categories.*such as '1\.76"):
+    with pytest.warns(UserWarning, match=r"Column 'b' is taken as categories.*Convert it"):
         quick().fit(pl.DataFrame({"a": x, "b": cells(x)}))
 
 
@@ -682,6 +682,9 @@ def test_fit_when_an_array_has_integers_that_floats_cannot_tell_apart_then_refus
         quick(missing_values=-1).fit(X)
     for nothing in (np.nan, None, pd.NA, "?"):
         assert quick(missing_values=nothing).fit_transform(np.array([[1, 2], [3, 4]])).tolist() == [[1, 2], [3, 4]]
+    for cells in ([[2**60 + 1, 1], [2, 3]], np.array([[2**70, 1], [2, 3]], dtype=object)):
+        with pytest.raises(ValueError, match=r"integers beyond 2\*\*53"):
+            quick().fit(cells)
     least = np.iinfo(np.int64).min
     assert quick(missing_values=least).fit_transform(np.array([[1, 2], [3, least], [5, 6]])).shape == (3, 2)
 
@@ -690,10 +693,24 @@ def test_transform_when_dates_and_durations_are_not_clipped_then_they_stay_withi
     days = pd.to_timedelta(2000 * np.arange(40) / 40, unit="D")
     X = pd.DataFrame({"a": np.arange(40.0), "date": pd.Timestamp("2024-01-01") + days, "span": 40 * days})
     X = X.astype({"date": "datetime64[ns]", "span": "timedelta64[ns]"})
-    new = X[:2].assign(a=[1e4, -1e9]).where([[True, False, False]] * 2)
+    new = X[:2].assign(a=[1e5, -1e9]).where([[True, False, False]] * 2)
     completed = DeepImputer(strategy="gaussian", clip=False).fit(X).transform(new)
     assert completed["date"].dt.year.tolist() == [2261, 1678]
     assert completed["span"].dt.days.tolist() == [106481, -106482]
+    # Other units reach further.
+    of_seconds = {"date": "datetime64[s]", "span": "timedelta64[s]"}
+    completed = DeepImputer(strategy="gaussian", clip=False).fit(X.astype(of_seconds)).transform(new.astype(of_seconds))
+    assert completed["date"].dt.year.tolist() == [9892, 5]
+
+
+def test_missing_values_when_a_number_among_objects_then_other_missing_cells_stay_missing(numbers):
+    cells = np.array([1.0, 2.5, None, pd.NA, -1] * 8, dtype=object)
+    X = pd.DataFrame({"a": cells, "b": np.arange(40.0)})
+    completed = DeepImputer(strategy="gaussian", missing_values=-1).fit_transform(X)
+    plain = DeepImputer(strategy="gaussian").fit_transform(X.assign(a=[1.0, 2.5, None, None, None] * 8))
+    assert completed["a"].tolist() == plain["a"].tolist()
+    with pytest.raises(TypeError, match="holds cells of type ndarray"):
+        DeepImputer(missing_values=-1).fit(pd.DataFrame({"a": [np.zeros(2), np.ones(2)]}))
 
 
 def test_score_when_no_cell_is_hidden_then_undefined(quick, numbers):

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 from sklearn.datasets import make_regression
 from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, QuantileRegressor, Ridge
 from torch.nn import functional as F
@@ -164,6 +165,20 @@ def test_equal_weights_are_none(X, y, weight):
     model = MLPRegressor(max_epochs=3, n_members=2, random_state=0)
     expected = model.fit(X, y).predict(X)
     assert_allclose(model.fit(X, y, sample_weight=np.full(len(X), weight)).predict(X), expected, rtol=0)
+
+
+@pytest.mark.parametrize("fit", ["fit", "partial_fit"])
+@pytest.mark.parametrize("factor", [1e-3, 3.0, 10.0, 1e3])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_scale_of_weights_moves_no_edge_of_a_bin(factor, seed, fit):
+    rng = np.random.RandomState(seed)
+    X, weight = rng.normal(size=(80, 5)), rng.uniform(0.2, 1.2, size=80)
+    labels = X[:, 0] + rng.normal(size=80) > 0
+    model = MLPClassifier(max_epochs=2, n_members=1, early_stopping=False, dtype="float64", random_state=0)
+    expected = getattr(model, fit)(X, labels, sample_weight=weight).predict_proba(X)
+    other = clone(model)
+    other = getattr(other, fit)(X, labels, sample_weight=factor * weight)
+    assert_allclose(other.predict_proba(X), expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("class_weight", [{"a": 1.0, "b": 5.0, "c": 0.5}, "balanced"])

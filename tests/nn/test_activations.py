@@ -45,6 +45,8 @@ def test_get_activation__when_module_has_parameters__then_refused():
         (nn.RReLU, "draws random numbers"),
         (lambda z: z - z.mean(), "depend on the other rows"),
         (lambda z: torch.softmax(z, 0), "depend on the other rows"),
+        (lambda z: nn.functional.dropout(torch.relu(z), 0.01), "draws random numbers"),
+        (lambda z: torch.relu(z - z[..., :1, :]), "depend on the other rows"),
         (lambda z: z / z.abs().max(), "depend on the other rows"),
     ],
 )
@@ -53,7 +55,20 @@ def test_get_activation__when_outputs_depend_on_more_than_the_row__then_refused(
         get_activation(function)
 
 
-@pytest.mark.parametrize("function", [torch.sin, lambda z: torch.softmax(z, -1), nn.Hardswish, nn.Softmax2d])
+def of_images(z):
+    """Each feature map over its root mean square."""
+    return z * (z.square().mean(dim=(-2, -1), keepdim=True) + 1).rsqrt()
+
+
+def test_get_activation__when_it_is_of_images__then_they_are_what_it_is_tried_on():
+    assert get_activation(of_images, n_axes=4).name == "of_images"
+    with pytest.raises(ValueError, match="depend on the other rows"):
+        get_activation(lambda z: torch.relu(z - z.mean((0, 2, 3), keepdim=True)), n_axes=4)
+
+
+@pytest.mark.parametrize(
+    "function", [torch.sin, torch.sqrt, lambda z: torch.softmax(z, -1), nn.Hardswish, nn.Softmax2d]
+)
 def test_get_activation__when_outputs_depend_on_the_row__then_taken(function):
     state = torch.get_rng_state()
     assert not get_activation(function).stackable

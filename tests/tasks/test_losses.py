@@ -419,7 +419,13 @@ class Weighted(torch.nn.Module):
         return self.constant * (output - target).square()
 
 
+def test_custom_loss__when_one_number_a_row_stands_in_a_column__then_taken():
+    loss = losses.CustomLoss(lambda output, target: (output - target).square().mean(1, keepdim=True))
+    assert loss.loss(values(3)[:1], values(3)[:1], {}).shape == (1, values(3).shape[2])
+
+
 def test_custom_loss__when_module_has_parameters__then_refused():
     with pytest.raises(ValueError, match="loss=Weighted has parameters of its own, which would not be trained"):
         losses.CustomLoss(Weighted("parameter"))
+    losses.CustomLoss(Weighted("parameter").requires_grad_(False))
     assert losses.CustomLoss(Weighted("buffer")).loss(values(1)[:1], values(1)[:1], {}).eq(0).all()
