@@ -93,21 +93,16 @@ def sheltered(function: Callable[P, R]) -> Callable[P, R]:
         with ExitStack() as stack:
             if torch.get_default_device().type != "cpu":
                 stack.enter_context(torch.device("cpu"))
-            stack.enter_context(without_autocast())
+            for device in ("cpu", "cuda", "mps"):
+                stack.enter_context(without_autocast(device))
             return function(*args, **kwargs)
 
     return run
 
 
-def without_autocast() -> AbstractContextManager[Any]:
-    """Compute in the precision that tensors have."""
-    enabled = [device for device in ("cpu", "cuda", "mps") if torch.is_autocast_enabled(device)]
-    if not enabled:
-        return nullcontext()
-    stack = ExitStack()
-    for device in enabled:
-        stack.enter_context(torch.autocast(device, enabled=False))
-    return stack
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Compute on a kind of device in the precision that tensors have."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 @contextmanager

@@ -41,7 +41,10 @@ def network_outputs(
     n_rows = len(table)
     chunk = max(module.chunk_rows // ROW_MULTIPLE, 1) * ROW_MULTIPLE
     outputs: NDArray | None = None
-    with without_autocast(), threads_for(module.n_multiplications * min(n_rows, chunk) // module.n_products):
+    with (
+        without_autocast(device.partition(":")[0]),
+        threads_for(module.n_multiplications * min(n_rows, chunk) // module.n_products),
+    ):
         for start in range(0, n_rows, chunk):
             stop = min(start + chunk, n_rows)
             x, codes = table.slice(start, stop)
