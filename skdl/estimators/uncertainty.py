@@ -135,7 +135,7 @@ class SpreadMixin:
         return (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
 
     def _explained_in_validation(self, validation: FitData, results: list[Result]) -> Any:
-        """The same of validation rows, whose errors are those of the mean of the networks already."""
+        """The part of the validation rows' errors that disagreement explains: they are errors of the mean already."""
         outputs = _validation_outputs(results)
         if outputs is None or len(outputs) == 1:
             return 0.0
