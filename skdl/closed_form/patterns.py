@@ -16,7 +16,7 @@ from torch import Tensor
 N_BLOCKS, FEWEST_PATTERNS = 4, 32
 #: Numbers of the rows' matrices that a block may have.
 BLOCK_NUMBERS = 500_000
-#: Most columns that are looked through for rows with the same cells: as many as there are bits in an integer.
+#: Most columns whose pattern of cells is written as one integer.
 CODED_COLUMNS = 62
 
 

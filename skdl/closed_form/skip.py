@@ -5,7 +5,7 @@ Axes: B series, C channels, T steps, S steps that are looked at one by one, D nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,13 +68,21 @@ class ConvolutionFeatures:
         return np.hstack([shares, beside])
 
 
+#: The features that the skip path may work on, by name, for so many steps that are looked at one by one and whether
+#: they stand beside convolutions.
+SKIP_FEATURES: dict[str, Callable[[int, bool], StepFeatures | ConvolutionFeatures]] = {
+    "linear": lambda n_steps, with_steps: StepFeatures(n_steps),
+    "convolution": lambda n_steps, with_steps: ConvolutionFeatures(StepFeatures(n_steps) if with_steps else None),
+}
+
+
 class SkipPath:
     """A ridge regression on features of the series: on those kinds of features that predict held-out rows best.
 
     Parameters
     ----------
-    kinds : sequence of {"linear", "convolution"}
-        The steps themselves, or random convolutions.
+    kinds : sequence of str
+        Names in :data:`SKIP_FEATURES`.
     layout : RowLayout
     n_steps : int
         Steps that are looked at one by one.
@@ -114,7 +122,7 @@ class SkipPath:
         least = np.inf
         held_out = np.zeros(wanted_BO.shape)
         for kind in self.kinds:
-            features = self._features(kind).fit(parts, generator)
+            features = SKIP_FEATURES[kind](self.n_steps, self.with_steps).fit(parts, generator)
             problem = RidgeProblem(features.transform(parts), wanted_BO.double().numpy(), weight)
             penalty, outputs, error = best_penalty(problem, folds)
             if error < least:
@@ -129,12 +137,6 @@ class SkipPath:
             shares: dict[str, Any] = {} if weight is None else {"weights": weight[rows], "method": "inverted_cdf"}
             self.offsets_TQ = np.quantile(error_nT, self.levels, axis=0, **shares).T
         return self._given_back(held_out, parts)
-
-    def _features(self, kind: str) -> StepFeatures | ConvolutionFeatures:
-        steps = StepFeatures(self.n_steps)
-        if kind == "linear":
-            return steps
-        return ConvolutionFeatures(steps if self.with_steps else None)
 
     def _given_back(self, targets_BT: Floats, parts: Parts) -> Floats:
         outputs_BO = (targets_BT[:, :, None] + self.offsets_TQ).reshape(len(targets_BT), -1)

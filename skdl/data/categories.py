@@ -17,12 +17,12 @@ from skdl.data.moments import mean_and_deviation
 MAX_ONE_HOT_LEVELS = 32
 #: Widest embedding.
 MAX_EMBEDDING_WIDTH = 50
-#: Bounds on the rows that a level of so many must have to be known.
+#: Bounds on how many rows a level must have to be known, in columns of many levels.
 FEWEST_LEVEL_ROWS, MOST_LEVEL_ROWS = 2, 10
 #: Fewest different numbers that may be codes.
 FEWEST_CODES = 11
-#: Of codes with so many rows each in the mean, the variance within one is at most so many times that among them: the
-#: mean of few rows says less of their code.
+#: Mean rows per code, and the largest ratio of the variance within codes to that among them: the means of few rows are
+#: noisier, so that fewer rows demand a smaller ratio.
 MOST_WITHIN = ((5, 1.25), (4, 0.8), (3, 0.5), (2, 0.125))
 #: The variance among neighbours is at least this share of that among codes.
 LEAST_UNLIKE = 0.5

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
 
-#: Of so many rows that are not held out, one on each side of a stretch may be left out as well.
+#: Of so many rows that are not held out, at most one is left out on each side of a held-out stretch.
 LEAST_KEPT = 4
 
 

@@ -144,7 +144,7 @@ def _evenly_spaced(n: int, n_chosen: int) -> NDArray[np.intp]:
 class ImageArray(Table):
     """A table of images ``(n, h, w, c)`` that do not lie row by row in memory, such as ones with channels first.
 
-    Laid out anew as a whole they would take their memory twice; so it is done to those that are drawn.
+    Copied into order as a whole they would take their memory twice, so each batch is copied as it is drawn.
     """
 
     def __init__(self, images: Tensor) -> None:

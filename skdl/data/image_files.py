@@ -214,7 +214,7 @@ class ImageFiles(Table):
         places = {row: i for i, row in enumerate(dict.fromkeys(numbers))}
         pixels = self._decoded(list(places))
         if len(places) < len(numbers):
-            pixels = pixels.index_select(0, torch.tensor([places[row] for row in numbers]))
+            pixels = pixels.index_select(0, torch.tensor([places[row] for row in numbers], device="cpu"))
         return pixels.to(self.device, non_blocking=True), None
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, None]:
@@ -239,7 +239,8 @@ class ImageFiles(Table):
         )
 
     def _decoded(self, rows: list[int]) -> Tensor:
-        pixels = torch.empty(len(rows), self.n_columns, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        pinned = self.device.type == "cuda"
+        pixels = torch.empty(len(rows), self.n_columns, dtype=torch.uint8, device="cpu", pin_memory=pinned)
         images = pixels.numpy().reshape(len(rows), *self.image_shape)
         # Several files a task: to hand a small one to a thread takes longer than to decode it.
         size = -(-len(rows) // TASKS) or 1

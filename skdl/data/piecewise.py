@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.sampling import sample_rows
-
-Weights = NDArray[np.float64] | None
+from skdl.data.scaling import Weights
 
 #: Encoded columns that the bins of all numeric columns together aim at, and the bounds on what one aims at: half of it
 #: in quantiles, beside as many thresholds as are worth it.

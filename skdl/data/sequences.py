@@ -37,8 +37,8 @@ class SequenceEncoder:
     series_scaling : {"auto", "last", "mean", "standard", None}
         What is taken out of each series by itself: its last value, its mean, or its mean and its deviation. "auto" is
         "last" where a channel goes on into the target so that its last value is a better guess than the mean target;
-        that value then stands beside the series if it says of the targets what the shape of the series does not. Of the
-        channel that goes on, if there is one, else of all.
+        that value then stands beside the series if it says of the targets what the shape of the series does not. Taken
+        out of the channel that goes on if there is one, otherwise of all.
 
     Attributes
     ----------

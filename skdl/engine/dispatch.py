@@ -14,7 +14,7 @@ from skdl.engine.train import is_training, train
 class Route(NamedTuple):
     """Where jobs are sent, and who knows of tables that other fits hold already."""
 
-    run: Callable[[Sequence[Job]], list[Result]]
+    submit: Callable[[Sequence[Job]], list[Result]]
     share: Callable[[Table], Table]
 
 
@@ -26,9 +26,9 @@ def _route() -> Route:
     return _routes[0] if is_training() else _routes[-1]
 
 
-def run(jobs: Sequence[Job]) -> list[Result]:
+def submit(jobs: Sequence[Job]) -> list[Result]:
     """Train the jobs of one fit; results in their order."""
-    return _route().run(jobs)
+    return _route().submit(jobs)
 
 
 def shared(table: Table) -> Table:
@@ -38,10 +38,10 @@ def shared(table: Table) -> Table:
 
 @contextmanager
 def routed_through(
-    runner: Callable[[Sequence[Job]], list[Result]], share: Callable[[Table], Table] = lambda table: table
+    submit: Callable[[Sequence[Job]], list[Result]], share: Callable[[Table], Table] = lambda table: table
 ) -> Iterator[None]:
-    """Send the jobs and the tables of every fit of this process to another runner."""
-    route = Route(runner, share)
+    """Send the jobs and the tables of every fit of this process elsewhere."""
+    route = Route(submit, share)
     _routes.append(route)
     try:
         yield

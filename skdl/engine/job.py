@@ -65,7 +65,7 @@ class Settings:
     max_epochs: int = 100
     #: Epochs without an improvement of more than ``tol`` before a validated job stops; None: never.
     n_iter_no_change: int | None = None
-    #: Where given, patience is at most the number of epochs up to the last improvement and so many.
+    #: If given, patience is at most so many epochs more than the last improvement took.
     patience_over_best: int | None = None
     tol: float = 0.0
     #: Whether a validated job ends with the parameters of its best epoch; of its last one otherwise.

@@ -52,7 +52,7 @@ class Run:
     def network(self) -> Network:
         """The network as the next epoch trains it. Training that goes on from an earlier one is past all phases."""
         n_epochs = self.job.settings.max_epochs
-        return self.job.plan.network.at(n_epochs if self.first_step else self.epoch, n_epochs)
+        return self.job.plan.network.at(self.epoch if self.job.start is None else n_epochs, n_epochs)
 
     def learning_rates(self, n_steps: int) -> NDArray[np.float64]:
         """The learning rate of each of the next epoch's steps."""

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,7 +27,7 @@ from skdl.engine.stacking import fits_of, stacks_of
 
 
 class CancelledError(Exception):
-    """The caller cancelled training while it waited."""
+    """Raised when ``is_cancelled`` says that nobody waits for the results any more."""
 
 
 def train(
@@ -45,7 +45,8 @@ def train(
     ----------
     jobs : sequence of Job
     max_models : int, optional
-        Most models of a stack; by default as many as :func:`skdl.engine.stacking.widest_stack` says.
+        Most models of a stack; by default as many as :func:`skdl.engine.stacking.widest_stack` says. The networks of
+        one fit are never parted, even if they are more.
     max_bytes : int, optional
         Most bytes that a stack's training step may work on.
     n_workers : int, default=1
@@ -67,7 +68,7 @@ def train(
         if interrupted.is_set():
             return untrained(members)
         started = time.perf_counter()
-        trained = train_stack(members, is_cancelled)
+        trained = train_stack(members, is_cancelled, interrupted.is_set)
         if any(result.reason == "interrupted" for result in trained):
             interrupted.set()
         if on_stack is not None:
@@ -82,7 +83,15 @@ def train(
         trained = [train_part(part) for part in parts]
     else:
         with one_thread_each(n_workers), ThreadPoolExecutor(n_workers) as pool:
-            trained = list(pool.map(train_part, parts))
+            futures: list[Future[list[Result]]] = []
+            try:
+                for part in parts:
+                    futures.append(pool.submit(train_part, part))
+                wait(futures)
+            except KeyboardInterrupt:
+                interrupted.set()
+            # Those that were not handed out any more stay untrained.
+            trained = [future.result() for future in futures] + list(map(train_part, parts[len(futures) :]))
     results: dict[int, Result] = {}
     for places, of_stack in zip(stacks, trained, strict=True):
         results |= zip(places, of_stack, strict=True)
@@ -119,13 +128,20 @@ class StackReport:
     seconds: float
 
 
-def train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool] = lambda: False) -> list[Result]:
-    """Train jobs of equal plans as one stack; results in the order of the jobs."""
+def train_stack(
+    jobs: Sequence[Job],
+    is_cancelled: Callable[[], bool] = lambda: False,
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> list[Result]:
+    """Train jobs of equal plans as one stack; results in the order of the jobs.
+
+    After every epoch it is asked whether that is to end by an error, and whether by Ctrl-C in another thread.
+    """
     outermost, _here.is_training = is_training(), True
     try:
         # Tensors of a caller's inference mode could not be differentiated.
         with torch.inference_mode(False):
-            return _train_stack(jobs, is_cancelled)
+            return _train_stack(jobs, is_cancelled, is_interrupted)
     finally:
         _here.is_training = outermost
 
@@ -138,7 +154,9 @@ def is_training() -> bool:
     return getattr(_here, "is_training", False)
 
 
-def _train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool]) -> list[Result]:
+def _train_stack(
+    jobs: Sequence[Job], is_cancelled: Callable[[], bool], is_interrupted: Callable[[], bool]
+) -> list[Result]:
     runs = [Run(job) for job in jobs]
     # Falling length lets shorter jobs sit out the last steps; neighbours that share a table read it at once.
     number = table_numbers(job.train for job in jobs)
@@ -155,6 +173,8 @@ def _train_stack(jobs: Sequence[Job], is_cancelled: Callable[[], bool]) -> list[
                 tell_monitors(stacks)
                 if is_cancelled():
                     raise CancelledError
+                if is_interrupted():
+                    raise KeyboardInterrupt
                 if any(run.reason for run in active):
                     for stack in stacks:
                         stack.release()

@@ -158,7 +158,8 @@ class NetworkEstimator(TrainedEstimator):
         n_members = self._n_members(data.n_apart if holds_out else len(data.rows), holds_out)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)
         if holds_out:
-            folds = self._folds(data, n_members, self._fold_draws(random_state))
+            fraction = self._held_out_fraction(data, n_members)
+            folds = self._drawn_folds(data, n_members, fraction, self._fold_draws(random_state))
         else:
             folds = [Fold(data.rows, data.rows[:0])] * n_members
         self._prepare(data, trained_rows(folds))
@@ -285,10 +286,6 @@ class NetworkEstimator(TrainedEstimator):
         given = check_fit_data(X, y, sample_weight, estimator=self, y_name="y_val")
         return replace(given, weight=relative_weight(given.weight))
 
-    def _folds(self, data: FitData, n_members: int, random_state: np.random.RandomState) -> list[Fold]:
-        """The rows that each member trains on and holds out."""
-        return self._drawn_folds(data, n_members, self._held_out_fraction(data, n_members), random_state)
-
     def _held_out_fraction(self, data: FitData, n_members: int) -> float | None:
         """Share of the rows, or groups, that each member holds out; None where they divide all among them.
 
@@ -319,7 +316,10 @@ class NetworkEstimator(TrainedEstimator):
     def _drawn_folds(
         self, data: FitData, n_members: int, fraction: float | None, random_state: np.random.RandomState
     ) -> list[Fold]:
-        """Folds of so many rows as :meth:`_held_out_fraction` says: here drawn at random, by groups or the target."""
+        """The rows that each member trains on and holds out, a fraction that :meth:`_held_out_fraction` says.
+
+        Here they are drawn at random, by groups or the target.
+        """
         if data.groups is not None:
             return group_folds(data.rows, data.groups[data.rows], n_members, fraction, random_state)
         y = data.y[data.rows]

@@ -138,7 +138,8 @@ augment : "auto", dict, callable or None, default="auto"
     and more often than by chance; never for regression, and nothing for signals. A callable takes standardised images
     ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns images of the same shape.
 test_time_augmentation : int, default=0
-    Number of augmented views of each image over which predictions are averaged, in addition to the image itself.
+    Number of views of each image over which predictions are averaged, in addition to the image itself: shifted, turned,
+    zoomed and mirrored as in training. The other changes of ``augment`` do not apply, nor does a callable.
 """.replace("{AUTO}", str(MOVES.settings()))
 
 CNN_CLASSIFICATION_DOC = with_entries(

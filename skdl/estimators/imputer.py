@@ -354,7 +354,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             warn_of_numbers_as_text(self._cells.numbers_as_text)
             self._fit_gaussian(x_ND, present_ND, generator)
             self.network_ = None
-            self._set_history([], is_validated=False)
+            self._set_history([])
             self.t_ = 0
         return x_ND, present_ND
 
@@ -366,7 +366,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)
         self._model = CellModel(fit_gaussian(x_ND, present_ND, generator, self._prior_rows), column_of_D)
 
-    def _prepared_cells(self, X: Any, goes_on: bool) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
+    def _prepared_cells(self, X: Any, goes_on: bool) -> EncodedRows:
         """The encoded cells of X, by an encoding that is learned of them or goes on."""
         if not goes_on:
             self._cells = TableCells(self.clip, self.round_integers, self.missing_values)
@@ -384,12 +384,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _continues(self) -> bool:
         return super()._continues() and self.strategy == "deep" and self.network_ is not None
 
-    def _encoded(self, columns: list[Column]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
-        """Standardised cells, zeros where missing; which are present; which cells of the table are missing."""
+    def _encoded(self, columns: list[Column]) -> EncodedRows:
         encoded, missing_NC = self._cells.encode(columns, self._numpy_dtype())
         x_ND = torch.from_numpy(encoded)
         present_ND = ~torch.isnan(x_ND)
-        return x_ND.nan_to_num_(nan=0.0), present_ND, missing_NC
+        return EncodedRows(x_ND.nan_to_num_(nan=0.0), present_ND, missing_NC)
 
     def _train(
         self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
@@ -467,7 +466,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         # What a column holds, all of its rows tell together.
         columns = self._cells.columns(X)
         for start in range(0, len(columns[0].values), IMPUTED_ROWS):
-            yield EncodedRows(*self._encoded([column.rows(start, start + IMPUTED_ROWS) for column in columns]))
+            yield self._encoded([column.rows(start, start + IMPUTED_ROWS) for column in columns])
 
     def _imputed(self, block: EncodedRows) -> ImputedRows:
         rows = np.flatnonzero(block.missing_NC.any(axis=1))

@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import ClassifierTags, RegressorTags, Tags, _safe_indexing
@@ -26,7 +25,7 @@ from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
 from skdl.estimators.quantiles import QUANTILES_DOC, QuantilesMixin
-from skdl.estimators.relevance import gains_by_scaling, plain_row, scaled_jobs
+from skdl.estimators.relevance import gains_by_scaling, scaled_jobs
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -178,9 +177,6 @@ class TableNetworkEstimator(NetworkEstimator):
         scales = self._scales_by_relevance(jobs)
         self.relevance_scaling_ = bool(scales)
         return scaled_jobs(jobs, self._encoder.n_periodic) if scales else jobs, scales is None
-
-    def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:
-        return plain_row(job, theta_P)
 
     def _scales_by_relevance(self, jobs: list[Job]) -> bool | None:
         """Whether to scale; None if the fit was interrupted before it was known."""

@@ -93,7 +93,8 @@ class FitMonitor(Monitor):
         if self.context is not None and self.epoch > self.last_begun:
             self.epoch_context = self.context.subcontext(task_name="epoch")
             self.epoch_context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-            # One that fails does so again, and then it is known whose it is.
+            # Only now: a callback that raised is called again when its fit trains alone, and then it is known whose the
+            # error is.
             self.last_begun = self.epoch
 
     def on_epoch_end(self, epochs: list[Epoch]) -> bool:

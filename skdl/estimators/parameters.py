@@ -204,9 +204,10 @@ best_loss_ : float or None
 loss_curve_ : list of float
     Training loss of each of these epochs.
 validation_scores_ : list of float or None
-    Validation score of each epoch: the negative loss, or ``scoring``. None without validation rows.
+    Validation score of each of these epochs: the negative loss, or ``scoring``; NaN where there were no validation
+    rows, None if there never were any.
 best_validation_score_ : float or None
-    The best of these scores; with several networks, the mean of their best scores.
+    The best of the last call's scores; with several networks, the mean of their best scores.
 out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
     Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
     that no network held out. Quantiles are those of the networks, without the shift of ``predict``, and several stand

@@ -20,7 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from skdl.engine.dispatch import run
+from skdl.engine.dispatch import submit
 from skdl.engine.job import Job, Monitor, Samples, State
 from skdl.nn.dense import DenseNetwork
 
@@ -95,7 +95,7 @@ def gains_by_scaling(jobs: Sequence[Job], n_unscaled: int = 0) -> bool | None:
         return False
     n_epochs = min(TRIAL_EPOCHS, jobs[0].settings.max_epochs)
     trials = [replace(job, settings=replace(job.settings, max_epochs=n_epochs), monitor=Monitor()) for job in jobs]
-    results = run(trials + scaled_jobs(trials, n_unscaled))
+    results = submit(trials + scaled_jobs(trials, n_unscaled))
     if any(result.reason == "interrupted" for result in results):
         return None
     losses = [min((epoch.validation_loss for epoch in result.history), default=float("nan")) for result in results]

@@ -14,6 +14,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skdl.closed_form.skip import SKIP_FEATURES
 from skdl.data.folds import Fold, block_folds, last_fold
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series
@@ -97,7 +98,8 @@ skip : {"auto", "linear", "convolution"} or None, default="auto"
     or on the fractions of steps at which random convolutions exceed thresholds ("convolution", Dempster et al. 2021).
     Networks and regression are blended with non-negative weights, fitted to their predictions of held-out rows; see
     ``blend_weights_``. "auto" is "convolution" for classification, and for regression whichever predicts held-out rows
-    better; without held-out rows there is no regression. None is the networks alone.
+    better, but "linear" for series of fewer than 9 steps; without held-out rows there is no ridge regression. None is
+    the networks alone.
 validation : {"auto", "random", "blocks", "time"}, default="auto"
     Which rows networks hold out: "random", rows stratified by the target; "blocks", stretches of neighbouring rows, one
     per network (the last one for a single network); "time", the last rows, the same for each network. "auto" is
@@ -196,7 +198,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         "pooling": [StrOptions({"auto", *POOLINGS}), "array-like"],
         "hidden_layer_sizes": [StrOptions({"auto"}), "array-like", Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "skip": [None, StrOptions({"auto", "linear", "convolution"})],
+        "skip": [None, StrOptions({"auto", *SKIP_FEATURES})],
         "validation": [StrOptions({"auto", "random", "blocks", "time"})],
     }
     _parameter_constraints = {**TrainingParameters._training_constraints, **_network_constraints}
@@ -247,7 +249,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         return int(np.clip(round(AUTO_STEPS / n_steps), FEWEST_EPOCHS, most))
 
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
-        return has_validation or n_rows >= HELD_OUT_ROWS or self.skip in ("linear", "convolution")
+        return has_validation or n_rows >= HELD_OUT_ROWS or self.skip not in (None, "auto")
 
     def _auto_n_members(self, n_rows: int, stops: bool) -> int:
         return min(AUTO_MEMBERS, n_rows) if stops else 1

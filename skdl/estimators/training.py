@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from skdl.engine.device import resolve_device
-from skdl.engine.dispatch import run
+from skdl.engine.dispatch import submit
 from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Result, Samples, Settings, State, history_table
 from skdl.engine.optimizers import RULES
 from skdl.engine.run import untrained
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters
+from skdl.estimators.relevance import plain_row
 from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.losses import Loss
 
@@ -158,7 +159,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         return Plan(
             network=self._network(),
             loss=self._loss(),
-            optimizer=OptimizerKind(self.optimizer, self.nesterov),
+            optimizer=OptimizerKind(self.optimizer, self.nesterov and self.optimizer == "sgd"),
             batch_size=self._batch_size(len(samples)),
             device=device,
             dtype=self._torch_dtype(),
@@ -196,14 +197,10 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     def _module(self, jobs: Sequence[Job], rows: Sequence[torch.Tensor]) -> NetworkModule | Ensemble:
         """The network of a job with these numbers, or the ensemble of several."""
         modules = [
-            job.plan.network.module(self._plain_row(job, theta_P), self._dropout())
+            job.plan.network.module(plain_row(job, theta_P), self._dropout())
             for job, theta_P in zip(jobs, rows, strict=True)
         ]
         return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
-
-    def _plain_row(self, job: Job, theta_P: torch.Tensor) -> torch.Tensor:
-        """The parameters of a job's network for the encoded table, without scaling by relevance."""
-        return theta_P
 
     def _members(self) -> list[NetworkModule]:
         network = self.network_
@@ -238,7 +235,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _run(self, jobs: list[Job], *, is_part: bool = False, is_interrupted: bool = False) -> list[Result]:
         """Train, if not interrupted, and set what a fit or a part of one leaves behind; the results of all jobs."""
-        results = untrained(jobs) if is_interrupted else run(jobs)
+        results = untrained(jobs) if is_interrupted else submit(jobs)
         for result in results:
             if result.error is not None:
                 raise result.error
@@ -262,11 +259,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
         self.n_layers_ = self._members()[0].n_layers
         before = self.history_ if is_part and hasattr(self, "history_") else None
-        self._set_history(results, before, is_validated=jobs[0].validation is not None)
+        self._set_history(results, before)
 
-    def _set_history(
-        self, results: list[Result], before: NDArray[np.void] | None = None, *, is_validated: bool
-    ) -> None:
+    def _set_history(self, results: list[Result], before: NDArray[np.void] | None = None) -> None:
         self.history_ = history_table(results)
         if before is not None:
             self.history_["epoch"] += len(before)
@@ -275,8 +270,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         self.loss_curve_ = self.history_["loss"].tolist()
         kept = [result.history[max(result.best_epoch - 1, 0)].loss for result in results if result.history]
         self.loss_ = float(np.mean(kept)) if kept else math.nan
+        is_validated = not np.isnan(self.history_["validation_loss"]).all()
         self.validation_scores_ = self.history_["validation_score"].tolist() if is_validated else None
-        self.best_validation_score_ = _best_score(results) if is_validated else None
+        self.best_validation_score_ = _best_score(results)
         self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
         self.out_of_fold_: Any = None
 
@@ -316,8 +312,11 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             )
 
 
-def _best_score(results: list[Result]) -> float:
+def _best_score(results: list[Result]) -> float | None:
     """The best validation score of a network, the mean of those of several: each has held out other rows."""
+    records = [record for result in results for record in result.history]
+    if all(math.isnan(record.validation_loss) for record in records):
+        return None
     scores = [[record.validation_score for record in result.history] for result in results]
     best = [np.nanmax(of_one) for of_one in scores if not np.isnan(of_one).all()]
     return float(np.mean(best)) if best else math.nan

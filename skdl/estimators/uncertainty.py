@@ -101,8 +101,7 @@ class SpreadMixin:
         if not isinstance(self._task, RegressionTask):
             return
         held_out = self._held_out(data, validation, results)
-        # A band of quantiles is no single value that has an error.
-        if held_out is None or held_out.predicted.shape != held_out.y.shape:
+        if held_out is None:
             return
         squared_error = np.average((held_out.y - held_out.predicted) ** 2, axis=0, weights=held_out.weight)
         explained = self._explained_in_validation if validation is not None else self._explained_out_of_fold

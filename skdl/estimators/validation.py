@@ -18,7 +18,7 @@ from skdl.data.frames import check_unique_names, column_names, is_frame, is_miss
 from skdl.data.tensors import as_array
 from skdl.tasks.classification import label_type_error
 
-#: Steps of a weight from half of a power of two to it.
+#: Weights are rounded to multiples of their next power of two over this.
 WEIGHT_STEPS = 2.0**40
 
 

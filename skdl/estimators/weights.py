@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
-Weights = NDArray[np.float64] | None
+from skdl.data.scaling import Weights
 
 
 @dataclass(frozen=True)

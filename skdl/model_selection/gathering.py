@@ -6,8 +6,8 @@ could still bring jobs waits, one of them trains all jobs and wakes the others w
 The thread of a task is *live* from the moment it is started until it ends, except while it waits here, or waits for
 tasks of its own (a search inside a search). Threads that somebody else started, say for Optuna's trials, are known only
 by the jobs they bring: the gathering waits a moment for their like, and a little longer for those it has met before.
-And where nothing happens any more although some thread should be at work, it waits for what only a training can
-bring about, a lock that a waiting fit holds or the threads that it started itself: then those who wait are trained.
+And if nothing happens although some thread should be at work, that thread is taken to wait for something that only a
+training can release, a lock that a waiting fit holds or threads of its own: then those who wait are trained.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ CODE_BYTES, TEXT_BYTES = 8, 64
 
 @dataclass(frozen=True)
 class _Task:
-    """A task that has not begun.
+    """A task that has not begun."""
 
-    How to run it, which gives what is to be called when its data is no longer needed; how to tell whoever waits that
-    it never will be run; whose it is; and in how many other tasks it lies.
-    """
-
+    #: Does the work and returns what reports it, to be called when the data is let go.
     run: Callable[[], Callable[[], None]]
+    #: Tells whoever waits that it never will be run.
     abandon: Callable[[], None]
+    #: The outermost search that it belongs to.
     owner: object
+    #: In how many other tasks it lies.
     depth: int
 
 

@@ -15,103 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from skdl.nn.augment import Mixing
-from skdl.nn.network import NetworkModule, Slot, row_length
-
-
-class Draws:
-    """What the training steps of K models draw from; modules draw as they go.
-
-    Parameters
-    ----------
-    generators : sequence of torch.Generator
-        One a model; what a model draws depends on nothing else.
-    rates : sequence of float
-        Share of the units that dropout leaves out.
-    lengths : sequence of int
-        Training rows of each model.
-    """
-
-    #: What the step has mixed its rows with.
-    mixing: Mixing | None = None
-
-    def __init__(self, generators: Sequence[torch.Generator], rates: Sequence[float], lengths: Sequence[int]) -> None:
-        self.generators, self.rates, self.lengths = generators, rates, lengths
-        self.n_rows = list(lengths)
-
-    def draw(self, start: int, k: int, n_rows: int) -> Draws:
-        """Itself, for the batch of the first ``k`` models that starts at row ``start``."""
-        self.n_rows = [min(length - start, n_rows) for length in self.lengths[:k]]
-        return self
-
-    @property
-    def generator(self) -> torch.Generator:
-        """The generator of a lone model."""
-        (generator,) = self.generators
-        return generator
-
-    def kept(self, k: int, like_BF: Tensor) -> Tensor:
-        """Dropout factors of a model, ``(B, F)``: 0 for a dropped unit, ``1 / (1 - rate)`` for a kept one."""
-        factors_BF, n_rows, rate = torch.zeros_like(like_BF), self.n_rows[k], self.rates[k]
-        if rate == 0:
-            return factors_BF.fill_(1)
-        # Rows that fill up a model's batch beside longer ones must not draw.
-        factors_BF[:n_rows].bernoulli_(1 - rate, generator=self.generators[k]).div_(1 - rate)
-        return factors_BF
-
-
-class KeptUnits(torch.autograd.Function):
-    """Dropout factors of one model, or under :func:`torch.func.vmap` of each model by its own generator."""
-
-    @staticmethod
-    def forward(like_BF: Tensor, draws: Draws) -> Tensor:
-        return draws.kept(0, like_BF)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Draws], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], like: Tensor, draws: Draws) -> tuple[Tensor, int]:
-        likes = like.movedim(in_dims[0], 0).unbind()
-        return torch.stack([draws.kept(k, like_BF) for k, like_BF in enumerate(likes)]), 0
-
-
-class Dropout(nn.Dropout):
-    """Dropout at the rate of the training, whose factors come from the models' own generators.
-
-    Of states ``(B, F, T)``, a unit is left out of all steps of a series (Gal and Ghahramani 2016).
-    """
-
-    def __init__(self) -> None:
-        super().__init__(0.0)
-        self.draws: Draws | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.draws is None:
-            return super().forward(x)
-        if not any(self.draws.rates):
-            return x
-        if x.ndim == 2:
-            return x * KeptUnits.apply(x.detach(), self.draws)
-        return x * KeptUnits.apply(x.detach()[:, :, 0], self.draws).unsqueeze(2)
-
-
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that takes the running statistics for a batch of a single value, which has no variance."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.numel() == x.shape[1]:
-            return nn.functional.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        return super().forward(x)
+from skdl.nn.dropout import Draws, Dropout
+from skdl.nn.network import NetworkModule, Slot, laid_out, row_length
 
 
 class AutogradModule(NetworkModule):
@@ -163,9 +74,11 @@ class AutogradModule(NetworkModule):
             If the module's parameters are not those of the network.
         """
         state = self.state_dict()
+        if state.keys() != network.template.state_dict().keys():
+            raise LookupError("The network has other parts.")
         row_P = torch.zeros(network.n_numbers, dtype=next(self.parameters()).dtype)
         for name, slot in network.slots.items():
-            if name not in state or tuple(state[name].shape) != slot.shape:
+            if tuple(state[name].shape) != slot.shape:
                 raise LookupError(f"{name} has another shape than the network's.")
             slot.view(row_P).copy_(state[name])
         return row_P
@@ -211,7 +124,7 @@ class AutogradNetwork(ABC):
         return 0
 
     def build(self) -> AutogradModule:
-        """The module, its new parameters of no matter which values."""
+        """The module on the CPU, the values of its new parameters undefined."""
         # Drawing torch's own initial values would move its global random state.
         with torch.device("meta"):
             module = self.make()
@@ -247,11 +160,7 @@ class AutogradNetwork(ABC):
     def slots(self) -> dict[str, Slot]:
         """Every number's place, by its name in the module, in the order of the row."""
         state = self.template.state_dict()
-        slots, start = {}, 0
-        for name in (name for group in self._names for name in group):
-            slots[name] = Slot(start, tuple(state[name].shape))
-            start = slots[name].stop
-        return slots
+        return laid_out({name: tuple(state[name].shape) for group in self._names for name in group})
 
     @property
     def n_weights(self) -> int:
@@ -378,11 +287,6 @@ class AutogradStack(ABC):
         Precision of convolutions and products where it is lower than that of the parameters (autocast).
     """
 
-    #: What computes, its parameters, and where their gradients go.
-    module: nn.Module
-    _trained: list[Tensor]
-    _grads: list[Tensor]
-
     def __init__(
         self,
         network: AutogradNetwork,
@@ -391,6 +295,23 @@ class AutogradStack(ABC):
         matmul_dtype: torch.dtype | None = None,
     ) -> None:
         self.network, self.theta_KP, self.grad_KP, self.matmul_dtype = network, theta_KP, grad_KP, matmul_dtype
+
+    # Only training asks for parameters and gradients: stacks that merely predict do without them.
+
+    @property
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """What computes."""
+
+    @property
+    @abstractmethod
+    def _trained(self) -> list[Tensor]:
+        """Its parameters that are trained."""
+
+    @property
+    @abstractmethod
+    def _grads(self) -> list[Tensor]:
+        """Where their gradients go."""
 
     @abstractmethod
     def _outputs(self, x_KBD: Tensor, noise: Draws) -> Tensor:
@@ -435,18 +356,18 @@ class AutogradStack(ABC):
 class LoneStack(AutogradStack):
     """One network, whose module holds views of its numbers. K is 1."""
 
-    def __init__(
-        self,
-        network: AutogradNetwork,
-        theta_KP: Tensor,
-        grad_KP: Tensor | None = None,
-        matmul_dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(network, theta_KP, grad_KP, matmul_dtype)
-        (theta_P,) = theta_KP
-        self.module: AutogradModule = network.bound(theta_P, None if grad_KP is None else grad_KP[0])
-        self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        self._grads = [cast(Tensor, parameter.grad) for parameter in self._trained]
+    @cached_property
+    def module(self) -> AutogradModule:
+        (theta_P,) = self.theta_KP
+        return self.network.bound(theta_P, None if self.grad_KP is None else self.grad_KP[0])
+
+    @cached_property
+    def _trained(self) -> list[Tensor]:
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+    @cached_property
+    def _grads(self) -> list[Tensor]:
+        return [cast(Tensor, parameter.grad) for parameter in self._trained]
 
     def _outputs(self, x_KBD: Tensor, noise: Draws) -> Tensor:
         return self.module.training_outputs(x_KBD[0], noise).unsqueeze(0)
@@ -464,10 +385,8 @@ class LoneStack(AutogradStack):
 class VmapStack(AutogradStack):
     """Several networks, whose modules compute side by side."""
 
-    # What follows is for training alone: stacks that only predict do without it.
-
     @cached_property
-    def module(self) -> TrainingStep:  # type: ignore[override]
+    def module(self) -> TrainingStep:
         return TrainingStep(copy.deepcopy(self.network.template))
 
     @cached_property
@@ -476,12 +395,12 @@ class VmapStack(AutogradStack):
         return {f"module.{name}": self.network.slots[name] for name in names}
 
     @cached_property
-    def _trained(self) -> list[Tensor]:  # type: ignore[override]
+    def _trained(self) -> list[Tensor]:
         numbers_KP = self.theta_KP.detach()
         return [slot.view(numbers_KP).requires_grad_() for slot in self._slots.values()]
 
     @cached_property
-    def _grads(self) -> list[Tensor]:  # type: ignore[override]
+    def _grads(self) -> list[Tensor]:
         assert self.grad_KP is not None
         return [slot.view(self.grad_KP) for slot in self._slots.values()]
 

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
+from skdl.data.image_files import ImageShape
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws, draw_layer
-from skdl.nn.conv import CHUNK_NUMBERS, POOLED_SIDE, ConvModule, ImageModule, ImageShape
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
+from skdl.nn.conv import CHUNK_NUMBERS, POOLED_SIDE, ConvModule, ImageModule
+from skdl.nn.dropout import Draws
 from skdl.nn.network import Ensemble
 
 #: Share of the epochs after which a gradual release is complete: what is released late is trained at the low learning
@@ -219,8 +221,13 @@ class BackboneModule(ImageModule):
         seed = int(torch.randint(2**62, (), generator=draws.generator, device=draws.generator.device))
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             torch.manual_seed(seed)
+            if len(x) > 1:
+                return super().training_outputs(x, draws)
             # A batch of one image has no variance, and torch's batch normalisation refuses it: its twin helps out.
-            return super().training_outputs(x if len(x) > 1 else x.expand(2, -1), draws)[: len(x)]
+            outputs = super().training_outputs(x.expand(2, -1), draws)[:1]
+            # It was mixed with its twin, if at all.
+            draws.mixing = None
+            return outputs
 
     def train(self, mode: bool = True) -> BackboneModule:
         super().train(mode)

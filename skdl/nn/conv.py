@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skdl.data.image_files import ImageShape
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws, draw_layer
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
+from skdl.nn.dropout import Draws
 
 #: Numbers of the largest feature map that are computed at a time.
 CHUNK_NUMBERS = 1_000_000
@@ -27,8 +29,6 @@ FIRST_CHANNELS, MOST_CHANNELS = 32, 256
 
 #: Height and width that the last feature map is averaged to: where something is seen still matters a little.
 POOLED_SIDE = 2
-
-ImageShape = tuple[int, int, int]
 
 
 def is_halved(height: int, width: int) -> bool:
@@ -96,6 +96,17 @@ class ConvNetwork(AutogradNetwork):
         """He's initial weights, smaller ones in the output layer."""
         for part in module.modules():
             draw_layer(part, generator, is_last=part is module.output)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that takes the running statistics for a batch of a single value, which has no variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(x)
 
 
 class Residual(nn.Module):

@@ -40,7 +40,7 @@ from skdl.nn.layers import (
     Products,
     WithEmbedding,
 )
-from skdl.nn.network import NetworkModule, NetworkStack, Slot, row_length
+from skdl.nn.network import NetworkModule, NetworkStack, Slot, laid_out, row_length
 from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicViews
 
 #: Numbers of the widest layer that a prediction computes at a time, so that they stay in the processor's cache.
@@ -101,11 +101,7 @@ class DenseNetwork:
             shapes |= {f"{kind}{i}": (h,) for kind in ("gain", "shift") for i, h in enumerate(self.hidden)}
         if self.normalization == "batch":
             shapes |= {f"{kind}{i}": (h,) for kind in ("mean", "variance") for i, h in enumerate(self.hidden)}
-        slots, start = {}, 0
-        for name, shape in shapes.items():
-            slots[name] = Slot(start, shape)
-            start = slots[name].stop
-        return slots
+        return laid_out(shapes)
 
     @property
     def n_weights(self) -> int:
@@ -515,6 +511,8 @@ class DenseModule(NetworkModule):
             If the module's parameters are not those of the network.
         """
         places = self._parameters_by_slot()
+        if places.keys() != network.slots.keys():
+            raise LookupError("The network has other parts.")
         parts = []
         for name in network.slots:
             holder, attribute = places[name]

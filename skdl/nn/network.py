@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -47,6 +47,15 @@ class Slot:
             outer, inner, height, width = self.shape
             return numbers.view((*models, outer, height, width, inner)).movedim(-1, -3)
         return numbers.view((*models, *self.shape))
+
+
+def laid_out(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Slot]:
+    """Parameters of these shapes, one behind the other."""
+    slots, start = {}, 0
+    for name, shape in shapes.items():
+        slots[name] = Slot(start, shape)
+        start = slots[name].stop
+    return slots
 
 
 def row_length(slots: Iterable[Slot]) -> int:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skdl.data.series_rows import Parts, Reversal, RowLayout
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, Draws, Dropout, draw_layer
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
+from skdl.nn.dropout import Draws, Dropout
 from skdl.nn.recurrent_cells import CellSteps, GRUSteps, TanhSteps
 
 #: Numbers of the widest layer that are computed at a time.

@@ -15,7 +15,7 @@ parameters of the estimators by the same names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -40,7 +40,7 @@ class Loss:
     has_log_link = False
     #: Numbers that may differ from model to model. One that is 0 in all of them is as good as absent, and left out.
     setting_names: ClassVar[tuple[str, ...]] = ()
-    #: More of them that are a device of training: rows that are only looked at are judged without.
+    #: Further ones that act in training only, such as label smoothing: validation losses do without them.
     training_setting_names: ClassVar[tuple[str, ...]] = ()
 
     def quantiles(self, settings: Mapping[str, float]) -> tuple[float, ...]:
@@ -72,8 +72,8 @@ def first_settings(settings: LossSettings, k: int) -> LossSettings:
 def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
     """The losses of rows that are filled up to whole vectors of the processor.
 
-    What is left over of a vector goes through other code, whose exponentials and sums round otherwise; and what is left
-    over would depend on how many models stand side by side.
+    The tail of an array that does not fill a whole vector runs through scalar code, which rounds otherwise, and its
+    length would depend on how many models stand side by side.
     """
     n_rows = output.shape[2]
     rest = -n_rows % VECTOR_NUMBERS
@@ -311,7 +311,7 @@ class CustomLoss(Loss):
     both ``(B,)`` where there is one regression output. Losses of all outputs, ``(B, O)``, are averaged over them.
     """
 
-    function: Callable[[Tensor, Tensor], Tensor] = field()
+    function: Callable[[Tensor, Tensor], Tensor]
     stackable = False
 
     def __post_init__(self) -> None:

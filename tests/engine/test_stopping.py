@@ -1,6 +1,8 @@
 """Validation, early stopping, monitors and interrupts."""
 
 import math
+import signal
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -325,3 +327,33 @@ def test_interrupt__when_jobs_cannot_stack__then_all_stop(make):
     results = train([make.job(plan, seed=k, max_epochs=6, monitor=monitor) for k, monitor in enumerate(monitors)])
     assert [result.reason for result in results] == ["interrupted"] * 3
     assert [len(result.history) for result in results] == [2, 0, 0]
+
+
+def test_interrupt__when_stacks_train_in_threads__then_each_ends_with_its_epoch(make):
+    other_trains = threading.Event()
+
+    class Announces(Monitor):
+        def on_epoch_end(self, epochs):
+            other_trains.set()
+            return False
+
+    class Presses(Monitor):
+        def on_epoch_end(self, epochs):
+            if len(epochs[0].history) == 3:
+                other_trains.wait(20)
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            return False
+
+    plans = [make.plan(hidden=(8,)), make.plan(hidden=(9,)), make.plan(hidden=(10,))]
+    # A runner of tests may have switched Ctrl-C off.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The third one waits for a thread meanwhile.
+    monitors = [Presses(), Announces(), None]
+    jobs = [
+        make.job(plan, seed=k, max_epochs=20_000, monitor=monitor)
+        for k, (plan, monitor) in enumerate(zip(plans, monitors, strict=True))
+    ]
+    results = train(jobs, n_workers=2)
+    assert [result.reason for result in results] == ["interrupted"] * 3
+    assert [len(result.history) > 0 for result in results] == [True, True, False]
+    assert all(result.best_epoch == len(result.history) for result in results)

@@ -172,6 +172,16 @@ def test_files_are_the_pixels_in_them(save, request, data, wrap, parameters):
     assert model.explain(files).shape == (40, 8, 10) and model.transform(files).shape == (40, 24)
 
 
+def test_files_are_read_under_another_default_device(save, gray):
+    X, y = gray
+    files = save(X)
+    model = CNNClassifier(**SMALL, device="cpu").fit(X, y)
+    with torch.device("meta"):
+        again = CNNClassifier(**SMALL, device="cpu").fit(files, y)
+        assert_array_equal(again.predict_proba(files), model.predict_proba(X))
+        assert_array_equal(model.transform(files[:3]), model.transform(X[:3]))
+
+
 def test_files_train_with_early_stopping_scoring_and_a_search(save, gray):
     X, y = gray
     paths = save(X)
@@ -625,6 +635,12 @@ def test_warm_start_goes_on(gray):
     assert model.t_ == whole.t_ and not networks_equal(half, whole)
 
 
+def test_warm_start_leaves_no_layer_out(gray):
+    model = CNNClassifier(**SMALL | {"residual": True}, warm_start=True).fit(*gray)
+    with pytest.raises(ValueError, match="architecture was changed"):
+        model.set_params(residual=False).fit(*gray)
+
+
 @pytest.mark.parametrize("normalization", ["batch", "layer"])
 def test_warm_start_takes_running_statistics_along(gray, normalization):
     X, y = gray
@@ -990,6 +1006,26 @@ def test_gradual_release_is_the_frozen_fit_at_first_and_the_whole_one_when_it_go
     before = numbers(parts["gradual"].network_)
     after = numbers(parts["gradual"].partial_fit(X, y).network_)
     assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("goes_on", ["warm_start", "partial_fit"])
+def test_a_gradual_fit_goes_on_with_all_layers_where_the_moments_are_gone(gray, goes_on):
+    X, y = gray
+    model = CNNClassifier(**SMALL, backbone=plain_backbone(), freeze="gradual").fit(X, y)
+    before = numbers(model.network_)
+    if goes_on == "partial_fit":
+        model.partial_fit(X, y)
+    else:
+        model.set_params(warm_start=True, max_epochs=1).fit(X, y)
+    after = numbers(model.network_)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_images_on_top_of_a_backbone_are_mixed_in_batches_of_one_too(gray):
+    X, y = gray
+    settings = SMALL | {"augment": {"mixup": 0.5}, "batch_size": 13}
+    model = CNNClassifier(**settings, backbone=plain_backbone()).fit(X, y)
+    assert np.isfinite(model.loss_curve_).all()
 
 
 def test_a_gradual_fit_goes_on_with_all_layers_and_is_the_same_in_company(gray):

@@ -380,6 +380,18 @@ def test_validation_data_are_not_trained_on(labelled):
     assert len(validated.validation_scores_) == 6 and validated.best_loss_ is None
 
 
+def test_histories_and_scores_agree_where_only_some_epochs_are_validated(labelled):
+    X, y = labelled
+    model = MLPClassifier(**SMALL | {"max_epochs": 2}).fit(X[:60], y[:60], X_val=X[60:], y_val=y[60:])
+    best = model.best_validation_score_
+    assert best == max(model.validation_scores_)
+    model.partial_fit(X, y)
+    assert_array_equal(model.validation_scores_, model.history_["validation_score"])
+    assert np.isnan(model.validation_scores_).tolist() == [False, False, True]
+    # The network is not the one that was scored any more.
+    assert model.best_validation_score_ is None and model.best_loss_ is None
+
+
 def test_poisoned_validation_data_change_nothing_but_the_scores(labelled):
     X, y = labelled
     frame = pd.DataFrame(X).assign(text=np.array(list("abcd"))[np.arange(100) % 4])
@@ -598,6 +610,18 @@ def test_warm_start_refuses_another_architecture(labelled, change, message):
     model = MLPClassifier(**SMALL | {"warm_start": True}).fit(*labelled)
     with pytest.raises(ValueError, match=message):
         model.set_params(**change).fit(*labelled)
+
+
+@pytest.mark.parametrize("first", ["batch", "layer"])
+@pytest.mark.parametrize("then", [None, "batch", "layer"])
+def test_warm_start_leaves_no_normalization_out(labelled, first, then):
+    model = MLPClassifier(**SMALL | {"warm_start": True, "normalization": first}).fit(*labelled)
+    model.set_params(normalization=then)
+    if then == first:
+        assert model.fit(*labelled).n_iter_ == 6
+        return
+    with pytest.raises(ValueError, match="architecture was changed"):
+        model.fit(*labelled)
 
 
 @pytest.mark.parametrize(

@@ -692,6 +692,12 @@ def test_pickles_and_clones(data, fitted):
     assert_array_equal(again.fit(X, y).predict_proba(X), fitted.predict_proba(X))
 
 
+def test_warm_start_leaves_no_layer_out(data):
+    model = RNNClassifier(**SMALL, num_layers=2, warm_start=True).fit(*data)
+    with pytest.raises(ValueError, match="architecture was changed"):
+        model.set_params(num_layers=1).fit(*data)
+
+
 def test_warm_starts_and_partial_fits_go_on(data):
     X, y = data
     model = RNNClassifier(**SMALL, warm_start=True).fit(X, y)

@@ -222,6 +222,8 @@ SETTINGS = [
     {"validation_fraction": [0.1, 0.3], "early_stopping": [True]},
     {"scoring": [None, "accuracy", "roc_auc"], "early_stopping": [True], "n_iter_no_change": [2]},
     {"early_stopping": [False, True]},
+    # Adam has none.
+    {"nesterov": [False, True]},
 ]
 
 

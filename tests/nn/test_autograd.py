@@ -16,8 +16,9 @@ from skdl.engine.job import Job, OptimizerKind, Plan, Samples, Settings, State
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, BatchNorm2d, Draws, Dropout, draw_layer
-from skdl.nn.conv import ConvNetwork
+from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
+from skdl.nn.conv import BatchNorm2d, ConvNetwork
+from skdl.nn.dropout import Draws, Dropout
 from skdl.tasks.losses import CrossEntropy
 
 BASE = ConvNetwork(

@@ -11,6 +11,7 @@ from torch import nn
 from skdl.data.table import DenseTable
 from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Samples, Settings, State
 from skdl.engine.optimizers import RULES
+from skdl.engine.run import Run
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
@@ -122,9 +123,7 @@ def test_what_stands_around_frozen_layers_trains_on():
 def epochs_of(network, optimizer="adamw", **settings):
     """State of the module before and after each epoch."""
     x = torch.randn(20, 112, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    start = network.initial(torch.Generator().manual_seed(2), torch.float64)
     plan = Plan(network, CrossEntropy(), OptimizerKind(optimizer, False), 10, dtype=torch.float64)
-    states = [start]
 
     class Watch(Monitor):
         def on_epoch_end(self, epochs):
@@ -132,7 +131,8 @@ def epochs_of(network, optimizer="adamw", **settings):
             return False
 
     samples = Samples(DenseTable(x), torch.arange(20) % 3)
-    job = Job(plan, Settings(**settings), samples, 0, None, State(start.clone()), Watch())
+    job = Job(plan, Settings(**settings), samples, seed=0, monitor=Watch())
+    states = [Run(job).theta_P.clone()]
     (result,) = train([job])
     assert result.error is None
     return [network.module(state).state_dict() for state in states]

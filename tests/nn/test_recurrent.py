@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skdl.data.series_rows import N_TAIL, Reversal, RowLayout
-from skdl.nn.autograd import Draws, Dropout
+from skdl.nn.dropout import Draws, Dropout
 from skdl.nn.recurrent import CELLS, POOLINGS, BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
 
 TORCH = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
