@@ -29,7 +29,9 @@ MOST_COLUMNS = 256
 #: How many times the variance of a node a split of it must explain at least, in squared deviations of rows.
 LEAST_EXPLAINED = 12.0
 #: Rows from which edges are found.
-EDGE_ROWS = 10_000
+EDGE_ROWS = 50_000
+#: Rows of a leaf of a column's tree at least: one in so many, within bounds. Rare values may say much of the target.
+LEAF_SHARE, FEWEST_LEAF_ROWS, MOST_LEAF_ROWS = 200, 5, 20
 
 
 def bins_per_column(n_columns: int, n_rows: int) -> int:
@@ -42,7 +44,8 @@ def tree_thresholds(x: NDArray, y: NDArray, weight: Weights, n_leaves: int, clas
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     tree_class = DecisionTreeClassifier if classification else DecisionTreeRegressor
-    tree = tree_class(max_leaf_nodes=n_leaves, min_samples_leaf=max(5, len(x) // 200), random_state=0)
+    leaf_rows = int(np.clip(len(x) // LEAF_SHARE, FEWEST_LEAF_ROWS, MOST_LEAF_ROWS))
+    tree = tree_class(max_leaf_nodes=n_leaves, min_samples_leaf=leaf_rows, random_state=0)
     # Trees work in float32, and add up a column: without their centre, values keep more digits; huge ones are of no use
     # as thresholds.
     center, largest = np.median(x), np.finfo(np.float32).max / (4 * len(x))
