@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -40,14 +41,39 @@ FILE_CHANNELS = (1, 3)
 # --- from what users have to one array, or to paths ------------------------------------------------------------------
 
 
-def read_images(parameters: Any, X: Any) -> NDArray | None:
+@dataclass(frozen=True)
+class ImageReading:
+    """How X is read as images.
+
+    Parameters
+    ----------
+    image_shape : tuple of int or None
+        ``(h, w)`` or ``(h, w, c)`` of the images that flat rows are made of.
+    channels : {"auto", "first", "last"}
+    resize : tuple of int or None
+        ``(h, w)`` that images are brought to.
+    path_column : str or None
+        Column of a frame that holds paths.
+    dtype : str
+        "float64" where pixels of that type keep it.
+    reader : str
+        Who reads them, for errors.
+    """
+
+    image_shape: Sequence[int] | None
+    channels: str
+    resize: Sequence[int] | None
+    path_column: str | None
+    dtype: str
+    reader: str
+
+
+def read_images(reading: ImageReading, X: Any) -> NDArray | None:
     """Images as one array, or as the paths of their files; None for rows of numbers, which scikit-learn checks first.
 
     Parameters
     ----------
-    parameters : estimator
-        Its parameters say how X is read: ``image_shape`` (None, (h, w) or (h, w, c)), ``channels`` ("auto", "first" or
-        "last"), ``resize`` (None or (h, w)), ``path_column`` (None or str) and ``dtype``. Errors name its class.
+    reading : ImageReading
     X : array, tensor, sequence of images or of paths, Series, DataFrame
         - Arrays and tensors ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)``. Under "auto" the channels are the
           last axis if its length is 1, 3 or 4, else the first one if its length is, else the shorter of the two.
@@ -66,10 +92,10 @@ def read_images(parameters: Any, X: Any) -> NDArray | None:
     ValueError, TypeError
         With the remedy.
     """
-    check_sizes("image_shape", parameters.image_shape, (2, 3))
-    check_sizes("resize", parameters.resize, (2,))
+    check_sizes("image_shape", reading.image_shape, (2, 3))
+    check_sizes("resize", reading.resize, (2,))
     _refuse_lone(X)
-    cells = _cells(X, parameters.path_column)
+    cells = _cells(X, reading.path_column)
     if cells is not None and not cells:
         raise ValueError("Found X with 0 image(s) while a minimum of 1 is required. Pass at least one image.")
     if cells is not None and isinstance(cells[0], bytes | bytearray):
@@ -77,25 +103,25 @@ def read_images(parameters: Any, X: Any) -> NDArray | None:
     if cells is not None and any(isinstance(cell, str | os.PathLike) for cell in cells):
         return checked_paths(cells)
     if cells is not None and any(_is_image(cell) for cell in cells):
-        images = _stacked(cells, parameters.channels, parameters.resize)
+        images = _stacked(cells, reading.channels, reading.resize)
     else:
         array = _array(X)
         if array is None or array.ndim < 3:
             return None
-        images = _channels_last(array, parameters.channels)
-    return _finished(parameters, _not_empty(parameters, images))
+        images = _channels_last(array, reading.channels)
+    return _finished(reading, _not_empty(reading, images))
 
 
-def images_of_rows(parameters: Any, rows: NDArray) -> NDArray:
+def images_of_rows(reading: ImageReading, rows: NDArray) -> NDArray:
     """Checked rows ``(n, h * w * c)`` as images ``(n, h, w, c)``; signals ``(n, 1, n_features, 1)`` without a shape.
 
     Each row is an image in C order, channels last unless ``channels="first"``.
     """
-    return _finished(parameters, _unflattened(parameters, rows))
+    return _finished(reading, _unflattened(reading, rows))
 
 
-def _finished(parameters: Any, images: NDArray) -> NDArray:
-    return resized(_pixels(images, parameters.dtype), parameters.resize)
+def _finished(reading: ImageReading, images: NDArray) -> NDArray:
+    return resized(_pixels(images, reading.dtype), reading.resize)
 
 
 class CheckedImages(np.ndarray):
@@ -210,12 +236,12 @@ def _channels_last(array: NDArray, channels: str) -> NDArray:
     return np.moveaxis(array, 1, 3) if _layout(channels, array.shape) == "first" else array
 
 
-def _not_empty(parameters: Any, images: NDArray) -> NDArray:
+def _not_empty(reading: ImageReading, images: NDArray) -> NDArray:
     if 0 in images.shape:
         n, h, w, c = images.shape
         raise ValueError(
             f"Found {n} image(s) of {h} x {w} pixels and {c} channel(s) while a minimum of 1 of each is required "
-            f"by {type(parameters).__name__}. Pass at least one image."
+            f"by {reading.reader}. Pass at least one image."
         )
     return images
 
@@ -261,13 +287,13 @@ def _check_finite(pixels: NDArray, images: NDArray) -> None:
 # --- flat rows -------------------------------------------------------------------------------------------------------
 
 
-def _unflattened(parameters: Any, rows: NDArray) -> NDArray:
+def _unflattened(reading: ImageReading, rows: NDArray) -> NDArray:
     n, n_features = rows.shape
-    if parameters.image_shape is None:
+    if reading.image_shape is None:
         return rows.reshape(n, 1, n_features, 1)
-    h, w, c = _full_shape(parameters.image_shape)
+    h, w, c = _full_shape(reading.image_shape)
     if h * w * c != n_features:
-        given = tuple(parameters.image_shape)
+        given = tuple(reading.image_shape)
         remedy = "Set it to the (height, width) or (height, width, channels) of the images that the rows are made of."
         if n_features % (h * w) == 0:
             remedy = f"For so many features it is image_shape={(h, w, n_features // (h * w))}."
@@ -275,7 +301,7 @@ def _unflattened(parameters: Any, rows: NDArray) -> NDArray:
             f"X has {n_features} features, but image_shape={given} makes {' x '.join(map(str, given))} = {h * w * c}. "
             f"{remedy}"
         )
-    if parameters.channels == "first":
+    if reading.channels == "first":
         return np.moveaxis(rows.reshape(n, c, h, w), 1, 3)
     return rows.reshape(n, h, w, c)
 
@@ -288,7 +314,7 @@ def _full_shape(image_shape: Sequence[int]) -> ImageShape:
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
-def training_shape(parameters: Any, images: NDArray) -> ImageShape:
+def training_shape(reading: ImageReading, images: NDArray) -> ImageShape:
     """The shape of the images of a fit, which are pixels or paths.
 
     Raises
@@ -296,8 +322,8 @@ def training_shape(parameters: Any, images: NDArray) -> ImageShape:
     ValueError
         If ``image_shape`` is another one.
     """
-    h, w, c = files_shape(images, parameters.resize) if images.ndim == 1 else images.shape[1:]
-    _check_against_parameter(parameters, (h, w, c))
+    h, w, c = files_shape(images, reading.resize) if images.ndim == 1 else images.shape[1:]
+    _check_against_parameter(reading, (h, w, c))
     return h, w, c
 
 
@@ -342,10 +368,10 @@ def _shape_remedy(shape: ImageShape, fitted: ImageShape) -> str:
     return "Pass images of that shape. A single image is passed as X[np.newaxis]."
 
 
-def _check_against_parameter(parameters: Any, shape: ImageShape) -> None:
-    if parameters.image_shape is None or parameters.resize is not None:
+def _check_against_parameter(reading: ImageReading, shape: ImageShape) -> None:
+    if reading.image_shape is None or reading.resize is not None:
         return
-    wanted = tuple(parameters.image_shape)
+    wanted = tuple(reading.image_shape)
     if shape[: len(wanted)] != wanted:
         raise ValueError(
             f"X has images of {_spelled(shape)}, but image_shape={wanted}. Set image_shape=None: images that are not "

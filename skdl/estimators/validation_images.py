@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skdl.data.frames import is_frame
-from skdl.data.image_checks import CheckedImages, check_shape, images_of_rows, read_images, training_shape
+from skdl.data.image_checks import CheckedImages, ImageReading, check_shape, images_of_rows, read_images, training_shape
 from skdl.data.tensors import as_array
 from skdl.estimators.validation import forget_columns
 
@@ -27,15 +27,23 @@ def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
     """
     if isinstance(X, CheckedImages) and not reset and X.shape[1:] in ((), estimator.image_shape_):
         return X
-    images = read_images(estimator, X)
+    reading = ImageReading(
+        image_shape=estimator.image_shape,
+        channels=estimator.channels,
+        resize=estimator.resize,
+        path_column=estimator.path_column,
+        dtype=estimator.dtype,
+        reader=type(estimator).__name__,
+    )
+    images = read_images(reading, X)
     if images is None:
-        images = images_of_rows(estimator, _check_image_rows(estimator, X, reset))
+        images = images_of_rows(reading, _check_image_rows(estimator, X, reset))
     elif reset:
         forget_columns(estimator)
     if reset:
-        estimator.image_shape_ = training_shape(estimator, images)
+        estimator.image_shape_ = training_shape(reading, images)
     else:
-        check_shape(images, estimator.image_shape_, type(estimator).__name__)
+        check_shape(images, estimator.image_shape_, reading.reader)
     return images.view(CheckedImages)
 
 
