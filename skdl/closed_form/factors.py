@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,6 +76,10 @@ class FactorGaussian:
             of_factors = torch.linalg.solve_triangular(factor_BRR.mT, normal, upper=True).squeeze(2)
             drawn[block] += of_factors @ self.loading.t()
         return drawn.masked_fill_(present_ND, 0)
+
+    def redrawn(self, n_rows: float, random_state: np.random.RandomState) -> FactorGaussian:
+        """Itself: of many columns, how uncertain their factors are is not known."""
+        return self
 
     def factors(self, x_BD: Tensor, present_BD: Tensor) -> Factors:
         """The conditional distribution of rows' factors."""

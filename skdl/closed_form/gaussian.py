@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from skdl.data.sampling import sample_rows
 MOST_COLUMNS = 64
 #: The prior is worth so many rows of independent columns, and what it may be worth where that is looked for: columns
 #: that say nearly the same want a weak one, many columns with heavy tails a strong one.
-PRIOR_ROWS, PRIORS = 2.0, (0.06, 0.5, 4.0, 32.0, 256.0)
+PRIOR_ROWS, PRIORS = 2.0, (0.06, 0.35, 2.0, 20.0, 256.0)
 #: Most rows and cells that the prior is looked for with, but not fewer rows than the next number.
 MOST_PRIOR_ROWS, MOST_PRIOR_CELLS, FEWEST_PRIOR_ROWS = 4000, 200_000, 200
 #: Share of those rows that is held out, rows that they are to become by coming several times, and share of their cells
@@ -91,6 +92,17 @@ class Gaussian:
             block.add(drawn, of_cells * block.of_rows(block.is_cell_PM))
         return drawn
 
+    def redrawn(self, n_rows: float, random_state: np.random.RandomState) -> Gaussian:
+        """A draw of the distribution itself, which so many complete rows leave uncertain, without prior knowledge."""
+        from scipy.stats import invwishart
+
+        n_columns = len(self.mean)
+        n_rows = max(n_rows, n_columns + 2)
+        drawn = invwishart.rvs(n_rows, n_rows * self.covariance.numpy(), random_state=random_state)
+        covariance = torch.as_tensor(drawn, dtype=torch.float64).view(n_columns, n_columns)
+        normal = torch.from_numpy(random_state.normal(size=n_columns))
+        return Gaussian.of(self.mean + torch.linalg.cholesky(covariance / n_rows) @ normal, covariance)
+
     def pull(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
         """What the cells that are present, by their precisions, pull each column by."""
         return -(self._centred(x_BD, present_BD) @ self.precision)
@@ -126,6 +138,9 @@ class RowDistribution(Protocol):
 
     def draw(self, present_ND: Tensor, generator: torch.Generator) -> Tensor:
         """Draws of missing cells around their conditional mean, 0 of the others."""
+
+    def redrawn(self, n_rows: float, random_state: np.random.RandomState) -> RowDistribution:
+        """A draw of the distribution itself, which so many complete rows leave uncertain."""
 
 
 class Prior(NamedTuple):

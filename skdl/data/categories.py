@@ -26,6 +26,10 @@ FEWEST_CODES = 11
 MOST_WITHIN = ((5, 1.25), (4, 0.8), (3, 0.5), (2, 0.125))
 #: The variance among neighbours is at least this share of that among codes.
 LEAST_UNLIKE = 0.5
+#: A value of more than this share of the rows, such as zero, may stand for "none", and the others for categories. Their
+#: neighbours need to be half as unlike, if they are more so than the rows of a code are. For classes alone: the means
+#: of numeric targets hang on single rows where values are rare.
+COMMON_SHARE, LEAST_UNLIKE_RARE = 0.5, 0.25
 
 
 def in_order(levels: Iterable[Any]) -> list[Any]:
@@ -110,19 +114,36 @@ def rows_to_know_a_level(codes: NDArray[np.intp], y: NDArray, classification: bo
 def are_codes(x: NDArray, y: NDArray, classification: bool) -> bool:
     """Whether numbers, NaN where missing, stand for categories.
 
-    So do numbers of several rows each that tell much of the target, while neighbours are as unlike as any two.
+    So do numbers of several rows each that tell much of the target, while neighbours are as unlike as any two; or those
+    of them that few rows have.
     """
     is_number = ~np.isnan(x)
-    values, codes = np.unique(x[is_number], return_inverse=True)
-    if len(values) < FEWEST_CODES:
+    _, codes = np.unique(x[is_number], return_inverse=True)
+    y = y[is_number]
+    variances = _telling(codes, y, classification)
+    if variances is not None and variances.of_neighbours > LEAST_UNLIKE * variances.among:
+        return True
+    is_common = np.bincount(codes) > COMMON_SHARE * len(codes)
+    if not classification or not is_common.any():
         return False
-    most_within = next((most for n_rows, most in MOST_WITHIN if len(codes) >= n_rows * len(values)), None)
+    is_rare = ~is_common[codes]
+    _, codes = np.unique(codes[is_rare], return_inverse=True)
+    variances = _telling(codes, y[is_rare], classification)
+    if variances is None:
+        return False
+    return variances.of_neighbours > max(LEAST_UNLIKE_RARE * variances.among, variances.within)
+
+
+def _telling(codes: NDArray[np.intp], y: NDArray, classification: bool) -> LevelVariances | None:
+    """The variances of codes of several rows each, if they tell much of the target."""
+    n_codes = int(codes.max(initial=-1)) + 1
+    if n_codes < FEWEST_CODES:
+        return None
+    most_within = next((most for n_rows, most in MOST_WITHIN if len(codes) >= n_rows * n_codes), None)
     if most_within is None:
-        return False
-    variances = LevelVariances.of(codes, y[is_number], classification)
-    if variances.within > most_within * variances.among:
-        return False
-    return variances.of_neighbours > LEAST_UNLIKE * variances.among
+        return None
+    variances = LevelVariances.of(codes, y, classification)
+    return variances if variances.within <= most_within * variances.among else None
 
 
 def distinct_rows(columns: Iterable[NDArray]) -> NDArray[np.intp]:

@@ -168,6 +168,13 @@ def _fits(dtype: Any, values: NDArray) -> bool:
     return bool((values == np.round(values)).all()) and values.min() >= low and values.max() <= high
 
 
+def with_floats(X: Any, columns: Sequence[int]) -> Any:
+    """A frame whose columns of integers at these places are floats, as far as those can tell them apart."""
+    frame = nw.from_native(X, eager_only=True)
+    integers = [series for series in (frame[:, c] for c in columns) if series.dtype.is_integer()]
+    return frame.with_columns(*(series.cast(nw.Float64) for series in integers if _is_exact(series))).to_native()
+
+
 def with_columns(X: Any, columns: Mapping[str, NDArray]) -> Any:
     """A frame with further columns behind its own."""
     if not columns:

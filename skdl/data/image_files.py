@@ -107,6 +107,11 @@ def checked_paths(cells: Sequence[Any]) -> NDArray:
         if not isinstance(cell, str | os.PathLike):
             raise ValueError(no_path(row, cell))
         paths[row] = os.fsdecode(cell)
+        if os.path.isdir(paths[row]):
+            raise ValueError(
+                f"Row {row} of X, {paths[row]!r}, is a folder. Pass the paths of the files in it, as by "
+                "sorted(pathlib.Path(folder).glob('*.png'))."
+            )
         if not os.path.isfile(paths[row]):
             raise ValueError(
                 f"Row {row} of X is text, {paths[row]!r}, and there is no image file of this name. Pass paths that are "

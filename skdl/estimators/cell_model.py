@@ -6,7 +6,7 @@ Axes: N rows, D encoded columns, C columns of the table, A cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,8 @@ class CellModel:
     gaussian : RowDistribution
     column_of_D : Tensor of shape (D,)
         Which column of the table each encoded column belongs to.
+    n_rows : float
+        Complete rows that say as much as those which the Gaussian was fitted to.
 
     Attributes
     ----------
@@ -57,8 +59,8 @@ class CellModel:
 
     features: CellFeatures
 
-    def __init__(self, gaussian: RowDistribution, column_of_D: Tensor) -> None:
-        self.gaussian, self.column_of_D = gaussian, column_of_D
+    def __init__(self, gaussian: RowDistribution, column_of_D: Tensor, n_rows: float) -> None:
+        self.gaussian, self.column_of_D, self.n_rows = gaussian, column_of_D, n_rows
         self.shares_D: NDArray[np.float64] = np.zeros(len(column_of_D))
         self.quantiles: list[ResidualQuantiles | None] = [None] * len(column_of_D)
 
@@ -117,9 +119,21 @@ class CellModel:
         """Conditional standard deviation of missing cells by the Gaussian, 0 of the others."""
         return self.gaussian.deviation(present_ND).numpy()
 
-    def errors(self, present_ND: Tensor, generator: torch.Generator) -> NDArray[np.float64]:
-        """A draw of the Gaussian's errors, those of a row's missing cells together, 0 of the others."""
-        return self.gaussian.draw(present_ND, generator).numpy()
+    def redrawn(self, n_draws: int, random_state: np.random.RandomState) -> list[RowDistribution]:
+        """Gaussians that the rows of ``fit`` allow for as well."""
+        return [self.gaussian.redrawn(self.n_rows, random_state) for _ in range(n_draws)]
+
+    def errors(
+        self, x_ND: Tensor, present_ND: Tensor, redrawn: Sequence[RowDistribution], generator: torch.Generator
+    ) -> Iterator[NDArray[np.float64]]:
+        """A draw of the Gaussian's errors by each redrawn one: a row's missing cells together, 0 of the others.
+
+        Part of an error is that the Gaussian itself is uncertain.
+        """
+        mean_ND = self.gaussian.complete(x_ND, present_ND)
+        for gaussian in redrawn:
+            shift_ND = gaussian.complete(x_ND, present_ND) - mean_ND
+            yield (shift_ND + gaussian.draw(present_ND, generator)).numpy()
 
     def reshaped(
         self, d: int, error_A: NDArray[np.float64], deviation_A: NDArray[np.float64], mean_A: NDArray[np.float64]

@@ -51,8 +51,9 @@ def explained_outputs(estimator: Any, checked: Any, y: ArrayLike | None) -> NDAr
         return numbers.astype(np.int64)
     labels = estimator.predict(checked) if y is None else y
     numbers = {label: number for number, label in enumerate(classes.tolist())}
-    if not all(label in numbers for label in labels.tolist()):
-        raise ValueError(f"y contains labels that the model does not know. It knows {classes.tolist()}.")
+    unknown = list(dict.fromkeys(label for label in labels.tolist() if label not in numbers))
+    if unknown:
+        raise ValueError(f"y has labels that the model does not know: {unknown}. It knows {classes.tolist()}.")
     return np.array([numbers[label] for label in labels.tolist()], dtype=np.int64)
 
 

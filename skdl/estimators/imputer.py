@@ -26,7 +26,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures
-from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
+from skdl.closed_form.gaussian import PRIOR_ROWS, RowDistribution, best_prior, fit_gaussian
 from skdl.data.filled_frames import LARGEST_EXACT, in_library
 from skdl.data.frames import Column, check_flat_names, is_frame, is_missing_cell, is_same_cell
 from skdl.data.table_cells import NumberCells, TableCells
@@ -104,8 +104,9 @@ clip : bool, default=True
     Whether to keep imputed numbers within the range of the column's values in ``fit``.
 round_integers : bool, default=False
     Whether to impute whole numbers in columns that contain only whole numbers. Integer columns of frames then stay
-    integer columns; otherwise those with imputed cells become float columns. Columns with integers beyond ``2**53``,
-    which floats cannot represent exactly, always stay integer columns and have their imputed cells rounded.
+    integer columns; otherwise those that had missing cells in ``fit`` always become float columns, and others do if
+    cells are imputed. Columns with integers beyond ``2**53``, which floats cannot represent exactly, always stay
+    integer columns and have their imputed cells rounded.
 hidden_layer_sizes : int, sequence of int or "auto", default="auto"
     Number of units of each hidden layer. "auto" is ``(64, 64)`` for tables of fewer than 10,000 cells, and ``(128,
     128)`` otherwise.
@@ -364,7 +365,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         if self._trains():
             # It takes a few times as long as the Gaussian itself, which is little beside the networks.
             self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)
-        self._model = CellModel(fit_gaussian(x_ND, present_ND, generator, self._prior_rows), column_of_D)
+        gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
+        self._model = CellModel(gaussian, column_of_D, n_rows=float(present_ND.double().mean()) * self._n_rows)
 
     def _prepared_cells(self, X: Any, goes_on: bool) -> EncodedRows:
         """The encoded cells of X, by an encoding that is learned of them or goes on."""
@@ -511,10 +513,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     @sheltered
     def sample(self, X: Any, n_samples: int = 10, random_state: Any = None) -> list[Any]:
-        """Complete tables with random draws instead of means, for multiple imputation (Rubin 1987).
+        """Complete tables with random draws instead of means, for multiple imputation.
 
-        The missing cells of a row are drawn jointly, with the correlations of the Gaussian. Deviations of numbers from
-        their mean follow the errors of held-out cells; levels follow their probabilities.
+        The missing cells of a row are drawn jointly, with the correlations of the Gaussian, which is itself drawn anew
+        for each table, because the rows of ``fit`` leave it uncertain (Rubin 1987). Deviations of numbers from their
+        mean follow the errors of held-out cells; levels follow their probabilities.
 
         Parameters
         ----------
@@ -541,20 +544,23 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         random_state = check_random_state(random_state)
         X = self._check_X(X, reset=False)
         # By blocks, whose draws are joined then: column by column they take less memory than tables.
-        blocks = [self._drawn(block, n_samples, _generator(random_state)) for block in self._blocks(X)]
+        # By a state of their own, so that the first tables do not depend on how many there are.
+        redrawn = self._model.redrawn(n_samples, np.random.RandomState(random_state.randint(np.iinfo(np.int32).max)))
+        blocks = [self._drawn(block, redrawn, _generator(random_state)) for block in self._blocks(X)]
         tables = []
         for draws in zip(*blocks, strict=True):
             # What scikit-learn itself does with the result of ``transform``.
             tables.append(_wrap_data_with_container("transform", self._filled(X, draws), X, self))
         return tables
 
-    def _drawn(self, block: EncodedRows, n_samples: int, generator: torch.Generator) -> list[ImputedRows]:
-        """Draws of some rows."""
+    def _drawn(
+        self, block: EncodedRows, redrawn: Sequence[RowDistribution], generator: torch.Generator
+    ) -> list[ImputedRows]:
+        """Draws of some rows, one by each redrawn Gaussian."""
         mean_ND = self._completed(block.x_ND, block.present_ND)
         deviation_ND = self._model.deviation(block.present_ND)
         draws = []
-        for _ in range(n_samples):
-            error_ND = self._model.errors(block.present_ND, generator)
+        for error_ND in self._model.errors(block.x_ND, block.present_ND, redrawn, generator):
             values = self._drawn_values(mean_ND, deviation_ND, error_ND, block.missing_NC, generator)
             draws.append(ImputedRows(block.missing_NC, values))
         return draws

@@ -14,7 +14,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.filled_frames import with_cells, with_columns, with_names
+from skdl.data.filled_frames import with_cells, with_columns, with_floats, with_names
 from skdl.data.frames import ColumnType, column_names, is_frame
 from skdl.data.table_cells import TableCells
 from skdl.estimators.training import caller_level
@@ -46,6 +46,8 @@ class OutputColumns:
     input_names: NDArray
     #: What each column of X was in ``fit``.
     types: list[ColumnType]
+    #: Columns of integers that come back as floats, with or without holes.
+    floating: list[int]
 
     @classmethod
     def of(
@@ -70,7 +72,9 @@ class OutputColumns:
             _warn_of_empty_columns(X, empty)
             kept, empty = np.flatnonzero(cells.filled), empty[:0]
         indicated = np.flatnonzero(missing_NC.any(axis=0) & add_indicator)
-        columns = cls(kept.tolist(), indicated.tolist(), empty.tolist(), input_names, cells.types)
+        are_integers = [column_type.dtype.is_integer() for column_type in cells.types]
+        floating = np.flatnonzero(np.array(are_integers) & missing_NC.any(axis=0) & (not cells.round_integers))
+        columns = cls(kept.tolist(), indicated.tolist(), empty.tolist(), input_names, cells.types, floating.tolist())
         columns._check_names()
         return columns
 
@@ -109,6 +113,7 @@ class OutputColumns:
         self, X: Any, missing_NC: NDArray[np.bool_], cells: Mapping[int, tuple[NDArray[np.intp], NDArray]]
     ) -> Any:
         filled = with_cells(X, {**cells, **self._zeros(X, missing_NC)}, self.kept, self.types)
+        filled = with_floats(filled, [self.kept.index(c) for c in self.floating if c in self.kept])
         names, n_kept = self.names(self.input_names).tolist(), len(self.kept)
         # Indicators have text for names, which scikit-learn does not take beside names that are none.
         if self.indicated or all(isinstance(name, str) for name in column_names(filled)):

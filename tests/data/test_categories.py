@@ -102,6 +102,20 @@ def test_codes_of_few_rows_say_nearly_all_of_the_target(classification):
     assert not are_codes(x[::3], steady[::3], classification)
 
 
+def test_codes_beside_a_number_that_most_rows_have():
+    rng = np.random.default_rng(0)
+    # Zero for most rows; of the others, the number says the class, in no order.
+    x = np.where(rng.random(4000) < 0.9, 0, rng.integers(1, 40, size=4000)).astype(float)
+    label = rng.permutation(40) % 2 == 0
+    y = np.where(x == 0, rng.random(4000) < 0.3, label[x.astype(int)])
+    assert are_codes(x, y, True)
+    # By a threshold, or by chance, and numbers that say little more than their neighbours.
+    assert not are_codes(x, np.where(x == 0, y, x > 20), True)
+    assert not are_codes(x, rng.permutation(y), True)
+    # Means of numeric targets hang on single rows.
+    assert not are_codes(x, y.astype(float), False)
+
+
 def test_distinct_rows_are_the_first_of_their_kind():
     number = np.array([1.0, np.nan, 1.0, 2.0, np.nan, 1.0])
     text = np.array(["a", "b", "a", "a", "b", None], dtype=object)

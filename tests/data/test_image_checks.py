@@ -426,7 +426,7 @@ def test_a_path_without_a_file_is_named_with_its_row(save, tmp_path):
             check(pd.DataFrame({"f": [paths[0], cell]}, dtype=object), path_column="f")
     with pytest.raises(ValueError, match=r"Row 1 of X is not a path but of type ndarray\."):
         check([paths[0], noise(1, 9, 9)[0]])
-    with pytest.raises(ValueError, match="there is no image file of this name"):
+    with pytest.raises(ValueError, match=r"Row 0 of X, '.*', is a folder\. Pass the paths of the files in it"):
         check([str(tmp_path)])
 
 

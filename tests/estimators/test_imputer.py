@@ -126,6 +126,19 @@ def test_indicator_and_missing_values():
     assert imputer.get_feature_names_out().tolist() == ["x0", "x1", "missingindicator_x0"]
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_types_of_integers_do_not_depend_on_the_rows(library):
+    cells = {"n": [1, 2, None, 4] * 10, "whole": list(range(40)), "z": np.linspace(0, 1, 40)}
+    X = pl.DataFrame(cells) if library == "polars" else pd.DataFrame(cells).astype({"n": "Int64", "whole": "Int64"})
+    imputer = DeepImputer(**QUICK).fit(X)
+    whole, complete = imputer.transform(X), imputer.transform(X[:2])
+    assert list(whole.dtypes) == list(complete.dtypes)
+    assert "loat64" in str(complete["n"].dtype) and "nt64" in str(complete["whole"].dtype)
+    assert complete["n"].to_list() == [1, 2]
+    rounded = clone(imputer).set_params(round_integers=True).fit(X)
+    assert "nt64" in str(rounded.transform(X)["n"].dtype) and "nt64" in str(rounded.transform(X[:2])["n"].dtype)
+
+
 def test_round_integers_keeps_an_integer_column():
     X = pd.DataFrame({"n": pd.array([1, None, 3, 4] * 10, dtype="Int64"), "z": np.arange(40.0)})
     assert DeepImputer(**QUICK, round_integers=True).fit_transform(X)["n"].dtype == "Int64"
