@@ -26,7 +26,7 @@ from skdl.data.sampling import sample_rows
 MOST_COLUMNS = 64
 #: The prior is worth so many rows of independent columns, and what it may be worth where that is looked for: columns
 #: that say nearly the same want a weak one, many columns with heavy tails a strong one.
-PRIOR_ROWS, PRIORS = 2.0, (0.06, 0.35, 2.0, 20.0, 256.0)
+PRIOR_ROWS, PRIORS = 2.0, (0.06, 0.5, 4.0, 32.0, 256.0)
 #: Most rows and cells that the prior is looked for with, but not fewer rows than the next number.
 MOST_PRIOR_ROWS, MOST_PRIOR_CELLS, FEWEST_PRIOR_ROWS = 4000, 200_000, 200
 #: Share of those rows that is held out, rows that they are to become by coming several times, and share of their cells
