@@ -40,6 +40,8 @@ ITERATION_NUMBERS = 20_000_000
 MOST_COUNTED = 100_000
 #: Most and fewest rows that the Gaussian is learned from.
 MOST_ROWS, FEWEST_ROWS = 6000, 1000
+#: Rows that a distribution is at least as certain as, so that the variance of a drawn variance is finite.
+FEWEST_KNOWN_ROWS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +95,12 @@ class Gaussian:
         return drawn
 
     def redrawn(self, n_rows: float, random_state: np.random.RandomState) -> Gaussian:
-        """A draw of the distribution itself, which so many complete rows leave uncertain, without prior knowledge."""
+        """A draw of the distribution itself, which so many complete rows leave uncertain; on average it is this one."""
         from scipy.stats import invwishart
 
         n_columns = len(self.mean)
-        n_rows = max(n_rows, n_columns + 2)
-        drawn = invwishart.rvs(n_rows, n_rows * self.covariance.numpy(), random_state=random_state)
+        n_rows = max(n_rows, FEWEST_KNOWN_ROWS)
+        drawn = invwishart.rvs(n_rows + n_columns + 1, n_rows * self.covariance.numpy(), random_state=random_state)
         covariance = torch.as_tensor(drawn, dtype=torch.float64).view(n_columns, n_columns)
         normal = torch.from_numpy(random_state.normal(size=n_columns))
         return Gaussian.of(self.mean + torch.linalg.cholesky(covariance / n_rows) @ normal, covariance)

@@ -64,6 +64,10 @@ def test_draw_when_repeated_then_conditional_covariance(kind, in_full, request):
     assert_allclose((drawn[:, missing].T.cov() - expected) / torch.outer(scale, scale), 0, atol=0.04)
 
 
+def test_redrawn_then_itself(by_factors):
+    assert by_factors.redrawn(10, np.random.RandomState(0)) is by_factors
+
+
 def test_complete_when_rows_are_alone_then_the_same(by_factors, rows):
     x, present = rows
     together = by_factors.complete(x, present)

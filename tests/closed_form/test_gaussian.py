@@ -107,6 +107,25 @@ def test_draw_when_repeated_then_conditional_covariance(rng):
     assert_allclose(np.cov(drawn[:, 1:].T), expected, rtol=0.1)
 
 
+@pytest.mark.parametrize("n_columns", [1, 4])
+def test_redrawn_when_repeated_then_as_uncertain_as_from_so_many_rows(rng, n_columns):
+    n_rows, root = 50, rng.normal(size=(n_columns, n_columns))
+    mean, covariance = torch.from_numpy(rng.normal(size=n_columns)), torch.from_numpy(root @ root.T)
+    gaussian = Gaussian.of(mean, covariance + torch.eye(n_columns))
+    random_state = np.random.RandomState(0)
+    drawn = [gaussian.redrawn(n_rows, random_state) for _ in range(4000)]
+    deviation = gaussian.covariance.diagonal().sqrt()
+    moved = torch.stack([one.mean - mean for one in drawn]) / deviation
+    assert_allclose(moved.mean(0), 0, atol=0.01)
+    assert_allclose(moved.square().mean(0), 1 / n_rows, rtol=0.15)
+    # The relative variance of a variance is 2 over the degrees of freedom.
+    variances = torch.stack([one.covariance.diagonal() for one in drawn]) / deviation**2
+    assert_allclose(variances.mean(0), 1, atol=0.02)
+    assert_allclose(variances.var(0), 2 / n_rows, rtol=0.2)
+    # One that is as good as unknown is drawn all the same.
+    assert torch.linalg.cholesky(gaussian.redrawn(0, random_state).covariance).isfinite().all()
+
+
 def test_fit_when_rows_share_their_holes_then_as_when_each_is_alone(rng, monkeypatch):
     x = rng.multivariate_normal(*random_gaussian(rng, 3), size=60)
     present = rng.random(x.shape) > 0.3

@@ -159,6 +159,18 @@ def test_sample_is_reproducible_and_spread_as_the_truth(gaussian_table):
     assert (imputer.imputation_std(new)[~is_hidden] == 0).all()
 
 
+@pytest.mark.parametrize("strategy", ["gaussian", "deep"])
+def test_tables_of_a_sample_differ_as_the_rows_of_fit_allow(strategy):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3))
+    imputer = DeepImputer(**QUICK, strategy=strategy, clip=False).fit(x)
+    new = rng.normal(size=(2000, 3))
+    new[:, 0] = np.nan
+    means = [table[:, 0].mean() for table in imputer.sample(new, 200, random_state=0)]
+    # Had all tables the same mean, that of so many rows would vary by a fiftieth of a standard deviation.
+    assert 0.5 < np.std(means) / (x[:, 0].std() / np.sqrt(len(x))) < 2
+
+
 def test_search_over_an_imputer_gives_the_same_together(gaussian_table):
     _, holes, _ = gaussian_table
     search = GridSearchCV(DeepImputer(**QUICK), {"learning_rate": [1e-3, 1e-2]}, cv=2)
