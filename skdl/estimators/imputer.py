@@ -366,7 +366,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             # It takes a few times as long as the Gaussian itself, which is little beside the networks.
             self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)
         gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
-        self._model = CellModel(gaussian, column_of_D, n_rows=float(present_ND.double().mean()) * self._n_rows)
+        self._model = CellModel(gaussian, column_of_D, n_rows=int(present_ND.sum()) / present_ND.shape[1])
 
     def _prepared_cells(self, X: Any, goes_on: bool) -> EncodedRows:
         """The encoded cells of X, by an encoding that is learned of them or goes on."""
