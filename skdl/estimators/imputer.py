@@ -355,7 +355,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             warn_of_numbers_as_text(self._cells.numbers_as_text)
             self._fit_gaussian(x_ND, present_ND, generator)
             self.network_ = None
-            self._set_history([])
+            self._set_history([], is_validated=False)
             self.t_ = 0
         return x_ND, present_ND
 

@@ -259,9 +259,11 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         self.t_ += sum(len(result.history) * len(job.train) for result, job in zip(results, jobs, strict=True))
         self.n_layers_ = self._members()[0].n_layers
         before = self.history_ if is_part and hasattr(self, "history_") else None
-        self._set_history(results, before)
+        self._set_history(results, before, is_validated=jobs[0].validation is not None)
 
-    def _set_history(self, results: list[Result], before: NDArray[np.void] | None = None) -> None:
+    def _set_history(
+        self, results: list[Result], before: NDArray[np.void] | None = None, *, is_validated: bool
+    ) -> None:
         self.history_ = history_table(results)
         if before is not None:
             self.history_["epoch"] += len(before)
@@ -270,10 +272,11 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         self.loss_curve_ = self.history_["loss"].tolist()
         kept = [result.history[max(result.best_epoch - 1, 0)].loss for result in results if result.history]
         self.loss_ = float(np.mean(kept)) if kept else math.nan
-        is_validated = not np.isnan(self.history_["validation_loss"]).all()
-        self.validation_scores_ = self.history_["validation_score"].tolist() if is_validated else None
-        self.best_validation_score_ = _best_score(results)
-        self.best_loss_ = None if is_validated else min(self.loss_curve_, default=math.nan)
+        # Some calls may have had validation rows, and others not.
+        ever_validated = is_validated or not np.isnan(self.history_["validation_loss"]).all()
+        self.validation_scores_ = self.history_["validation_score"].tolist() if ever_validated else None
+        self.best_validation_score_ = _best_score(results) if is_validated else None
+        self.best_loss_ = None if ever_validated else min(self.loss_curve_, default=math.nan)
         self.out_of_fold_: Any = None
 
     def _report(self, results: list[Result]) -> None:
@@ -312,11 +315,8 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             )
 
 
-def _best_score(results: list[Result]) -> float | None:
+def _best_score(results: list[Result]) -> float:
     """The best validation score of a network, the mean of those of several: each has held out other rows."""
-    records = [record for result in results for record in result.history]
-    if all(math.isnan(record.validation_loss) for record in records):
-        return None
     scores = [[record.validation_score for record in result.history] for result in results]
     best = [np.nanmax(of_one) for of_one in scores if not np.isnan(of_one).all()]
     return float(np.mean(best)) if best else math.nan

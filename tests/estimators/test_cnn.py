@@ -1256,7 +1256,7 @@ def test_parameters_that_are_none(gray, parameters, message):
     ("y", "method", "message"),
     [
         ([None] * 40, "gradcam", "does not know"),
-        ([7] * 40, "gradcam", r"does not know\. It knows \[0, 1, 2\]"),
+        ([7] * 40, "gradcam", r"does not know: \[7\]\. It knows \[0, 1, 2\]"),
         ([0, 1], "gradcam", "Give one for each"),
         (None, "lime", r"Use one of \['gradcam'"),
         (1, "gradcam", "one for each|1d array"),

@@ -204,13 +204,13 @@ def test_a_fit_after_an_interrupted_one_tries_anew(monkeypatch):
     X, y = make_friedman1(2000, 9, random_state=0)
     y = 10 * X[:, 0]
     model = MLPRegressor(**BRIEF, warm_start=True)
-    run = relevance.run
+    submit = relevance.submit
     monkeypatch.setattr(
-        relevance, "run", lambda jobs: [Result(State(torch.empty(0)), [], "interrupted", 0)] * len(jobs)
+        relevance, "submit", lambda jobs: [Result(State(torch.empty(0)), [], "interrupted", 0)] * len(jobs)
     )
     with pytest.warns(UserWarning, match="interrupted"):
         model.fit(X, y)
-    monkeypatch.setattr(relevance, "run", run)
+    monkeypatch.setattr(relevance, "submit", submit)
     assert not model.relevance_scaling_ and model.fit(X, y).relevance_scaling_
 
 
@@ -241,7 +241,7 @@ def test_an_interrupted_trial_ends_the_fit(monkeypatch):
     def interrupted(jobs):
         return [Result(State(torch.empty(0)), [], "interrupted", 0) for _ in jobs]
 
-    monkeypatch.setattr(relevance, "run", interrupted)
+    monkeypatch.setattr(relevance, "submit", interrupted)
     with pytest.warns(UserWarning, match="interrupted after 0 epochs"):
         model = MLPRegressor(**BRIEF).fit(X, y)
     assert np.isfinite(model.predict(X)).all()

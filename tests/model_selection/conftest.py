@@ -76,7 +76,7 @@ def _nothing_is_left():
     ended = _wait_until(lambda: not _task_threads(), 5)
     for thread in _task_threads():
         thread.name = "left over"
-    assert [route.run for route in routes] == [train]
+    assert [route.submit for route in routes] == [train]
     assert active == []
     assert ended, "threads are left over"
 
