@@ -168,11 +168,19 @@ def _fits(dtype: Any, values: NDArray) -> bool:
     return bool((values == np.round(values)).all()) and values.min() >= low and values.max() <= high
 
 
+def exact_integers(X: Any, columns: Sequence[int]) -> list[int]:
+    """Those of a frame's columns that hold integers which floats can tell apart."""
+    frame = nw.from_native(X, eager_only=True)
+    return [c for c in columns if frame[:, c].dtype.is_integer() and _is_exact(frame[:, c])]
+
+
 def with_floats(X: Any, columns: Sequence[int]) -> Any:
     """A frame whose columns of integers at these places are floats, as far as those can tell them apart."""
+    integers = exact_integers(X, columns)
+    if not integers:
+        return X
     frame = nw.from_native(X, eager_only=True)
-    integers = [series for series in (frame[:, c] for c in columns) if series.dtype.is_integer()]
-    return frame.with_columns(*(series.cast(nw.Float64) for series in integers if _is_exact(series))).to_native()
+    return frame.with_columns(*(frame[:, c].cast(nw.Float64) for c in integers)).to_native()
 
 
 def with_columns(X: Any, columns: Mapping[str, NDArray]) -> Any:

@@ -14,7 +14,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.filled_frames import with_cells, with_columns, with_floats, with_names
+from skdl.data.filled_frames import exact_integers, with_cells, with_columns, with_floats, with_names
 from skdl.data.frames import ColumnType, column_names, is_frame
 from skdl.data.table_cells import TableCells
 from skdl.estimators.training import caller_level
@@ -72,9 +72,9 @@ class OutputColumns:
             _warn_of_empty_columns(X, empty)
             kept, empty = np.flatnonzero(cells.filled), empty[:0]
         indicated = np.flatnonzero(missing_NC.any(axis=0) & add_indicator)
-        are_integers = [column_type.dtype.is_integer() for column_type in cells.types]
-        floating = np.flatnonzero(np.array(are_integers) & missing_NC.any(axis=0) & (not cells.round_integers))
-        columns = cls(kept.tolist(), indicated.tolist(), empty.tolist(), input_names, cells.types, floating.tolist())
+        imputed = np.flatnonzero(missing_NC.any(axis=0) & (not cells.round_integers)).tolist()
+        floating = exact_integers(X, imputed) if is_frame(X) else []
+        columns = cls(kept.tolist(), indicated.tolist(), empty.tolist(), input_names, cells.types, floating)
         columns._check_names()
         return columns
 

@@ -139,6 +139,13 @@ def test_types_of_integers_do_not_depend_on_the_rows(library):
     assert "nt64" in str(rounded.transform(X)["n"].dtype) and "nt64" in str(rounded.transform(X[:2])["n"].dtype)
 
 
+def test_integers_beyond_floats_stay_integers_whatever_the_rows():
+    X = pl.DataFrame({"n": [2**60 + 1, 2, None, 4] * 10, "z": np.linspace(0, 1, 40)})
+    imputer = DeepImputer(**QUICK).fit(X)
+    for rows in (X, X[1:2], X[1:4]):
+        assert imputer.transform(rows)["n"].dtype == pl.Int64
+
+
 def test_round_integers_keeps_an_integer_column():
     X = pd.DataFrame({"n": pd.array([1, None, 3, 4] * 10, dtype="Int64"), "z": np.arange(40.0)})
     assert DeepImputer(**QUICK, round_integers=True).fit_transform(X)["n"].dtype == "Int64"
