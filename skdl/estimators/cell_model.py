@@ -132,8 +132,11 @@ class CellModel:
         """
         mean_ND = self.gaussian.complete(x_ND, present_ND)
         for gaussian in redrawn:
-            shift_ND = gaussian.complete(x_ND, present_ND) - mean_ND
-            yield (shift_ND + gaussian.draw(present_ND, generator)).numpy()
+            error_ND = gaussian.draw(present_ND, generator)
+            if gaussian is not self.gaussian:
+                # One that knows nothing of its own uncertainty is redrawn as itself, and completing takes a while.
+                error_ND += gaussian.complete(x_ND, present_ND) - mean_ND
+            yield error_ND.numpy()
 
     def reshaped(
         self, d: int, error_A: NDArray[np.float64], deviation_A: NDArray[np.float64], mean_A: NDArray[np.float64]
