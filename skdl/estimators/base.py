@@ -6,6 +6,7 @@ network it wants and what "auto" means; see :class:`NetworkEstimator` and the cl
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import abstractmethod
 from dataclasses import replace
@@ -26,6 +27,7 @@ from skdl.engine.dispatch import shared
 from skdl.engine.job import Job, Result, Samples
 from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
+from skdl.estimators.atomic import atomic
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator, caller_level
 from skdl.estimators.validation import FitData, check_fit_data, check_groups, check_labels, relative_weight
@@ -107,6 +109,7 @@ class NetworkEstimator(TrainedEstimator):
 
     @with_callbacks
     @sheltered
+    @atomic
     def fit(
         self,
         X: Any,
@@ -144,7 +147,10 @@ class NetworkEstimator(TrainedEstimator):
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, or the loss is not finite in the first epoch.
+            If a parameter or the data is not valid, or the loss is not finite in the first epoch. The estimator is then
+            as it was before: fitted by the last ``fit``, or not at all.
+        TypeError
+            If X or y is of a type that is not supported.
         """
         self._validate_params()
         if self.scoring is not None:
@@ -217,6 +223,7 @@ class NetworkEstimator(TrainedEstimator):
         return jobs, False
 
     @sheltered
+    @atomic
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
         self._validate_params()
@@ -357,6 +364,8 @@ class NetworkEstimator(TrainedEstimator):
                 "The task was changed since the last fit, so training cannot continue from there. "
                 "Call fit with warm_start=False."
             )
+        # Copies, so that a fit that fails leaves those of the last one as they were.
+        self._task, self._encoder = copy.copy(self._task), copy.copy(self._encoder)
         self._task.go_on_as(task)
         if isinstance(self._task, RegressionTask):
             self._task.note_values(data.y[rows])

@@ -48,7 +48,7 @@ class BlendedEstimator(NetworkEstimator):
         super()._prepare(data, train_rows, classes)
         if isinstance(self._task, RegressionTask) and self._encoder.target_channel is not None:
             # Series that are constant may be so at any level.
-            self._task.is_constant[:] = False
+            self._task.is_constant = np.zeros_like(self._task.is_constant)
 
     def _reversal(self) -> Reversal | None:
         """What is given back to outputs."""

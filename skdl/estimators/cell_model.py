@@ -64,6 +64,11 @@ class CellModel:
         self.shares_D: NDArray[np.float64] = np.zeros(len(column_of_D))
         self.quantiles: list[ResidualQuantiles | None] = [None] * len(column_of_D)
 
+    def follow(self, features: CellFeatures) -> None:
+        """Have networks that see these features. They are followed all the way until :meth:`fit_shares` is called."""
+        self.features = features
+        self.shares_D = np.ones(len(self.column_of_D))
+
     def table(self, x_ND: Tensor, present_ND: Tensor) -> CompletionTable:
         """Rows as networks see them."""
         return CompletionTable(x_ND, present_ND, self.features)
@@ -99,10 +104,11 @@ class CellModel:
         # The Gaussian has seen these rows: a regression's residuals are as much smaller than those of other rows.
         n_predictors = min(len(shares), n_rows / 4)
         optimism = math.sqrt((n_rows - n_predictors) / (n_rows + n_predictors))
-        for d in range(len(shares)):
-            cells = is_hidden[:, d]
-            scaled = (truth - mean)[cells, d] / deviation[cells, d].clamp(min=1e-12) / optimism
-            self.quantiles[d] = ResidualQuantiles.of(mean[cells, d].numpy(), scaled.numpy())
+        scaled = (truth - mean) / deviation.clamp(min=1e-12) / optimism
+        self.quantiles = [
+            ResidualQuantiles.of(mean[is_hidden[:, d], d].numpy(), scaled[is_hidden[:, d], d].numpy())
+            for d in range(len(shares))
+        ]
 
     def completed(
         self, network: NetworkModule | Ensemble | None, x_ND: Tensor, present_ND: Tensor, device: str

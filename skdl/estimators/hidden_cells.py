@@ -16,7 +16,7 @@ from skdl.data.folds import n_held_out_rows
 from skdl.data.table import Table
 from skdl.estimators.completion_tables import CompletionTable, HiddenCopies, Hiding, hidden_copies
 
-#: Rows of an epoch at least: a small table is gone through several times in each.
+#: A small table is gone through several times in each epoch, which has so many rows at most then.
 EPOCH_ROWS = 2048
 #: Rows that one network is trained on at most.
 MOST_TRAINING_ROWS = 100_000

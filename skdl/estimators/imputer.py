@@ -5,6 +5,7 @@ Axes: N rows, C columns of the table, D encoded columns, S draws.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from skdl.data.frames import Column, check_flat_names, is_frame, is_missing_cell
 from skdl.data.table_cells import NumberCells, TableCells
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.job import Samples
+from skdl.estimators.atomic import atomic
 from skdl.estimators.cell_model import CellModel
 from skdl.estimators.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
 from skdl.estimators.monitor import FitMonitor
@@ -65,6 +67,8 @@ COLUMN_STEPS, CELL_STEPS, CELL_STEP_ROWS = 2, 9, 700
 FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 300, 2000, 200_000
 #: Under early stopping, as many times more.
 STOPPED_STEPS = 4
+#: How a table is read and comes back, which a fit that goes on from another one keeps.
+TABLE_PARAMETERS = ("missing_values", "add_indicator", "keep_empty_features", "clip", "round_integers")
 #: Rows that are imputed at a time.
 IMPUTED_ROWS = 20_000
 #: Share of the cells that are hidden to score an imputer.
@@ -125,14 +129,14 @@ weight_decay : float, default=0.01
 """,
     batch_size="""
 batch_size : int or "auto", default="auto"
-    Rows per training step. "auto" is 256 for 1,000 training rows or more, and 128 otherwise.
+    Rows per training step. "auto" is 256 for tables of 1,000 rows or more, and 128 otherwise.
 """,
     max_epochs="""
 max_epochs : int or "auto", default="auto"
-    Number of epochs, or the maximum under early stopping. An epoch has at least 2,048 rows: those of a smaller table
-    are repeated, with other cells hidden each time. "auto" makes ``2 * columns * sqrt(rows)`` steps, or
-    ``9 * sqrt(columns * min(rows, 700))`` if that is more, at least 300 and at most 2,000 (above 100 columns ``200,000
-    / columns``), and four times as many under early stopping.
+    Number of epochs, or the maximum under early stopping. Rows of a small table are repeated within an epoch, up to
+    2,048 rows in total, with other cells hidden each time. "auto" makes ``2 * columns * sqrt(rows)`` steps, or ``9 *
+    sqrt(columns * min(rows, 700))`` if that is more, at least 300 and at most 2,000 (above 100 columns ``200,000 /
+    columns``), and four times as many under early stopping; each level of a categorical column counts as a column.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default="auto"
@@ -286,6 +290,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     @with_callbacks
     @sheltered
+    @atomic
     def fit(self, X: Any, y: Any = None) -> DeepImputer:
         """Learn how columns depend on each other.
 
@@ -305,7 +310,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         ------
         ValueError
             If a parameter is not valid, X contains infinite numbers, all cells of X are missing, a column of X has the
-            name of an indicator, or column names have several levels.
+            name of an indicator, column names have several levels, or the loss is not finite in the first epoch. The
+            imputer is then as it was before.
+        TypeError
+            If X is sparse or has columns of a type that is not supported.
         """
         self._validate_params()
         random_state = check_random_state(self.random_state)
@@ -340,6 +348,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """Learn all but the networks; standardised cells ``(N, D)``, zeros where missing, and which are present."""
         generator = _generator(random_state)
         goes_on = self._continues()
+        parameters = {name: getattr(self, name) for name in TABLE_PARAMETERS}
+        if goes_on:
+            _check_unchanged(self._table_parameters, parameters)
+        self._table_parameters: dict[str, Any] = parameters
         x_ND, present_ND, missing_NC = self._prepared_cells(X, goes_on)
         self._n_rows = len(x_ND)
         if not goes_on:
@@ -395,10 +407,11 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _train(
         self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
     ) -> None:
-        model = self._model
+        # A copy, so that a fit that fails leaves that of the last one as it was.
+        model = self._model = copy.copy(self._model)
         if not self._continues():
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
-            model.features = CellFeatures.of(model.gaussian, x_ND, present_ND, numbers, generator, self._prior_rows)
+            model.follow(CellFeatures.of(model.gaussian, x_ND, present_ND, numbers, generator, self._prior_rows))
         stops = self._stops_early(self._n_rows)
         held_out = held_out_by_members(
             self._n_rows, self._n_members(self._n_rows, stops), self.validation_fraction, self._fold_draws(random_state)
@@ -539,7 +552,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             If ``n_samples`` is not an integer of at least 1, or X does not have the columns of ``fit``.
         """
         check_is_fitted(self, "network_shares_")
-        if not isinstance(n_samples, Integral) or n_samples < 1:
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"n_samples must be an integer of at least 1. Got {n_samples!r}.")
         random_state = check_random_state(random_state)
         X = self._check_X(X, reset=False)
@@ -654,6 +667,17 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             )
             return math.nan
         return 1 - error / max(variance, 1e-12)
+
+
+def _check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
+    for name, value in now.items():
+        # NaN and the like are not equal to themselves.
+        are_missing = {is_missing_cell(value), is_missing_cell(before[name])}
+        if are_missing == {True, False} or (are_missing == {False} and value != before[name]):
+            raise ValueError(
+                f"{name}={value!r} was {before[name]!r} in the fit that this one continues. Restore it, or call fit "
+                "with warm_start=False."
+            )
 
 
 def _are_exact(X: Any, missing: Any) -> bool:

@@ -59,7 +59,7 @@ class RegressionTask(Task):
 
     def note_values(self, y: NDArray) -> None:
         """Take targets that were constant so far for what can be learned, where they no longer are."""
-        self.is_constant &= (self._columns(y) == self.location).all(axis=0)
+        self.is_constant = self.is_constant & (self._columns(y) == self.location).all(axis=0)
 
     @property
     def _unit(self) -> NDArray[np.float64]:

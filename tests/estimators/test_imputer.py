@@ -1115,7 +1115,7 @@ def test_parameter_when_wrong_then_scikit_learns_sentence(quick, numbers, name, 
         quick().set_params(**{name: value}).fit(numbers)
 
 
-@pytest.mark.parametrize("n_samples", [0, -1, 1.5, "3", None])
+@pytest.mark.parametrize("n_samples", [0, -1, 1.5, "3", None, True])
 def test_sample_when_number_is_wrong_then_sentence(numbers, n_samples):
     with pytest.raises(ValueError, match="n_samples must be an integer of at least 1"):
         DeepImputer(strategy="gaussian").fit(numbers).sample(numbers, n_samples)
@@ -1382,6 +1382,23 @@ def test_warm_start_when_fitted_again_then_goes_on():
         imputer.set_params(hidden_layer_sizes=(3,)).fit(x)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("add_indicator", True),
+        ("clip", False),
+        ("round_integers", True),
+        ("keep_empty_features", True),
+        ("missing_values", -1),
+    ],
+)
+def test_warm_start_when_a_parameter_of_the_table_changes_then_refused(numbers, name, value):
+    imputer = DeepImputer(**QUICK, warm_start=True, missing_values=np.float64("nan")).fit(numbers)
+    imputer.set_params(missing_values=float("nan")).fit(numbers)
+    with pytest.raises(ValueError, match=f"{name}={value!r} was .* in the fit that this one continues"):
+        imputer.set_params(**{name: value}).fit(numbers)
+
+
 def test_warm_start_when_strategy_becomes_gaussian_then_no_network(numbers):
     imputer = DeepImputer(**QUICK | {"max_epochs": 5}, warm_start=True, learning_rate=0.01).fit(numbers)
     imputer.set_params(strategy="gaussian").fit(numbers)
@@ -1439,6 +1456,18 @@ def test_callback_when_network_is_trained_then_every_epoch_is_a_task(numbers):
     np.testing.assert_array_equal(imputer.transform(numbers), plain.transform(numbers))
     for fitted in recorder.fitted:
         assert np.isfinite(fitted.transform(numbers)).all()
+
+
+def test_callback_when_networks_learn_then_it_sees_what_they_have_learned():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    x[:, 2] = x[:, 0] * x[:, 1]
+    x[::4, 2] = np.nan
+    recorder = Recorder()
+    imputer = DeepImputer(max_epochs=20, random_state=0).set_callbacks(recorder).fit(x)
+    first, *_, last = (fitted.score(x) for fitted in recorder.fitted)
+    assert first + 0.1 < last
+    assert abs(last - imputer.score(x)) < 0.05
 
 
 def test_callback_when_it_interrupts_then_the_warning_points_at_the_call_of_fit(numbers):
