@@ -6,7 +6,7 @@ E edges of bins, P patterns, F features, Q of them completions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -47,6 +47,10 @@ class Hiding:
     generator: torch.Generator
     patterns_PC: Tensor
     column_of_D: Tensor
+
+    def again(self) -> Hiding:
+        """Another one that draws the same from here on."""
+        return replace(self, generator=self.generator.clone_state())
 
     def kept(self, n_rows: int) -> Tensor:
         """Cells to keep ``(n_rows, D)``."""
@@ -108,8 +112,12 @@ class CompletionTable(Table):
         return self._encoded(self.x_ND[start:stop], self.present_ND[start:stop])
 
     def to(self, device: torch.device | str) -> CompletionTable:
-        """The same rows for another device; they are completed on the CPU."""
-        return CompletionTable(self.x_ND, self.present_ND, self.features, self.hiding, device)
+        """The same rows for another device; they are completed on the CPU.
+
+        Training, which may have to start again, hides the same cells each time.
+        """
+        hiding = None if self.hiding is None else self.hiding.again()
+        return CompletionTable(self.x_ND, self.present_ND, self.features, hiding, device)
 
 
 class Copies(NamedTuple):
@@ -178,5 +186,5 @@ class HiddenCopies(Table):
         return self.take(torch.arange(start, stop))
 
     def to(self, device: torch.device | str) -> HiddenCopies:
-        """The same copies for another device."""
-        return HiddenCopies(self.table, self.copies, self.generator, device)
+        """The same copies for another device, taken in the same order each time that training starts again."""
+        return HiddenCopies(self.table, self.copies, self.generator.clone_state(), device)

@@ -51,6 +51,27 @@ def _accepts_weight(scorer: Callable[..., float]) -> bool:
     return accepts() if accepts is not None else "sample_weight" in inspect.signature(scorer).parameters
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What callbacks made of the begin or the end of an epoch, to be said again where training starts again."""
+
+    stops: bool = False
+    error: Exception | None = None
+
+    @classmethod
+    def of(cls, ask: Callable[[], bool | None]) -> Answer:
+        try:
+            return cls(stops=bool(ask()))
+        except Exception as error:
+            return cls(error=error)
+
+    def heeded(self) -> bool:
+        """Whether the fit is to stop."""
+        if self.error is not None:
+            raise self.error
+        return self.stops
+
+
 class FitMonitor(Monitor):
     """Passes a fit's epochs on to scikit-learn's callbacks, scorers and the screen.
 
@@ -72,7 +93,10 @@ class FitMonitor(Monitor):
         self.context: Any = None
         self.data: dict[str, Any] = {}
         self.scorers: Sequence[ValidationScorer] = ()
-        self.epoch = self.last_begun = self.last_ended = 0
+        self.epoch = 0
+        # Callbacks hear of each epoch once, whether or not training has to start again.
+        self.begins: list[Answer] = []
+        self.ends: list[Answer] = []
         # The last epoch of each network: some may stop before others.
         self.last_epochs: dict[int, Epoch] = {}
 
@@ -89,18 +113,21 @@ class FitMonitor(Monitor):
 
     def on_epoch_begin(self) -> None:
         self.epoch += 1
-        # Callbacks hear of each epoch once, whether or not training had to start again.
-        if self.context is not None and self.epoch > self.last_begun:
+        if self.epoch > len(self.begins):
+            self.begins.append(Answer.of(self._begin))
+        self.begins[self.epoch - 1].heeded()
+
+    def _begin(self) -> None:
+        if self.context is not None:
             self.epoch_context = self.context.subcontext(task_name="epoch")
             self.epoch_context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-            # Only now: a callback that raised is called again when its fit trains alone, and then it is known whose the
-            # error is.
-            self.last_begun = self.epoch
 
     def on_epoch_end(self, epochs: list[Epoch]) -> bool:
-        if self.epoch <= self.last_ended:
-            return False
-        self.last_ended = self.epoch
+        if self.epoch > len(self.ends):
+            self.ends.append(Answer.of(lambda: self._end(epochs)))
+        return self.ends[self.epoch - 1].heeded()
+
+    def _end(self, epochs: list[Epoch]) -> bool:
         if self.estimator.verbose and len(epochs[0].history) % int(self.estimator.verbose) == 0:
             self._print([epoch.history[-1] for epoch in epochs])
         if self.context is None:

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validat
 from torch.nn import functional as F
 
 import skdl
+from skdl.estimators.monitor import FitMonitor
 from skdl.model_selection import gathering
 
 RATES = [0.005, 0.02, 0.1]
@@ -180,6 +181,92 @@ def test_error_score_raise__when_caught_inside_the_context__then_it_goes_on(net,
 def test_error_score_raise__when_in_a_scorer_of_the_search__then_its_own_error(net, data):
     with pytest.raises(OwnError), skdl.train_together():
         cross_val_score(net(), *data, cv=4, scoring=failing_scorer, error_score="raise")
+
+
+@pytest.fixture
+def restarted(monkeypatch):
+    """The fits that have started again, once each time."""
+    fits, on_restart = [], FitMonitor.on_restart
+
+    def noted(monitor):
+        fits.append(monitor)
+        on_restart(monitor)
+
+    monkeypatch.setattr(FitMonitor, "on_restart", noted)
+    return fits
+
+
+def trained_together(*tasks):
+    """What functions give in one context, or the errors that they raise."""
+
+    def outcome(task):
+        try:
+            return task()
+        except OwnError as error:
+            return error
+
+    with skdl.train_together():
+        return joblib.Parallel()(joblib.delayed(outcome)(task) for task in tasks)
+
+
+class StopsThenFails(FailingCallback):
+    """Ends a fit after two epochs, or fails at the begin of the third one."""
+
+    def __init__(self, where):
+        super().__init__(where)
+        self.begun = []
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name == "epoch":
+            self.begun.append(context.task_id)
+            if self.where == "begin" and context.task_id == 2:
+                raise OwnError("callback")
+
+    def on_fit_task_end(self, estimator, context):
+        return self.where == "stop" and context.task_name == "epoch" and context.task_id == 1
+
+
+def test_stack_that_breaks__then_a_callback_that_stopped_a_fit_stops_it_again(restarted, net, data):
+    def stopped():
+        return net(max_epochs=5).set_callbacks(StopsThenFails("stop")).fit(*data)
+
+    def fails():
+        return net(max_epochs=5).set_callbacks(StopsThenFails("begin")).fit(*data)
+
+    first, _, second, _ = trained_together(stopped, fails, stopped, fails)
+    assert restarted
+    assert first.n_iter_ == second.n_iter_ == stopped().n_iter_ == 2
+
+
+def test_stack_that_breaks__then_a_callback_that_failed_hears_no_epoch_twice(restarted, net, data):
+    callback = StopsThenFails("begin")
+    failed, *_ = trained_together(
+        lambda: net(max_epochs=5).set_callbacks(callback).fit(*data),
+        *[lambda: net(max_epochs=5).fit(*data)] * 3,
+    )
+    assert restarted
+    assert str(failed) == "callback"
+    assert callback.begun == [0, 1, 2]
+
+
+def test_stack_that_breaks__then_imputers_hide_the_same_cells_again(restarted):
+    X = np.random.default_rng(0).normal(size=(80, 4))
+    X[:, 3] = X[:, 0] * X[:, 1]
+    X[::3, 3] = np.nan
+
+    def imputer():
+        return skdl.DeepImputer(max_epochs=4, hidden_layer_sizes=(8,), n_members=1, random_state=0)
+
+    expected = imputer().fit(X).transform(X)
+    imputed, failed, again = trained_together(
+        lambda: imputer().fit(X).transform(X),
+        lambda: imputer().set_callbacks(StopsThenFails("begin")).fit(X),
+        lambda: imputer().fit(X).transform(X),
+    )
+    assert restarted
+    assert isinstance(failed, OwnError)
+    assert_allclose(imputed, expected, rtol=1e-5)
+    assert_allclose(again, expected, rtol=1e-5)
 
 
 def test_error_score_nan__when_a_fit_fails_halfway__then_others_callbacks_hear_every_epoch_once(net, data):
