@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import lru_cache, wraps
@@ -81,11 +82,40 @@ def one_thread_each(n_workers: int) -> AbstractContextManager[None]:
     return _threads(max(torch.get_num_threads() // n_workers, 1))
 
 
+class _DefaultPrecision:
+    """A region in which new tensors are in single precision by default, in all threads: torch has one setting.
+
+    The setting of before comes back when the last thread has left.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._before = torch.float32
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._n_inside == 0:
+                self._before = torch.get_default_dtype()
+                torch.set_default_dtype(torch.float32)
+            self._n_inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                torch.set_default_dtype(self._before)
+
+
+_default_precision = _DefaultPrecision()
+
+
 def sheltered(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function as torch is by itself, whatever surrounds the call.
 
     A caller may have set another default device than the CPU, on which tables are prepared wherever the training is, or
-    stand inside an autocast region, which changes precisions that the engine chooses by itself.
+    another default precision, or stand inside an autocast region, which changes precisions that the engine chooses by
+    itself.
     """
 
     @wraps(function)
@@ -95,6 +125,7 @@ def sheltered(function: Callable[P, R]) -> Callable[P, R]:
                 stack.enter_context(torch.device("cpu"))
             for device in ("cpu", "cuda", "mps"):
                 stack.enter_context(without_autocast(device))
+            stack.enter_context(_default_precision)
             return function(*args, **kwargs)
 
     return run

@@ -924,7 +924,17 @@ def other_default_device():
         torch.set_default_device(None)
 
 
-@pytest.mark.parametrize("surroundings", [other_default_device, lambda: torch.autocast("cpu")])
+@contextlib.contextmanager
+def other_default_precision():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("surroundings", [other_default_device, other_default_precision, lambda: torch.autocast("cpu")])
 @pytest.mark.parametrize("Estimator", [MLPClassifier, CNNClassifier, RNNClassifier, DeepImputer])
 def test_fit_and_predict_are_the_same_in_other_surroundings(labelled, Estimator, surroundings):
     X, y = labelled
