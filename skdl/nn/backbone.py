@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +31,8 @@ from skdl.nn.network import Ensemble
 #: Share of the epochs after which a gradual release is complete: what is released late is trained at the low learning
 #: rates of the end of a schedule alone.
 RELEASE_SHARE = 0.25
+#: Held while torch's global random state is borrowed.
+GLOBAL_DRAWS = threading.Lock()
 #: Images whose mean lies further from that of a backbone's images, in standard deviations of these, or whose own
 #: deviation is so many times as large or as small, have pixels of another unit.
 LARGEST_STEP, LARGEST_RATIO = 4.0, 8.0
@@ -217,9 +220,10 @@ class BackboneModule(ImageModule):
 
     def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
         """Outputs ``(B, O)`` of augmented images."""
-        # Layers of the backbone that draw random numbers know torch's global state alone, which is given back.
+        # Layers of the backbone that draw random numbers know torch's global state alone, which is given back. Other
+        # threads, which may train such networks as well, have the same one.
         seed = int(torch.randint(2**62, (), generator=draws.generator, device=draws.generator.device))
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        with GLOBAL_DRAWS, torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             torch.manual_seed(seed)
             if len(x) > 1:
                 return super().training_outputs(x, draws)

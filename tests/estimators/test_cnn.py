@@ -1098,6 +1098,17 @@ def test_noise_of_a_backbone_comes_from_the_seed_alone(gray, noisy):
     assert networks_equal(one, CNNClassifier(**SMALL, backbone=backbone).fit(*gray)) and not moved
 
 
+def test_noise_of_a_backbone_comes_from_the_seed_alone_in_threads(gray):
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(8, 8, 3))
+    model = CNNClassifier(**SMALL, backbone=backbone)
+    expected = clone(model).fit(*gray)
+    state = torch.random.get_rng_state()
+    fitted = joblib.Parallel(4, backend="threading")(joblib.delayed(clone(model).fit)(*gray) for _ in range(8))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(networks_equal(one, expected) for one in fitted)
+
+
 class Tied(nn.Module):
     """Two convolutions of one weight."""
 

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +55,23 @@ def test_get_activation__when_module_has_parameters__then_refused():
 def test_get_activation__when_outputs_depend_on_more_than_the_row__then_refused(function, message):
     with pytest.raises(ValueError, match=message):
         get_activation(function)
+
+
+def test_get_activation__when_another_thread_draws_random_numbers__then_taken():
+    ends = threading.Event()
+
+    def draw():
+        while not ends.is_set():
+            torch.rand(10)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        for _ in range(30):
+            get_activation(nn.Hardswish)
+    finally:
+        ends.set()
+        thread.join()
 
 
 def of_images(z):
