@@ -192,7 +192,7 @@ FITTED_DOC = """
 network_ : torch.nn.Module
     The trained network, in eval mode, on the CPU. It takes encoded inputs.
 n_features_in_ : int
-    Number of columns of X.
+    Number of columns of X, if X is a table.
 feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of the columns of X, if they are strings.
 n_iter_ : int
@@ -200,7 +200,7 @@ n_iter_ : int
 loss_ : float
     Mean training loss during the epoch whose parameters were kept.
 best_loss_ : float or None
-    Smallest training loss of an epoch; None if rows were held out.
+    Smallest training loss of an epoch; None if there were validation rows.
 loss_curve_ : list of float
     Training loss of each of these epochs.
 validation_scores_ : list of float or None
@@ -211,7 +211,7 @@ best_validation_score_ : float or None
 out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
     Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
     that no network held out. Quantiles are those of the networks, without the shift of ``predict``, and several stand
-    side by side along a last axis. None without early stopping or with ``X_val``.
+    side by side along a last axis. None if no rows were held out.
 history_ : structured ndarray
     One row per epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
     ``pandas.DataFrame(history_)`` converts it to a frame.

@@ -105,7 +105,8 @@ validation : {"auto", "random", "blocks", "time"}, default="auto"
     per network (the last one for a single network); "time", the last rows, the same for each network. "auto" is
     "blocks" in forecasts, because overlapping windows would leak the held-out ones, and "random" otherwise. Rows should
     then be in time order. On each side of a stretch, one row fewer than there are targets is left out of training, at
-    most a quarter of the rows outside the stretch.
+    most a quarter of the rows outside the stretch. If ``fit`` is given ``groups``, "auto" and "random" hold out whole
+    groups, and the others are refused.
 """
 
 RNN_TRAINING_DOC = with_entries(
@@ -133,14 +134,15 @@ batch_size : int or "auto", default="auto"
 """,
     max_epochs="""
 max_epochs : int or "auto", default="auto"
-    Number of passes over the training series. "auto" aims at about 1,500 steps, between 15 and 100 epochs, or at most
-    30 in forecasts.
+    Number of passes over the training series. "auto" aims at about 1,500 steps of the "auto" batch size, between 15 and
+    100 epochs, or at most 30 in forecasts.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default="auto"
     Whether to stop when the score of held-out rows no longer improves, and keep the parameters of the best epoch.
-    "auto" does so if ``fit`` is given ``X_val``. Otherwise, with 30 series or more, it holds rows out only to fit the
-    blend with ``skip``, and trains every network to the end of its schedule.
+    "auto" does so if ``fit`` is given ``X_val``. Otherwise, with 30 series or more, or if ``skip`` names features, it
+    holds rows out for the blend with ``skip``, ``out_of_fold_`` and standard deviations, and trains every network to
+    the end of its schedule.
 """,
     n_members="""
 n_members : int or "auto", default="auto"
@@ -223,6 +225,11 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     def _drawn_folds(
         self, data: FitData, n_members: int, fraction: float | None, random_state: np.random.RandomState
     ) -> list[Fold]:
+        if data.groups is not None and self.validation in ("blocks", "time"):
+            raise ValueError(
+                f"validation={self.validation!r} holds out the last rows or successive ones, and groups whole groups. "
+                "Leave groups out, or set validation='auto'."
+            )
         kind = self._auto_validation(data) if self.validation == "auto" else self.validation
         if kind == "random" or data.groups is not None:
             return super()._drawn_folds(data, n_members, fraction, random_state)

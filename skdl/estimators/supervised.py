@@ -132,7 +132,7 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
         ----------
         X : array-like, DataFrame, images or series
             Training data, as in ``fit``.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Target.
         classes : array-like of shape (n_classes,), default=None
             All labels that any call will contain; required in the first call unless its y contains them all.

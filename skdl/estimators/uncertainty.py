@@ -117,8 +117,12 @@ class SpreadMixin:
             return HeldOut(validation.y[validation.rows], predicted, validation.weight_of(validation.rows))
         if self.out_of_fold_ is None:
             return None
-        known = np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(data.y), -1)[:, 0]))
+        known = self._held_out_rows()
         return HeldOut(data.y[known], self.out_of_fold_[known], data.weight_of(known))
+
+    def _held_out_rows(self) -> NDArray[np.intp]:
+        """The rows that some network held out."""
+        return np.flatnonzero(np.isfinite(self.out_of_fold_.reshape(len(self.out_of_fold_), -1)[:, 0]))
 
     def _explained_out_of_fold(self, data: FitData, results: list[Result]) -> Any:
         """The part of the held-out rows' errors that the networks' disagreement explains."""
@@ -128,10 +132,13 @@ class SpreadMixin:
             return 0.0
         sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
         spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
-        # In a single network's error its variance is once, in that of the mean of them one part in so many. Rows that
-        # most networks have seen show less of it than new ones do, which makes up for a part of what best epochs that
-        # these errors have chosen hide.
-        return (2 - 1 / n_networks) * np.average(spread, axis=0, weights=data.weight_of(sample))
+        # In a single network's error its variance is once, in that of the mean of several one part in so many. Rows
+        # that most networks have seen show less of it than new ones do, which makes up for a part of what best epochs
+        # that these errors have chosen hide.
+        n_outputs = sum(len(outputs) for outputs in _known_outputs(results))
+        n_of_row = n_outputs / len(self._held_out_rows())
+        explained = np.average(spread, axis=0, weights=data.weight_of(sample))
+        return (1 + 1 / n_of_row - 1 / n_networks) * explained
 
     def _explained_in_validation(self, validation: FitData, results: list[Result]) -> Any:
         """The part of the validation rows' errors that disagreement explains: they are errors of the mean already."""
@@ -143,5 +150,10 @@ class SpreadMixin:
 
 def _validation_outputs(results: list[Result]) -> NDArray[np.float64] | None:
     """Outputs ``(M, n, O)`` of the networks for the validation rows."""
-    known = [result.validation_outputs.numpy() for result in results if result.validation_outputs is not None]
+    known = _known_outputs(results)
     return np.stack(known).astype(np.float64) if known else None
+
+
+def _known_outputs(results: list[Result]) -> list[NDArray]:
+    """What each network put out for the rows that it was validated on, if there were any."""
+    return [result.validation_outputs.numpy() for result in results if result.validation_outputs is not None]

@@ -201,8 +201,8 @@ def train_together(
     Parameters
     ----------
     max_models : int, default=256
-        Maximum number of networks in a stack, and of tasks of a search that hold data at the same time. The networks of
-        one fit are never parted, even if they are more.
+        Maximum number of networks in a stack, and of tasks of a search that hold data at the same time, but at least
+        one task per processor. The networks of one fit are never parted, even if they are more.
     max_memory : int or str, default="2GB"
         Maximum memory for the data of waiting tasks and the working memory of a stack.
     device : str or torch.device, default=None

@@ -442,6 +442,13 @@ def test_rows_that_forecast_the_steps_of_held_out_ones_are_left_out(monkeypatch,
         assert_array_equal(fold.train, rows[distance > allowed])
 
 
+@pytest.mark.parametrize("validation", ["blocks", "time"])
+def test_groups_are_not_held_out_in_order_of_time(validation):
+    X, _ = waves()
+    with pytest.raises(ValueError, match=f"validation='{validation}' holds out .* set validation='auto'"):
+        RNNRegressor(**SMALL, validation=validation).fit(X, X[:, 0, -1], groups=np.arange(48) % 6)
+
+
 def test_rows_that_no_network_trains_on_change_nothing_but_the_score(windows):
     X, y = windows
     huge = y.copy()

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.datasets import make_classification, make_friedman1
 from sklearn.metrics import r2_score
 
-from skdl import MLPClassifier, MLPEstimator, MLPRegressor
+from skdl import MLPClassifier, MLPEstimator, MLPRegressor, RNNRegressor
 
 SMALL = {
     "hidden_layer_sizes": (16,),
@@ -121,6 +122,18 @@ def test_validation_rows_of_ones_own_give_their_error(valued, n_members):
     mean, std = model.predict(X[200:], return_std=True)
     # What is promised is the variance of errors, over the rows.
     assert np.mean(std**2) == pytest.approx(np.mean((mean - y[200:]) ** 2), rel=1e-5)
+
+
+def test_rows_that_all_networks_held_out_count_as_validation_rows(valued):
+    X, y = valued[0][:150], valued[1][:150]
+    small = {"max_epochs": 4, "hidden_size": 8, "stem": None, "skip": None, "n_members": 4}
+    model = RNNRegressor(**small, early_stopping=True, random_state=0)
+    by_time = clone(model).set_params(validation="time", validation_fraction=0.2).fit(X, y)
+    first = int(np.isnan(by_time.out_of_fold_).sum())
+    given = clone(model).fit(X[:first], y[:first], X_val=X[first:], y_val=y[first:])
+    for one, other in zip(by_time.predict(X, True), given.predict(X, True), strict=True):
+        # The disagreement is that on the rows of X here and on the validation rows there.
+        assert_allclose(one, other, rtol=0.01)
 
 
 def test_standard_deviation_of_nothing_is_refused_with_the_remedy(valued):
