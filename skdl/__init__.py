@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skdl.data.series import SeriesWithTable
     from skdl.data.windows import window
-    from skdl.estimators.cnn import CNNClassifier, CNNRegressor
-    from skdl.estimators.imputer import DeepImputer
-    from skdl.estimators.mlp import MLPClassifier, MLPEstimator, MLPRegressor
-    from skdl.estimators.rnn import RNNClassifier, RNNRegressor
+    from skdl.estimators.images.cnn import CNNClassifier, CNNRegressor
+    from skdl.estimators.imputation.imputer import DeepImputer
+    from skdl.estimators.series.rnn import RNNClassifier, RNNRegressor
+    from skdl.estimators.tables.mlp import MLPClassifier, MLPEstimator, MLPRegressor
     from skdl.model_selection.together import train_together
 
 __version__ = "0.1.0"
@@ -33,14 +33,14 @@ __all__ = [
 _MODULES = {
     "datasets": "skdl.datasets",
     "display": "skdl.display",
-    "CNNClassifier": "skdl.estimators.cnn",
-    "CNNRegressor": "skdl.estimators.cnn",
-    "DeepImputer": "skdl.estimators.imputer",
-    "MLPClassifier": "skdl.estimators.mlp",
-    "MLPEstimator": "skdl.estimators.mlp",
-    "MLPRegressor": "skdl.estimators.mlp",
-    "RNNClassifier": "skdl.estimators.rnn",
-    "RNNRegressor": "skdl.estimators.rnn",
+    "CNNClassifier": "skdl.estimators.images.cnn",
+    "CNNRegressor": "skdl.estimators.images.cnn",
+    "DeepImputer": "skdl.estimators.imputation.imputer",
+    "MLPClassifier": "skdl.estimators.tables.mlp",
+    "MLPEstimator": "skdl.estimators.tables.mlp",
+    "MLPRegressor": "skdl.estimators.tables.mlp",
+    "RNNClassifier": "skdl.estimators.series.rnn",
+    "RNNRegressor": "skdl.estimators.series.rnn",
     "SeriesWithTable": "skdl.data.series",
     "train_together": "skdl.model_selection.together",
     "window": "skdl.data.windows",

@@ -24,13 +24,13 @@ def imported_by(statement, after):
 
 def test_what_few_need_is_imported_when_it_is_needed():
     names = imported_by("from skdl import *", after="import torch, sklearn.base")
-    assert "skdl.estimators.cnn" in names and not set(LATER) & names
+    assert "skdl.estimators.images.cnn" in names and not set(LATER) & names
 
 
 def test_estimators_are_imported_when_they_are_asked_for():
     assert not {"torch", "sklearn", "numpy"} & imported_by("import skdl", after="import json")
     names = imported_by("import skdl; skdl.MLPClassifier", after="import torch")
-    assert "skdl.estimators.mlp" in names and "skdl.estimators.cnn" not in names
+    assert "skdl.estimators.tables.mlp" in names and "skdl.estimators.images.cnn" not in names
 
 
 @pytest.mark.parametrize("package", ["nn", "engine"])

@@ -11,7 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
 from skdl.data.image_files import ImageFiles
-from skdl.estimators.validation_images import check_images
+from skdl.estimators.images.checks import check_images
 
 #: Images side by side, and inches for each, by default.
 MAX_COLUMNS, INCHES = 5, 2.0

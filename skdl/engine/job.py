@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -170,6 +170,14 @@ class Job:
     start: State | None = None
     monitor: Monitor = field(default_factory=Monitor)
     member: int = 0
+
+    def plain_row(self, theta_P: Tensor) -> Tensor:
+        """The numbers of the network for inputs that nobody has multiplied by the factors of its samples."""
+        if self.train.factors_D is None:
+            return theta_P
+        # Only tables have such factors.
+        network: Any = self.plan.network
+        return network.with_inputs_times(theta_P, self.train.factors_D)
 
 
 @dataclass

@@ -28,9 +28,9 @@ from skdl.engine.job import Job, Result, Samples
 from skdl.engine.predict import network_outputs
 from skdl.engine.schedules import Schedule
 from skdl.estimators.atomic import atomic
+from skdl.estimators.checks import FitData, check_fit_data, check_groups, check_labels, relative_weight
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
 from skdl.estimators.training import TrainedEstimator, caller_level
-from skdl.estimators.validation import FitData, check_fit_data, check_groups, check_labels, relative_weight
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import Loss

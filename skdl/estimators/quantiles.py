@@ -14,8 +14,8 @@ from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import Interval
 
 from skdl.engine.job import Result
+from skdl.estimators.checks import FitData
 from skdl.estimators.uncertainty import HeldOut, SpreadMixin
-from skdl.estimators.validation import FitData
 from skdl.tasks.regression import QuantilesTask, RegressionTask
 
 QUANTILES_DOC = """

@@ -21,7 +21,6 @@ from skdl.engine.optimizers import RULES
 from skdl.engine.run import untrained
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters
-from skdl.estimators.relevance import plain_row
 from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.losses import Loss
 
@@ -197,7 +196,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     def _module(self, jobs: Sequence[Job], rows: Sequence[torch.Tensor]) -> NetworkModule | Ensemble:
         """The network of a job with these numbers, or the ensemble of several."""
         modules = [
-            job.plan.network.module(plain_row(job, theta_P), self._dropout())
+            job.plan.network.module(job.plain_row(theta_P), self._dropout())
             for job, theta_P in zip(jobs, rows, strict=True)
         ]
         return modules[0] if len(modules) == 1 else Ensemble(modules).eval()

@@ -12,8 +12,8 @@ from sklearn.utils import _safe_indexing
 
 from skdl.data.sampling import sample_rows
 from skdl.engine.job import Result
+from skdl.estimators.checks import FitData
 from skdl.estimators.training import caller_level
-from skdl.estimators.validation import FitData
 from skdl.tasks.regression import RegressionTask
 
 #: Training rows from which the networks' disagreement on known rows is learned.

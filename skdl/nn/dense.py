@@ -192,6 +192,15 @@ class DenseNetwork:
         """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
         return DenseModule.from_row(self, theta_P, dropout)
 
+    def with_inputs_times(self, theta_P: Tensor, factors_D: Tensor) -> Tensor:
+        """The numbers of a network that multiplies its leading inputs by factors before it does as this one."""
+        theta_P = theta_P.clone()
+        weight = self.slots["weight0"].view(theta_P)
+        # A lone layer's weight stands as (outputs, inputs).
+        weight = weight if self.hidden else weight.t()
+        weight[: len(factors_D)] *= factors_D.to(theta_P).unsqueeze(1)
+        return theta_P
+
     def views(self, theta_KP: Tensor) -> DenseViews:
         """The parameters of all networks by layer, sharing memory with ``theta_KP``."""
         return DenseViews({name: slot.view(theta_KP) for name, slot in self.slots.items()}, self)

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, check_X_y
 
 from skdl.data.image_encoder import ImageEncoder
 from skdl.data.image_files import ImageFiles
-from skdl.estimators.validation_images import check_images
+from skdl.estimators.images.checks import check_images
 
 
 class Estimator(BaseEstimator):

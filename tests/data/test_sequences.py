@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series
-from skdl.estimators.validation_series import check_series
+from skdl.estimators.series.checks import check_series
 
 
 def checked(X, layout="channels_first"):

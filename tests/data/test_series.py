@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.testing import assert_array_equal
 
-from skdl.estimators.validation_series import check_series
+from skdl.estimators.series.checks import check_series
 
 
 def checked(X, layout="channels_first"):

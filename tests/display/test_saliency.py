@@ -19,7 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from skdl.display import SaliencyDisplay
-from skdl.estimators.validation_images import check_images
+from skdl.estimators.images.checks import check_images
 
 
 class Explains(ClassifierMixin, BaseEstimator):

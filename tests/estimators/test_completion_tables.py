@@ -8,8 +8,8 @@ import torch
 
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import fit_gaussian
-from skdl.estimators import completion_tables
-from skdl.estimators.completion_tables import (
+from skdl.estimators.imputation import completion_tables
+from skdl.estimators.imputation.completion_tables import (
     COPY_USES,
     LEAST_HIDDEN,
     MOST_COPY_USES,

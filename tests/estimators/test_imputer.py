@@ -22,7 +22,7 @@ import skdl
 from skdl import DeepImputer
 from skdl.closed_form import gaussian as gaussian_module
 from skdl.datasets import load_penguins
-from skdl.estimators import imputer as imputer_module
+from skdl.estimators.imputation import imputer as imputer_module
 
 QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 1, "random_state": 0}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skdl.data.table import DenseTable
-from skdl.estimators.mirroring import may_be_mirrored
+from skdl.estimators.images.mirroring import may_be_mirrored
 
 LABELS, ROWS = np.arange(60) % 2, np.arange(60)
 

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from skdl.data.table_cells import TableCells
-from skdl.estimators.output_columns import ImputedRows, OutputColumns
+from skdl.estimators.imputation.output_columns import ImputedRows, OutputColumns
 
 NAMES = np.array(["a", "b", "c"], dtype=object)
 X = np.array([[1.0, np.nan, np.nan], [2.0, 5.0, np.nan]])

@@ -13,8 +13,8 @@ from sklearn.datasets import make_classification, make_friedman1
 from skdl import MLPClassifier, MLPRegressor
 from skdl.data.table import DenseTable
 from skdl.engine.job import Job, Result, Samples, Settings, State
-from skdl.estimators import relevance
-from skdl.estimators.relevance import FACTOR_BOUNDS, relevance_factors
+from skdl.estimators.tables import relevance
+from skdl.estimators.tables.relevance import FACTOR_BOUNDS, relevance_factors
 
 SETTINGS = {
     "hidden_layer_sizes": (16,),

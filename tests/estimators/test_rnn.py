@@ -364,7 +364,7 @@ def test_a_useless_network_loses_its_weight():
 
 def test_rows_that_the_skip_path_is_not_fitted_to_are_out_of_its_folds(windows, forecaster, monkeypatch):
     X, y = windows
-    monkeypatch.setattr("skdl.estimators.blended.SKIP_ROWS", len(X) // 2)
+    monkeypatch.setattr("skdl.estimators.series.blended.SKIP_ROWS", len(X) // 2)
     model = RNNRegressor(**SMALL).fit(X, y)
     assert np.isfinite(model.out_of_fold_).all()
     errors = [np.mean((one.out_of_fold_ - y) ** 2) for one in (model, forecaster)]
@@ -372,7 +372,7 @@ def test_rows_that_the_skip_path_is_not_fitted_to_are_out_of_its_folds(windows, 
 
 
 def test_a_skip_path_is_fitted_to_rows_in_no_rhythm(monkeypatch):
-    monkeypatch.setattr("skdl.estimators.blended.SKIP_ROWS", 100)
+    monkeypatch.setattr("skdl.estimators.series.blended.SKIP_ROWS", 100)
     rng = np.random.RandomState(0)
     y = np.arange(200) % 2
     X = rng.normal(size=(200, 1, 6)) + y[:, None, None]

@@ -163,7 +163,7 @@ def test_long_tables_are_encoded_part_by_part(table, monkeypatch, convert, lengt
         return transform(encoder, part)
 
     monkeypatch.setattr(type(model._encoder), "transform", noted)
-    monkeypatch.setattr("skdl.estimators.mlp.ENCODED_ROWS", 25)
+    monkeypatch.setattr("skdl.estimators.tables.mlp.ENCODED_ROWS", 25)
     assert_allclose(model.predict_proba(X), whole, rtol=1e-5)
     assert encoded == lengths
 

@@ -18,7 +18,7 @@ from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import RowDistribution
 from skdl.closed_form.residuals import ResidualQuantiles
 from skdl.engine.predict import network_outputs
-from skdl.estimators.completion_tables import CompletionTable
+from skdl.estimators.imputation.completion_tables import CompletionTable
 from skdl.nn.network import Ensemble, NetworkModule
 
 

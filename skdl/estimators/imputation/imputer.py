@@ -34,10 +34,11 @@ from skdl.data.table_cells import NumberCells, TableCells
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.job import Samples
 from skdl.estimators.atomic import atomic
-from skdl.estimators.cell_model import CellModel
-from skdl.estimators.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
+from skdl.estimators.checks import check_table
+from skdl.estimators.imputation.cell_model import CellModel
+from skdl.estimators.imputation.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
+from skdl.estimators.imputation.output_columns import ImputedRows, OutputColumns
 from skdl.estimators.monitor import FitMonitor
-from skdl.estimators.output_columns import ImputedRows, OutputColumns
 from skdl.estimators.parameters import (
     TRAINING_DOC,
     TrainingParameters,
@@ -46,7 +47,6 @@ from skdl.estimators.parameters import (
     with_entries,
 )
 from skdl.estimators.training import TrainedEstimator, caller_level, warn_of_numbers_as_text
-from skdl.estimators.validation import check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.reconstruction import ReconstructionNetwork
 from skdl.tasks.losses import Loss, ReconstructionError

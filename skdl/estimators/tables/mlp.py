@@ -23,9 +23,9 @@ from skdl.data.scaling import SCALINGS
 from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
+from skdl.estimators.checks import FitData, check_table
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
 from skdl.estimators.quantiles import QUANTILES_DOC, QuantilesMixin
-from skdl.estimators.relevance import gains_by_scaling, scaled_jobs
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -37,8 +37,8 @@ from skdl.estimators.supervised import (
     ProbabilityMixin,
     classification_task,
 )
+from skdl.estimators.tables.relevance import gains_by_scaling, scaled_jobs
 from skdl.estimators.training import warn_of_numbers_as_text
-from skdl.estimators.validation import FitData, check_table
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.dense import DenseModule, DenseNetwork
 from skdl.nn.periodic import PeriodicEmbedding

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from skdl.data.folds import n_held_out_rows
 from skdl.data.table import Table
-from skdl.estimators.completion_tables import CompletionTable, HiddenCopies, Hiding, hidden_copies
+from skdl.estimators.imputation.completion_tables import CompletionTable, HiddenCopies, Hiding, hidden_copies
 
 #: A small table is gone through several times in each epoch, which has so many rows at most then.
 EPOCH_ROWS = 2048

@@ -19,7 +19,7 @@ from skdl.data.series_rows import Reversal
 from skdl.data.table import DenseTable, Table
 from skdl.engine.device import sheltered
 from skdl.estimators.base import NetworkEstimator, RowOutputs
-from skdl.estimators.validation import FitData
+from skdl.estimators.checks import FitData
 from skdl.tasks.blending import blend_weights
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.regression import RegressionTask

@@ -10,7 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from skdl.data.series import Series, channel_names, series_and_table, series_values
 from skdl.data.tensors import as_array
-from skdl.estimators.validation import forget_columns
+from skdl.estimators.checks import forget_columns
 
 
 def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:

@@ -21,10 +21,9 @@ from skdl.data.series import Series
 from skdl.engine.device import sheltered
 from skdl.engine.job import Plan, Samples
 from skdl.estimators.base import LONE_VALIDATION_FRACTION
-from skdl.estimators.blended import BlendedEstimator
+from skdl.estimators.checks import FitData
 from skdl.estimators.embedding import EmbeddingMixin
 from skdl.estimators.explaining import check_method, explained_outputs
-from skdl.estimators.explaining_series import SERIES_EXPLANATIONS
 from skdl.estimators.parameters import (
     FITTED_DOC,
     TRAINING_DOC,
@@ -33,7 +32,10 @@ from skdl.estimators.parameters import (
     with_entries,
 )
 from skdl.estimators.quantiles import QUANTILES_DOC
-from skdl.estimators.recurrent_plan import recurrent_plan
+from skdl.estimators.series.blended import BlendedEstimator
+from skdl.estimators.series.checks import check_series
+from skdl.estimators.series.explaining import SERIES_EXPLANATIONS
+from skdl.estimators.series.recurrent_plan import recurrent_plan
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -43,8 +45,6 @@ from skdl.estimators.supervised import (
     NetworkClassifierMixin,
     NetworkRegressorMixin,
 )
-from skdl.estimators.validation import FitData
-from skdl.estimators.validation_series import check_series
 from skdl.nn.recurrent import CELLS, POOLINGS, RecurrentNetwork
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.

@@ -28,10 +28,12 @@ from skdl.data.table import Table
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import NetworkEstimator
+from skdl.estimators.checks import FitData
 from skdl.estimators.embedding import EmbeddingMixin
 from skdl.estimators.explaining import check_method, explained_outputs
-from skdl.estimators.explaining_images import image_maps
-from skdl.estimators.mirroring import may_be_mirrored
+from skdl.estimators.images.checks import check_images
+from skdl.estimators.images.explaining import image_maps
+from skdl.estimators.images.mirroring import may_be_mirrored
 from skdl.estimators.parameters import (
     FITTED_DOC,
     TRAINING_DOC,
@@ -51,8 +53,6 @@ from skdl.estimators.supervised import (
     NetworkRegressorMixin,
 )
 from skdl.estimators.training import caller_level
-from skdl.estimators.validation import FitData
-from skdl.estimators.validation_images import check_images
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.augment import Augmentation
 from skdl.nn.backbone import BackboneNetwork

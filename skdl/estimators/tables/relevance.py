@@ -117,7 +117,8 @@ def _scaled_job(job: Job, n_unscaled: int) -> Job:
     )
     start = job.start
     if start is not None:
-        row_P = _with_first_weights_times(cast(DenseNetwork, job.plan.network), start.theta_P, factors_D.reciprocal())
+        network = cast(DenseNetwork, job.plan.network)
+        row_P = network.with_inputs_times(start.theta_P, factors_D.reciprocal())
         start = State(row_P, start.moments, start.n_steps)
     return replace(job, train=cast(Samples, train), validation=validation, start=start)
 
@@ -129,19 +130,3 @@ def _factors_of(job: Job) -> Tensor:
     sample = order[:RELEVANCE_ROWS].sort().values
     x_ND, _ = samples.table.take(sample if samples.rows is None else samples.rows[sample])
     return relevance_factors(x_ND, samples.target[sample], None if samples.weight is None else samples.weight[sample])
-
-
-def plain_row(job: Job, theta_P: Tensor) -> Tensor:
-    """The numbers of a job's network for columns that are not scaled."""
-    if job.train.factors_D is None:
-        return theta_P
-    return _with_first_weights_times(cast(DenseNetwork, job.plan.network), theta_P, job.train.factors_D)
-
-
-def _with_first_weights_times(network: DenseNetwork, theta_P: Tensor, factors_D: Tensor) -> Tensor:
-    theta_P = theta_P.clone()
-    weight = network.slots["weight0"].view(theta_P)
-    # A lone layer's weight stands as (outputs, inputs).
-    weight = weight if network.hidden else weight.t()
-    weight[: len(factors_D)] *= factors_D.to(theta_P).unsqueeze(1)
-    return theta_P

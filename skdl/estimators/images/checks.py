@@ -11,7 +11,7 @@ from sklearn.utils.validation import validate_data
 from skdl.data.frames import is_frame
 from skdl.data.image_checks import CheckedImages, ImageReading, check_shape, images_of_rows, read_images, training_shape
 from skdl.data.tensors import as_array
-from skdl.estimators.validation import forget_columns
+from skdl.estimators.checks import forget_columns
 
 
 def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:

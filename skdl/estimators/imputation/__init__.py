@@ -1,0 +1,1 @@
+"""Imputation of missing cells of tables."""
