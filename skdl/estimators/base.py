@@ -103,7 +103,7 @@ class NetworkEstimator(TrainedEstimator):
         return self._task.loss
 
     def _auto_tol(self) -> float:
-        return CLASSIFICATION_TOL if isinstance(self._task, ClassificationTask) else super()._auto_tol()
+        return CLASSIFICATION_TOL if self._task.is_classification else super()._auto_tol()
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -352,7 +352,11 @@ class NetworkEstimator(TrainedEstimator):
         self.out_activation_ = self._task.output_activation
         self._encoder = self._make_encoder(self._numpy_dtype())
         self._encoder.fit(
-            data.X, data.y[train_rows], train_rows, data.weight_of(train_rows), classification=is_classifier(self)
+            data.X,
+            data.y[train_rows],
+            train_rows,
+            data.weight_of(train_rows),
+            classification=self._task.is_classification,
         )
         self.t_ = 0
 
@@ -393,7 +397,7 @@ class NetworkEstimator(TrainedEstimator):
 
     def _weight(self, data: FitData, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Weights of the rows in the loss, with those of their classes; None where all weigh the same."""
-        class_weight = getattr(self, "class_weight", None) if is_classifier(self) else None
+        class_weight = getattr(self, "class_weight", None) if self._task.is_classification else None
         if isinstance(class_weight, dict):
             check_class_weight(class_weight, cast(ClassificationTask, self._task).classes)
         return with_class_weight(data.weight_of(rows), class_weight, data.y[rows])

@@ -14,7 +14,6 @@ from skdl.data.sampling import sample_rows
 from skdl.engine.job import Result
 from skdl.estimators.checks import FitData
 from skdl.estimators.training import caller_level
-from skdl.tasks.regression import RegressionTask
 
 #: Training rows from which the networks' disagreement on known rows is learned.
 SPREAD_ROWS = 1000
@@ -67,7 +66,7 @@ class SpreadMixin:
         if not return_std:
             return super().predict(X)  # type: ignore[misc]
         outputs = self._network_outputs(X)
-        if not isinstance(self._task, RegressionTask):
+        if self._task.is_classification:
             raise ValueError("return_std=True is for regression. predict_proba shows how certain a classifier is.")
         if self.loss == "quantile":
             raise ValueError(
@@ -98,7 +97,7 @@ class SpreadMixin:
 
     def _learn_errors(self, data: FitData, validation: FitData | None, results: list[Result]) -> None:
         self._unexplained = None
-        if not isinstance(self._task, RegressionTask):
+        if self._task.is_classification:
             return
         held_out = self._held_out(data, validation, results)
         if held_out is None:

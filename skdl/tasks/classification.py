@@ -46,6 +46,8 @@ class ClassificationTask(Task):
         per label and targets of 0 and 1.
     """
 
+    is_classification = True
+
     def __init__(self, loss: str | Callable[[Tensor, Tensor], Tensor]) -> None:
         self.loss_parameter = loss
 

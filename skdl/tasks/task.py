@@ -19,6 +19,8 @@ class Task(ABC):
     """
 
     n_outputs: int
+    #: Whether y are labels, not values.
+    is_classification = False
     #: Whether there are two classes, for which one logit stands; whether there are several labels per sample.
     is_binary = is_multilabel = False
     #: Whether outputs are logarithms of the mean.

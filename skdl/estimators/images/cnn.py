@@ -58,7 +58,6 @@ from skdl.nn.augment import Augmentation
 from skdl.nn.backbone import BackboneNetwork
 from skdl.nn.conv import ConvNetwork, ImageModule, auto_channels
 from skdl.nn.explain import EXPLANATIONS
-from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import takes_label_smoothing
 
 #: What "auto" does to images, beside mirroring.
@@ -330,7 +329,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
     def _auto_augment(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
         if self.image_shape_[0] == 1:
             return Augmentation()
-        is_labelled = isinstance(self._task, ClassificationTask) and not self._task.is_multilabel
+        is_labelled = self._task.is_classification and not self._task.is_multilabel
         flip = is_labelled and may_be_mirrored(self._encoder.transform(data.X), self.image_shape_, rows, data.y)
         return replace(MOVES, flip=flip)
 

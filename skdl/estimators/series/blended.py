@@ -7,7 +7,6 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import is_classifier
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +20,6 @@ from skdl.engine.device import sheltered
 from skdl.estimators.base import NetworkEstimator, RowOutputs
 from skdl.estimators.checks import FitData
 from skdl.tasks.blending import blend_weights
-from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.regression import RegressionTask
 
 #: Most series that the skip path is fitted to, drawn at random.
@@ -76,7 +74,7 @@ class BlendedEstimator(NetworkEstimator):
             return (self.skip,)
         if self._encoder.shortest < CONVOLUTION_STEPS:
             return ("linear",)
-        return ("convolution",) if is_classifier(self) else ("linear", "convolution")
+        return ("convolution",) if self._task.is_classification else ("linear", "convolution")
 
     def _blend(self, data: FitData, folds: list[Fold], unseen: list[RowOutputs]) -> None:
         """Fit the skip path and blend it with the networks by what both say of rows that they did not see."""
@@ -134,13 +132,13 @@ class BlendedEstimator(NetworkEstimator):
             encoder.layout,
             encoder.shortest,
             self._reversal(),
-            with_steps=not is_classifier(self),
+            with_steps=not self._task.is_classification,
             levels=self._task.loss.quantiles(self._loss_settings()) or None,
         )
 
     def _skip_target(self, target: Tensor) -> Tensor:
         """The targets of the skip path: labels as -1 and 1."""
-        if not isinstance(self._task, ClassificationTask):
+        if not self._task.is_classification:
             return target
         if not target.is_floating_point():
             target = F.one_hot(target, self.n_outputs_).double()

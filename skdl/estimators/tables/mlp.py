@@ -209,13 +209,13 @@ class TableNetworkEstimator(NetworkEstimator):
         return self._auto_dropout() if isinstance(self.dropout, str) else self.dropout
 
     def _auto_dropout(self) -> float:
-        return AUTO_DROPOUT if isinstance(self._task, ClassificationTask) else 0.0
+        return AUTO_DROPOUT if self._task.is_classification else 0.0
 
     def _auto_relevance_scaling(self, jobs: list[Job]) -> bool | None:
         bins = self._encoder.piecewise
         if bins is None:
             return False
-        if isinstance(self._task, ClassificationTask) and self.n_features_in_ > WIDE_COLUMNS:
+        if self._task.is_classification and self.n_features_in_ > WIDE_COLUMNS:
             return True
         if bins.n_cut >= FEWEST_COLUMNS and bins.n_informative < INFORMATIVE_SHARE * bins.n_cut:
             return True
