@@ -30,6 +30,7 @@ from skdl.engine.schedules import Schedule
 from skdl.estimators.atomic import atomic
 from skdl.estimators.checks import FitData, check_fit_data, check_groups, check_labels, relative_weight
 from skdl.estimators.monitor import FitMonitor, ValidationScorer
+from skdl.estimators.parameters import is_auto
 from skdl.estimators.training import TrainedEstimator, caller_level
 from skdl.estimators.weights import MeanWeight, check_class_weight, with_class_weight
 from skdl.tasks.classification import ClassificationTask
@@ -304,16 +305,16 @@ class NetworkEstimator(TrainedEstimator):
         n_rows, things = data.n_apart, "rows" if data.groups is None else "groups"
         count = f"{'n_samples' if data.groups is None else 'n_groups'}={n_rows}"
         asked = self.validation_fraction
-        if isinstance(asked, str) and n_members > 1:
+        if is_auto(asked) and n_members > 1:
             if n_rows < n_members:
                 raise ValueError(
                     f"n_members={n_members} networks that hold out different {things} need at least as many {things}; "
                     f"{count}. Lower n_members, or set early_stopping=False."
                 )
             return None
-        fraction = LONE_VALIDATION_FRACTION if isinstance(asked, str) else asked
+        fraction = LONE_VALIDATION_FRACTION if is_auto(asked) else asked
         if n_held_out_rows(fraction, n_rows) >= n_rows:
-            remedy = "Set" if isinstance(asked, str) else "Lower validation_fraction, or set"
+            remedy = "Set" if is_auto(asked) else "Lower validation_fraction, or set"
             raise ValueError(
                 f"Early stopping needs {things} to train on and {things} to hold out; {count}. "
                 f"{remedy} early_stopping=False."

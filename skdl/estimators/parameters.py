@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import SHAPES
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 PENALTY = [Interval(Real, 0, None, closed="left")]
 
@@ -224,6 +227,11 @@ out_activation_ : str
 t_ : int
     Number of training samples seen.
 """
+
+
+def is_auto(value: Any) -> TypeIs[str]:
+    """Whether the value of a parameter is left to the estimator."""
+    return isinstance(value, str) and value == "auto"
 
 
 def layer_sizes(name: str, value: Any) -> tuple[int, ...]:

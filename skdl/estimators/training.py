@@ -20,7 +20,7 @@ from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Result, Samples, 
 from skdl.engine.optimizers import RULES
 from skdl.engine.run import untrained
 from skdl.engine.schedules import Schedule
-from skdl.estimators.parameters import TrainingParameters
+from skdl.estimators.parameters import TrainingParameters, is_auto
 from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.losses import Loss
 
@@ -60,7 +60,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         """Rows of a step by the number of training rows."""
 
     def _batch_size(self, n_rows: int) -> int:
-        if isinstance(self.batch_size, str):
+        if is_auto(self.batch_size):
             return self._auto_batch_size(n_rows)
         # Torch splits by Python's own integers alone, and a search may draw numpy's.
         return min(int(self.batch_size), LARGEST_BATCH)
@@ -70,14 +70,14 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         """Passes over so many rows, with or without early stopping."""
 
     def _most_epochs(self, n_rows: int, stops: bool) -> int:
-        return self._auto_max_epochs(n_rows, stops) if isinstance(self.max_epochs, str) else self.max_epochs
+        return self._auto_max_epochs(n_rows, stops) if is_auto(self.max_epochs) else self.max_epochs
 
     @abstractmethod
     def _auto_early_stopping(self, n_rows: int, has_validation: bool, /) -> bool:
         """Whether to stop early with so many rows, or validation rows of the caller's own."""
 
     def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
-        if isinstance(self.early_stopping, str):
+        if is_auto(self.early_stopping):
             return self._auto_early_stopping(n_rows, has_validation)
         return bool(self.early_stopping)
 
@@ -86,7 +86,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         """Networks of an ensemble for so many rows, with or without early stopping on rows of their own."""
 
     def _n_members(self, n_rows: int, stops: bool) -> int:
-        if not isinstance(self.n_members, str):
+        if not is_auto(self.n_members):
             return self.n_members
         return len(self._optimizer_states) if self._continues() else self._auto_n_members(n_rows, stops)
 
@@ -116,7 +116,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         if epochs is None:
             epochs = self._most_epochs(len(samples), stops)
         patience, over_best = self.n_iter_no_change, None
-        if isinstance(patience, str):
+        if is_auto(patience):
             patience, over_best = AUTO_PATIENCE, AUTO_PATIENCE_OVER_BEST
         return Settings(
             learning_rate=min(self.learning_rate, LARGEST_RATE),
@@ -131,7 +131,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
             max_epochs=epochs,
             n_iter_no_change=patience if stops else None,
             patience_over_best=over_best,
-            tol=self._auto_tol() if isinstance(self.tol, str) else self.tol,
+            tol=self._auto_tol() if is_auto(self.tol) else self.tol,
             keep_best=stops,
         )
 

@@ -39,6 +39,7 @@ from skdl.estimators.parameters import (
     TRAINING_DOC,
     TrainingParameters,
     documented,
+    is_auto,
     layer_sizes,
     with_entries,
 )
@@ -287,7 +288,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
 
     def _choose_augmentation(self, data: FitData, rows: NDArray[np.intp]) -> None:
         """What ``augment`` says; under "auto" what was found by the first images that it was asked about."""
-        if self.augment != "auto":
+        if not is_auto(self.augment):
             self.augmentation_ = self._given_augmentation()
             return
         if self._found_augmentation is None:
@@ -361,7 +362,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
 
     def _channels(self) -> tuple[int, ...]:
         height, width, _ = self.image_shape_
-        if isinstance(self.conv_channels, str):
+        if is_auto(self.conv_channels):
             return auto_channels(height, width)
         channels = layer_sizes("conv_channels", self.conv_channels)
         if not channels:
@@ -476,7 +477,7 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
         return AUTO_LABEL_SMOOTHING if takes_label_smoothing(self.loss) else 0.0
 
     def _loss_setting(self, name: str) -> float:
-        if name == "label_smoothing" and isinstance(self.label_smoothing, str):
+        if name == "label_smoothing" and is_auto(self.label_smoothing):
             return self._auto_label_smoothing()
         return super()._loss_setting(name)
 

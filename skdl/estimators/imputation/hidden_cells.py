@@ -15,6 +15,7 @@ from torch import Tensor
 from skdl.data.folds import n_held_out_rows
 from skdl.data.table import Table
 from skdl.estimators.imputation.completion_tables import CompletionTable, HiddenCopies, Hiding, hidden_copies
+from skdl.estimators.parameters import is_auto
 
 #: A small table is gone through several times in each epoch, which has so many rows at most then.
 EPOCH_ROWS = 2048
@@ -47,7 +48,7 @@ def held_out_by_members(
     ValueError
         If they leave none to train on.
     """
-    fraction = HELD_OUT if isinstance(fraction, str) else fraction
+    fraction = HELD_OUT if is_auto(fraction) else fraction
     n_held_out = min(n_held_out_rows(fraction, n_rows), MOST_HELD_OUT)
     if n_held_out >= n_rows:
         raise ValueError(f"validation_fraction={fraction} leaves no rows to train on; n_samples={n_rows}. Lower it.")

@@ -43,6 +43,7 @@ from skdl.estimators.parameters import (
     TRAINING_DOC,
     TrainingParameters,
     documented,
+    is_auto,
     layer_sizes,
     with_entries,
 )
@@ -251,8 +252,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     # --- the network ---------------------------------------------------------------------------------------------
 
     def _network(self) -> ReconstructionNetwork:
-        is_auto = isinstance(self.hidden_layer_sizes, str)
-        sizes = self._auto_hidden_layer_sizes() if is_auto else self.hidden_layer_sizes
+        sizes = self.hidden_layer_sizes
+        sizes = self._auto_hidden_layer_sizes() if is_auto(sizes) else sizes
         hidden = layer_sizes("hidden_layer_sizes", sizes)
         n_columns = len(self._cells.column_of_D)
         return ReconstructionNetwork(

@@ -19,6 +19,7 @@ from skdl.data.table import DenseTable, Table
 from skdl.engine.device import sheltered
 from skdl.estimators.base import NetworkEstimator, RowOutputs
 from skdl.estimators.checks import FitData
+from skdl.estimators.parameters import is_auto
 from skdl.tasks.blending import blend_weights
 from skdl.tasks.regression import RegressionTask
 
@@ -70,7 +71,7 @@ class BlendedEstimator(NetworkEstimator):
         """Features that the skip path may work on; none where there is no path."""
         if self.skip is None or self._task.has_log_link:
             return ()
-        if self.skip != "auto":
+        if not is_auto(self.skip):
             return (self.skip,)
         if self._encoder.shortest < CONVOLUTION_STEPS:
             return ("linear",)

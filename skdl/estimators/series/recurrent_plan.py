@@ -10,7 +10,7 @@ from typing import Any
 
 from skdl.data.sequences import SequenceEncoder
 from skdl.data.series_rows import Reversal
-from skdl.estimators.parameters import layer_sizes
+from skdl.estimators.parameters import is_auto, layer_sizes
 from skdl.nn.recurrent import POOLINGS, ConvLayer, RecurrentNetwork
 
 #: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
@@ -29,7 +29,7 @@ def recurrent_plan(
     stem = _stem(parameters.stem, encoder)
     hidden_size = _hidden_size(parameters.hidden_size, encoder)
     hidden: tuple[int, ...] = (2 * hidden_size,) if is_forecast else ()
-    if not isinstance(parameters.hidden_layer_sizes, str):
+    if not is_auto(parameters.hidden_layer_sizes):
         hidden = layer_sizes("hidden_layer_sizes", parameters.hidden_layer_sizes)
     bidirectional = parameters.bidirectional
     return RecurrentNetwork(
@@ -39,7 +39,7 @@ def recurrent_plan(
         cell=parameters.cell,
         hidden_size=hidden_size,
         num_layers=parameters.num_layers,
-        bidirectional=not is_forecast if isinstance(bidirectional, str) else bool(bidirectional),
+        bidirectional=not is_forecast if is_auto(bidirectional) else bool(bidirectional),
         patch_size=_patch_size(parameters.patch_size, encoder) if stem == "patch" else 1,
         conv=_conv(parameters.conv_channels, encoder) if stem == "conv" else (),
         pooling=_pooling(parameters.pooling, is_forecast),
@@ -49,22 +49,22 @@ def recurrent_plan(
 
 
 def _stem(stem: str | None, encoder: SequenceEncoder) -> str | None:
-    if stem != "auto":
+    if not is_auto(stem):
         return stem
     if encoder.median_steps < STEM_STEPS:
         return None
     return "conv" if encoder.target_channel is None else "patch"
 
 
-def _hidden_size(hidden_size: int | str, encoder: SequenceEncoder) -> int:
-    if not isinstance(hidden_size, str):
+def _hidden_size(hidden_size: Any, encoder: SequenceEncoder) -> int:
+    if not is_auto(hidden_size):
         return hidden_size
     is_large = encoder.target_channel is not None and encoder.n_series >= MANY_ROWS
     return MANY_UNITS if is_large else AUTO_UNITS
 
 
-def _patch_size(patch_size: int | str, encoder: SequenceEncoder) -> int:
-    if not isinstance(patch_size, str):
+def _patch_size(patch_size: Any, encoder: SequenceEncoder) -> int:
+    if not is_auto(patch_size):
         return patch_size
     # About six patches of a short series, at most 32 of a long one.
     return max(min(8, encoder.median_steps // 6), math.ceil(encoder.median_steps / 32))
@@ -72,7 +72,7 @@ def _patch_size(patch_size: int | str, encoder: SequenceEncoder) -> int:
 
 def _conv(conv_channels: Any, encoder: SequenceEncoder) -> tuple[ConvLayer, ...]:
     n_halved = max(round(math.log2(encoder.median_steps / INNER_STEPS)), 0)
-    if isinstance(conv_channels, str):
+    if is_auto(conv_channels):
         # A layer for each time that a long series is halved.
         channels = AUTO_CONV + AUTO_CONV[-1:] * max(n_halved - len(AUTO_CONV), 0)
     else:
@@ -87,10 +87,10 @@ def _conv(conv_channels: Any, encoder: SequenceEncoder) -> tuple[ConvLayer, ...]
 
 
 def _pooling(pooling: Any, is_forecast: bool) -> tuple[str, ...]:
-    if isinstance(pooling, str):
-        if pooling != "auto":
-            return (pooling,)
+    if is_auto(pooling):
         return ("last",) if is_forecast else ("last", "mean", "max")
+    if isinstance(pooling, str):
+        return (pooling,)
     ways = tuple(str(way) for way in pooling)
     if not ways or not set(ways) <= set(POOLINGS):
         raise ValueError(f"pooling must be some of {list(POOLINGS)}. Got {pooling!r}.")

@@ -29,6 +29,7 @@ from skdl.estimators.parameters import (
     TRAINING_DOC,
     TrainingParameters,
     documented,
+    is_auto,
     with_entries,
 )
 from skdl.estimators.quantiles import QUANTILES_DOC
@@ -230,7 +231,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
                 f"validation={self.validation!r} holds out the last rows or successive ones, and groups whole groups. "
                 "Leave groups out, or set validation='auto'."
             )
-        kind = self._auto_validation(data) if self.validation == "auto" else self.validation
+        kind = self._auto_validation(data) if is_auto(self.validation) else self.validation
         if kind == "random" or data.groups is not None:
             return super()._drawn_folds(data, n_members, fraction, random_state)
         # So many rows beside held-out ones forecast some of the same steps.
@@ -243,7 +244,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     def _keeps_best(self, stops: bool, has_validation: bool) -> bool:
         # The schedule ends at its best, and networks that stop where their held-out rows like it best make those rows
         # look easier than others are.
-        return stops and (has_validation or self.early_stopping != "auto")
+        return stops and (has_validation or not is_auto(self.early_stopping))
 
     # --- "auto"; of the network's parameters see recurrent_plan.py, of skip see blended.py -----------------------
 

@@ -24,7 +24,7 @@ from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.checks import FitData, check_table
-from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, layer_sizes
+from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, is_auto, layer_sizes
 from skdl.estimators.quantiles import QUANTILES_DOC, QuantilesMixin
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
@@ -182,7 +182,7 @@ class TableNetworkEstimator(NetworkEstimator):
         """Whether to scale; None if the fit was interrupted before it was known."""
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:
             return False
-        if not isinstance(self.relevance_scaling, str):
+        if not is_auto(self.relevance_scaling):
             return bool(self.relevance_scaling)
         if self._continues() and self.t_ > 0 and hasattr(self, "relevance_scaling_"):
             return self.relevance_scaling_
@@ -206,7 +206,7 @@ class TableNetworkEstimator(NetworkEstimator):
         return min(AUTO_MEMBERS, n_rows) if stops else 1
 
     def _dropout(self) -> float:
-        return self._auto_dropout() if isinstance(self.dropout, str) else self.dropout
+        return self._auto_dropout() if is_auto(self.dropout) else self.dropout
 
     def _auto_dropout(self) -> float:
         return AUTO_DROPOUT if self._task.is_classification else 0.0
@@ -411,7 +411,7 @@ class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
 
     def _make_task(self) -> ClassificationTask | RegressionTask:
         losses: Any = CLASSIFICATION_LOSSES if _classifies(self) else REGRESSION_LOSSES
-        loss = self._auto_loss() if self.loss == "auto" else self.loss
+        loss = self._auto_loss() if is_auto(self.loss) else self.loss
         if isinstance(loss, str) and loss not in losses:
             raise ValueError(f"loss={loss!r} is not a loss for {self.task}. Use one of {sorted(losses)} or a callable.")
         return classification_task(loss, self.label_smoothing) if _classifies(self) else self._regression_task(loss)
