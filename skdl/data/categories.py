@@ -65,6 +65,12 @@ def _centered_targets(y: NDArray, classification: bool) -> Iterator[NDArray[np.f
             yield (target - mean) / (1 if classification else deviation)
 
 
+def rows_per_level(counts: NDArray[np.intp]) -> float:
+    """How many rows the levels have that have so many each, as the analysis of their variance counts."""
+    n_rows = counts.sum()
+    return float((n_rows - (counts**2).sum() / n_rows) / (len(counts) - 1))
+
+
 class LevelVariances(NamedTuple):
     """Variances of targets, added up over them: of rows within levels, among levels, and of neighbouring levels.
 
@@ -91,9 +97,8 @@ class LevelVariances(NamedTuple):
             within += max((target**2).sum() - explained, 0)
             apart += (np.diff(sums / counts) ** 2 * weight).sum() / 2
         within /= n_rows - n_levels
-        rows_per_level = (n_rows - (counts**2).sum() / n_rows) / (n_levels - 1)
         noise = within * (weight * (1 / counts[1:] + 1 / counts[:-1])).sum() / 2
-        return cls(within, (among / (n_levels - 1) - within) / rows_per_level, apart - noise)
+        return cls(within, (among / (n_levels - 1) - within) / rows_per_level(counts), apart - noise)
 
 
 def rows_to_know_a_level(codes: NDArray[np.intp], y: NDArray, classification: bool) -> int:
@@ -170,6 +175,25 @@ def as_levels(x: NDArray) -> NDArray:
     return rounded
 
 
+class Levels:
+    """Levels of a column in sorted order, with a number each; 0 is for all others."""
+
+    def __init__(self, levels: Iterable[Any]) -> None:
+        self.levels = in_order(levels)
+        # skops saves no dictionary with the key None; "missing" is the last level.
+        self.code_of = {level: code for code, level in enumerate(self.levels, start=1) if level is not None}
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def codes(self, values: NDArray) -> NDArray[np.int64]:
+        """Level numbers ``(n,)``."""
+        numbers = level_numbers(values, self.code_of, 0)
+        if self.levels and self.levels[-1] is None:
+            numbers[missing_cells(values)] = len(self.levels)
+        return numbers
+
+
 class CategoricalEncoder:
     """Levels of one categorical column to numbers: 0 for unknown, then the training levels in sorted order.
 
@@ -185,9 +209,7 @@ class CategoricalEncoder:
             fewest = rows_to_know_a_level(numbered(values), y, classification)
             distinct = {level for level, n in counts.items() if n >= fewest}
         self.has_unknown = len(distinct) < len(counts)
-        self.levels = in_order(distinct)
-        # skops saves no dictionary with the key None; "missing" is the last level.
-        self.code_of = {level: code for code, level in enumerate(self.levels, start=1) if level is not None}
+        self.levels = Levels(distinct)
         return self
 
     @property
@@ -207,10 +229,7 @@ class CategoricalEncoder:
 
     def codes(self, values: NDArray) -> NDArray[np.int64]:
         """Level numbers ``(n,)``."""
-        numbers = level_numbers(values, self.code_of, 0)
-        if self.levels and self.levels[-1] is None:
-            numbers[missing_cells(values)] = len(self.levels)
-        return numbers
+        return self.levels.codes(values)
 
     def transform(self, values: NDArray, out: NDArray) -> None:
         """Encode into ``out`` ``(n, n_outputs)``, which holds zeros."""

@@ -63,6 +63,7 @@ class ImageEncoder:
         weight: Weights = None,
         *,
         classification: bool = False,
+        groups: NDArray[np.intp] | None = None,
     ) -> ImageEncoder:
         """Learn the statistics of the channels from the given rows.
 

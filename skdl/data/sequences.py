@@ -71,6 +71,7 @@ class SequenceEncoder:
         weight: Weights = None,
         *,
         classification: bool = False,
+        groups: NDArray[np.intp] | None = None,
     ) -> SequenceEncoder:
         """Learn from the given rows of series, their targets and weights."""
         X = X[rows] if len(rows) < len(X) else X
@@ -138,11 +139,11 @@ class SequenceEncoder:
         last = self._last_beside(X)
         if self.target_channel is not None and self.series_scaling is not None and last.shape[1]:
             self.last_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
-                last, y, everything, weight, classification
+                last, y, everything, weight, classification=classification
             )
         if X.static is not None:
             self.static_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
-                X.static, y, everything, weight, classification
+                X.static, y, everything, weight, classification=classification
             )
             if self.static_encoder.embeddings:
                 raise ValueError(

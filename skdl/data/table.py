@@ -56,8 +56,9 @@ class Encoder(Protocol):
         weight: NDArray[np.float64] | None = None,
         *,
         classification: bool = False,
+        groups: NDArray[np.intp] | None = None,
     ) -> Any:
-        """Learn from some rows of X; ``y`` and ``weight`` are those of the rows alone."""
+        """Learn from some rows of X; ``y``, ``weight`` and ``groups`` are those of the rows alone."""
 
     def transform(self, X: Any, /) -> Table:
         """Encode rows, those of ``fit`` or others."""

@@ -2,9 +2,10 @@
 
 Numeric columns are scaled by statistics of the training rows, with a 0/1 column beside each one that had missing
 values; boolean and two-level columns become -1 and +1; categorical columns with few levels become 0/1 columns, one
-a level, those with many are left as level numbers for an embedding; dates become numbers. Missing values and levels
-that were not there in training become zeros: the middle of a scaled column, no level of a categorical one. Where
-training rows had missing values, "missing" has a column or a level of its own.
+a level, those with many are left as level numbers for an embedding, and the mean target of their levels stands among
+the numeric columns; dates become numbers. Missing values and levels that were not there in training become zeros: the
+middle of a scaled column, no level of a categorical one. Where training rows had missing values, "missing" has a column
+or a level of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
 from skdl.data.fitted_columns import FittedColumn, mixtures
 from skdl.data.frames import Column, Kind, frame_columns, is_frame, numbers_as_text
+from skdl.data.level_means import LevelMeans, columns_with_means, parts_of
 from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS, NumericEmbedding
 from skdl.data.piecewise import PiecewiseLinearEncoder
 from skdl.data.sampling import sample_rows
@@ -63,6 +65,9 @@ class TableEncoder:
         the network, see ``n_periodic``.
     dtype : numpy.dtype
         Of the encoded numbers.
+    with_level_means : bool, default=False
+        Whether columns of many levels become means of the target as well. Rows that are trained on must then be encoded
+        by :meth:`training_table`.
 
     Attributes
     ----------
@@ -81,17 +86,29 @@ class TableEncoder:
         numeric_scaling: str | None = "robust",
         numeric_embedding: str | None = None,
         dtype: DTypeLike = np.float32,
+        *,
+        with_level_means: bool = False,
     ) -> None:
         self.numeric_scaling = numeric_scaling
         self.numeric_embedding = numeric_embedding
         self.dtype = np.dtype(dtype)
+        self.with_level_means = with_level_means
 
     def fit(
-        self, X: Any, y: NDArray, rows: NDArray[np.intp], weight: Weights = None, classification: bool = False
+        self,
+        X: Any,
+        y: NDArray,
+        rows: NDArray[np.intp],
+        weight: Weights = None,
+        *,
+        classification: bool = False,
+        groups: NDArray[np.intp] | None = None,
     ) -> TableEncoder:
-        """Learn from the given rows of a numeric array, a frame, or a CSR matrix, their targets and weights."""
+        """Learn from the given rows of a numeric array, a frame, or a CSR matrix, their targets, weights and groups."""
         #: What the columns of a frame were; None of arrays.
         self.fitted: list[FittedColumn] | None = None
+        #: Means of the target by the levels of some of the categorical columns of a frame.
+        self.level_means: dict[int, LevelMeans] = {}
         self.categorical: list[CategoricalEncoder] = []
         self.embeddings: tuple[tuple[int, int], ...] = ()
         self.n_periodic = self.n_frequencies = 0
@@ -105,19 +122,27 @@ class TableEncoder:
         # All rows, which come in order, need no copy.
         chosen: Any = slice(None) if len(rows) == X.shape[0] else rows
         categories: list[NDArray] = []
+        means: list[NDArray] = []
         if is_frame(X):
             columns = frame_columns(X)
             self.fitted = list(map(FittedColumn.of, columns))
             self.numbers_as_text = numbers_as_text(columns)
             numbers = self._numbers(columns)
             categories = [values[chosen] for values in self._values(columns, "categorical")]
+            if self.with_level_means:
+                self.level_means = {
+                    i: LevelMeans(categories[i], y, weight, classification=classification)
+                    for i in columns_with_means(categories, y, classification)
+                }
+            parts = parts_of(len(y), groups)
+            means = self._means(categories, lambda levels, values: levels.of_other_parts(values, y, weight, parts))
         else:
             numbers = X.T
 
         def column(j: int) -> NDArray:
-            return np.asarray(numbers[j][chosen])
+            return np.asarray(numbers[j][chosen]) if j < len(numbers) else means[j - len(numbers)]
 
-        self._fit_numbers(column, len(numbers), y, weight, classification)
+        self._fit_numbers(column, len(numbers) + len(means), y, weight, classification)
         self.coded = self._codes(column, len(numbers), categories, y, classification)
         return self._fit_categories([*categories, *(as_levels(column(j)) for j in self.coded)], y, classification)
 
@@ -204,8 +229,35 @@ class TableEncoder:
             numbers.extend(_date_numbers(values).T)
         return numbers
 
+    def _means(
+        self, categories: list[NDArray], means_of: Callable[[LevelMeans, NDArray], NDArray[np.float64]]
+    ) -> list[NDArray[np.float64]]:
+        """The columns that stand for categories' level means, by what is said of a column's values."""
+        return [column for i, levels in self.level_means.items() for column in means_of(levels, categories[i]).T]
+
     def transform(self, X: Any) -> Table:
         """Encode rows of the same columns as in ``fit``."""
+        return self._transform(X, LevelMeans.transform)
+
+    def training_table(
+        self,
+        X: Any,
+        y: NDArray,
+        rows: NDArray[np.intp],
+        weight: Weights = None,
+        groups: NDArray[np.intp] | None = None,
+    ) -> Table:
+        """Encode rows of which some are trained on: those of ``fit``, or others of the same columns."""
+        parts = parts_of(len(rows), groups)
+
+        def means_of(levels: LevelMeans, values: NDArray) -> NDArray[np.float64]:
+            means_NT = levels.transform(values)
+            means_NT[rows] = levels.of_other_parts(values[rows], y, weight, parts)
+            return means_NT
+
+        return self._transform(X, means_of)
+
+    def _transform(self, X: Any, means_of: Callable[[LevelMeans, NDArray], NDArray[np.float64]]) -> Table:
         if self.is_sparse:
             return self._transform_sparse(X)
         if self.fitted is None:
@@ -215,12 +267,11 @@ class TableEncoder:
             codes = self._transform_categories([as_levels(X[:, j]) for j in self.coded], out)
             return DenseTable(torch.from_numpy(out), codes)
         columns = self._columns(X)
-        numbers = self._numbers(columns)
+        categories = self._values(columns, "categorical")
+        numbers = [*self._numbers(columns), *self._means(categories, means_of)]
         out = self._empty(len(columns[0].values))
         self._transform_numbers(lambda rows: np.stack([x[rows] for x in numbers], axis=1), out)
-        codes = self._transform_categories(
-            [*self._values(columns, "categorical"), *(as_levels(numbers[j]) for j in self.coded)], out
-        )
+        codes = self._transform_categories([*categories, *(as_levels(numbers[j]) for j in self.coded)], out)
         return DenseTable(torch.from_numpy(out), codes)
 
     @staticmethod

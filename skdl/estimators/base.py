@@ -200,7 +200,7 @@ class NetworkEstimator(TrainedEstimator):
         monitor: FitMonitor,
     ) -> list[Job]:
         """A job for each member: its rows to train on and to be validated on, and where it starts."""
-        table = shared(self._encoder.transform(data.X))
+        table = shared(self._training_table(data, trained_rows(folds)))
         training = [self._samples(table, data, fold.train) for fold in folds]
         held_out: list[Samples | None] = [None] * len(folds)
         if validation is not None:
@@ -215,6 +215,10 @@ class NetworkEstimator(TrainedEstimator):
         settings = self._settings(training[0], stops=self._keeps_best(stops, validation is not None))
         starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
         return self._member_jobs(settings, training, seeds, held_out, starts, monitor)
+
+    def _training_table(self, data: FitData, rows: NDArray[np.intp]) -> Table:
+        """X encoded, of which these rows are trained on."""
+        return self._encoder.transform(data.X)
 
     def _scaled(self, jobs: list[Job]) -> tuple[list[Job], bool]:
         """The jobs of ``fit`` with their tables as networks are trained on them, here as the encoder gives them.
@@ -245,7 +249,9 @@ class NetworkEstimator(TrainedEstimator):
         else:
             self._keep_encoding(data, data.rows)
         mean_weight = self._mean_weight_with(data, MeanWeight() if is_first else self._mean_weight)
-        samples = self._samples(self._encoder.transform(data.X), data, data.rows, mean_weight)
+        # Rows of later calls are taken for others than those of which the encoder learned.
+        table = self._training_table(data, data.rows) if is_first else self._encoder.transform(data.X)
+        samples = self._samples(table, data, data.rows, mean_weight)
         settings = self._settings(samples, stops=False, epochs=1, schedule=Schedule())
         n_members = self._n_members(len(data.rows), stops=False) if is_first else len(self._optimizer_states)
         starts = [None] * n_members if is_first else self._states(n_members)
@@ -358,6 +364,7 @@ class NetworkEstimator(TrainedEstimator):
             train_rows,
             data.weight_of(train_rows),
             classification=self._task.is_classification,
+            groups=data.groups_of(train_rows),
         )
         self.t_ = 0
 

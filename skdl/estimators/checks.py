@@ -217,6 +217,9 @@ class FitData:
     def weight_of(self, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
         return None if self.weight is None else self.weight[rows]
 
+    def groups_of(self, rows: NDArray[np.intp]) -> NDArray[np.intp] | None:
+        return None if self.groups is None else self.groups[rows]
+
 
 def check_fit_data(X: Any, y: Any, sample_weight: Any, *, estimator: BaseEstimator, y_name: str = "y") -> FitData:
     """Put X, which is checked already, together with its checked target and weights."""

@@ -1,16 +1,19 @@
 """Raw tables of every kind through fit and predict."""
 
 import datetime
+import pickle
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
+import skops.io
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification
 
 from skdl import MLPClassifier, MLPRegressor
+from skdl.data.tabular import TableEncoder
 from skdl.datasets import load_penguins
 
 SMALL = {
@@ -341,3 +344,85 @@ def test_huge_numbers_for_a_model_of_sparse_tables():
     X = sp.random_array((60, 3), density=0.5, rng=np.random.default_rng(0), format="csr")
     model = MLPRegressor(**SMALL).fit(X, X.toarray().sum(axis=1))
     assert np.isfinite(model.predict(sp.csr_array(np.full((1, 3), 1e300)))).all()
+
+
+# --- columns of many levels --------------------------------------------------------------------------------------
+
+
+def panel(effect, n_levels=100, n_rows=4):
+    """A frame with a column of levels of so many rows each, which the target differs among, and one of numbers."""
+    rng = np.random.RandomState(0)
+    person = rng.permutation(np.repeat(np.arange(n_levels), n_rows))
+    frame = pd.DataFrame({"x": rng.normal(size=len(person)), "person": [f"person {i}" for i in person]})
+    frame.loc[person == 0, "person"] = None
+    y = effect * rng.normal(size=n_levels)[person] + frame["x"] + 0.3 * rng.normal(size=len(person))
+    return frame, y.to_numpy()
+
+
+def test_levels_of_few_rows_count_by_their_mean_target():
+    X, y = panel(effect=1)
+    train = np.arange(len(y)) % 4 > 0
+    model = MLPRegressor(random_state=0).fit(X[train], y[train])
+    assert model.score(X[~train], y[~train]) > 0.8
+    held_out = np.corrcoef(model.out_of_fold_, y[train])[0, 1] ** 2
+    # What networks were told of rows that they held out is as good as what they are told of new ones.
+    assert held_out < model.score(X[~train], y[~train]) + 0.05
+    # Of persons that were not there, nothing is known.
+    new = X[~train].assign(person="somebody else")
+    assert np.std(model.predict(new) - new["x"]) < 0.3
+
+
+def test_levels_that_tell_nothing_do_no_harm(monkeypatch):
+    monkeypatch.setattr("skdl.data.tabular.columns_with_means", lambda columns, y, classification: [0])
+    X, y = panel(effect=0)
+    train = np.arange(len(y)) % 4 > 0
+    model = MLPRegressor(random_state=0).fit(X[train], y[train])
+    assert model._encoder.level_means
+    assert model.score(X[~train], y[~train]) > 0.85
+
+
+@pytest.mark.parametrize("how", ["fit", "partial_fit", "warm start"])
+def test_no_row_of_training_is_told_its_own_target(monkeypatch, how):
+    X, y = panel(effect=1)
+    seen = []
+    table_of = TableEncoder.training_table
+
+    def noted(encoder, X, y, rows, weight, groups):
+        seen.append((len(X), len(y), groups))
+        return table_of(encoder, X, y, rows, weight, groups)
+
+    monkeypatch.setattr(TableEncoder, "training_table", noted)
+    model = MLPRegressor(max_epochs=2, random_state=0, warm_start=True)
+    if how == "partial_fit":
+        model.partial_fit(X, y).partial_fit(X[:9], y[:9])
+        assert seen == [(400, 400, None)]
+        return
+    groups = np.arange(400) % 7
+    model.fit(X, y, groups=groups)
+    if how == "warm start":
+        model.fit(X[:200], y[:200])
+        assert seen[1] == (200, 200, None)
+    assert_array_equal(seen[0][2], groups)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_means_of_levels_survive_files(library):
+    X, y = panel(effect=1)
+    X = X if library == "pandas" else pl.from_pandas(X)
+    model = MLPClassifier(**SMALL).fit(X, y > 0)
+    assert model._encoder.level_means
+    expected = model.predict_proba(X)
+    assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), expected)
+    saved = skops.io.dumps(model)
+    loaded = skops.io.loads(saved, trusted=skops.io.get_untrusted_types(data=saved))
+    assert_array_equal(loaded.predict_proba(X), expected)
+
+
+def test_means_of_levels_are_those_of_the_training_rows_alone():
+    X, y = panel(effect=1)
+    weight = np.ones(400)
+    weight[200:] = 0
+    changed = np.where(weight > 0, y, 1000)
+    one, other = (MLPRegressor(**SMALL).fit(X, target, sample_weight=weight) for target in (y, changed))
+    assert one._encoder.level_means
+    assert_array_equal(one.predict(X), other.predict(X))

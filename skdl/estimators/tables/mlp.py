@@ -20,6 +20,7 @@ from torch import nn
 from skdl.data.frames import has_objects, is_frame
 from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS
 from skdl.data.scaling import SCALINGS
+from skdl.data.table import Table
 from skdl.data.tabular import TableEncoder
 from skdl.engine.job import Job
 from skdl.estimators.base import NetworkEstimator
@@ -154,12 +155,15 @@ class TableNetworkEstimator(NetworkEstimator):
         return np.concatenate(parts, axis=-2)
 
     def _make_encoder(self, dtype: np.dtype) -> TableEncoder:
-        return TableEncoder(self.numeric_scaling, self.numeric_embedding, dtype)
+        return TableEncoder(self.numeric_scaling, self.numeric_embedding, dtype, with_level_means=True)
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         super()._prepare(data, train_rows, classes)
         if not self._continues():
             warn_of_numbers_as_text(self._encoder.numbers_as_text)
+
+    def _training_table(self, data: FitData, rows: NDArray[np.intp]) -> Table:
+        return self._encoder.training_table(data.X, data.y[rows], rows, data.weight_of(rows), data.groups_of(rows))
 
     def _network(self) -> DenseNetwork:
         encoder: TableEncoder = self._encoder

@@ -1,0 +1,159 @@
+"""What the levels of a categorical column say of the target, as numbers: its mean among the rows of each level.
+
+Rows of training are told the means of other rows. With their own target in it, a mean would give away what is to be
+predicted, and would say less of rows that are not in training.
+
+Axes: N rows, L levels, unknown ones as the first, T means of each level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdl.data.categories import Levels, LevelVariances, numbered, rows_per_level
+from skdl.data.moments import mean_and_deviation
+
+#: Columns of fewer levels have a 0/1 column for each.
+FEWEST_LEVELS = 33
+#: Most means of a column, and of all columns of a table: of those that tell most.
+MOST_MEANS, MOST_MEANS_IN_ALL = 16, 32
+#: Parts of the training rows, each of which is told the means of the others.
+N_PARTS = 8
+#: Levels tell something of the target if its variance among them exceeds that within them by so many standard errors of
+#: what chance makes of both.
+LEAST_STANDARD_ERRORS = 3.0
+#: Share of a level's weight that may be rounding.
+ROUNDING = 1e-9
+
+
+def columns_with_means(columns: Sequence[NDArray], y: NDArray, classification: bool) -> list[int]:
+    """Which columns have level means: those of many levels that tell most of the target, in order."""
+    n_means = number_of_means(y, classification)
+    if n_means > MOST_MEANS:
+        return []
+    told = [_told_by_levels(values, y, classification) for values in columns]
+    best_first = sorted(range(len(columns)), key=lambda i: -told[i])
+    return sorted(i for i in best_first[: MOST_MEANS_IN_ALL // n_means] if told[i] > 0)
+
+
+def number_of_means(y: NDArray, classification: bool) -> int:
+    """How many means a level has: one for each target or class, for two classes that of the second one."""
+    if y.ndim == 2:
+        return y.shape[1]
+    n_classes = len(np.unique(y)) if classification else 1
+    return n_classes if n_classes > 2 else 1
+
+
+def _told_by_levels(values: NDArray, y: NDArray, classification: bool) -> float:
+    """How much more the target differs among levels than within, if by more than chance allows; otherwise 0."""
+    codes = numbered(values)
+    n_levels, n_rows = int(codes.max(initial=-1)) + 1, len(codes)
+    if not FEWEST_LEVELS <= n_levels < n_rows:
+        return 0.0
+    variances = LevelVariances.of(codes, y, classification)
+    excess = variances.among * rows_per_level(np.bincount(codes))
+    by_chance = variances.within * math.sqrt(2 / (n_levels - 1) + 2 / (n_rows - n_levels))
+    if excess <= LEAST_STANDARD_ERRORS * by_chance:
+        return 0.0
+    return excess / variances.within if variances.within > 0 else math.inf
+
+
+class LevelSums(NamedTuple):
+    """Sums over the rows of each level: of weights ``(L, 1)``, of targets and of their squares ``(L, T)``."""
+
+    weight: NDArray[np.float64]
+    target: NDArray[np.float64]
+    square: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.intp], target_NT: NDArray[np.float64], weight_N1: NDArray[np.float64]) -> LevelSums:
+        """Sums over rows of these levels ``(N,)``."""
+
+        def by_level(values_NC: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.stack([np.bincount(codes, column) for column in values_NC.T], axis=1)
+
+        return cls(by_level(weight_N1), by_level(weight_N1 * target_NT), by_level(weight_N1 * target_NT**2))
+
+    def at(self, codes: NDArray[np.intp]) -> LevelSums:
+        """The sums of some levels."""
+        return LevelSums(*(part[codes] for part in self))
+
+    def without(self, other: LevelSums) -> LevelSums:
+        """The sums over the rows that are not among those of another."""
+        is_left = self.weight - other.weight > ROUNDING * self.weight
+        return LevelSums(*((part - its) * is_left for part, its in zip(self, other, strict=True)))
+
+    def means(self, variance_T: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Means of targets around 0 of this variance, drawn towards 0 by empirical Bayes (Micci-Barreca 2001).
+
+        The fewer rows a level has and the more they differ, the further.
+        """
+        weight = np.where(self.weight > 0, self.weight, 1)
+        mean = self.target / weight
+        within = np.maximum(self.square / weight - mean**2, 0)
+        among = self.weight * variance_T
+        return mean * np.divide(among, among + within, out=np.zeros_like(mean), where=among > 0)
+
+
+class LevelMeans:
+    """Means of the target by the levels of one column.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        The column in the training rows.
+    y : ndarray of shape (n,) or (n, n_targets)
+    weight : ndarray of shape (n,), optional
+    classification : bool
+        Whether y are labels.
+    """
+
+    def __init__(
+        self, values: NDArray, y: NDArray, weight: NDArray[np.float64] | None = None, *, classification: bool
+    ) -> None:
+        self.levels = Levels(set(values))
+        self.classes: NDArray | None = None
+        if classification and y.ndim == 1:
+            classes = np.unique(y)
+            self.classes = classes[1:] if len(classes) == 2 else classes
+        raw_NT = self._raw(y)
+        self.centre, deviation = mean_and_deviation(raw_NT, None if weight is None else weight[:, None])
+        self.scale = np.where(deviation > 0, deviation, 1)
+        self.variance = (deviation > 0).astype(np.float64)
+        self.means_LT = self._sums(self.levels.codes(values), y, weight).means(self.variance)
+
+    def _raw(self, y: NDArray) -> NDArray[np.float64]:
+        """Targets ``(N, T)``, of labels indicators of classes."""
+        if self.classes is None:
+            return y.reshape(len(y), -1).astype(np.float64)
+        return (y[:, np.newaxis] == self.classes).astype(np.float64)
+
+    def _sums(self, codes: NDArray[np.intp], y: NDArray, weight: NDArray[np.float64] | None) -> LevelSums:
+        target_NT = (self._raw(y) - self.centre) / self.scale
+        weight_N1 = np.ones((len(y), 1)) if weight is None else weight[:, np.newaxis]
+        return LevelSums.of(codes, target_NT, weight_N1)
+
+    def transform(self, values: NDArray) -> NDArray[np.float64]:
+        """The means of rows that are not in training ``(N, T)``."""
+        return self.means_LT[self.levels.codes(values)]
+
+    def of_other_parts(
+        self, values: NDArray, y: NDArray, weight: NDArray[np.float64] | None, parts: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """The means that rows of training are told ``(N, T)``: each those of the rows that are not of its part."""
+        codes = self.levels.codes(values)
+        _, of_row = np.unique(codes * (parts.max() + 1) + parts, return_inverse=True)
+        everything, own = self._sums(codes, y, weight), self._sums(of_row, y, weight)
+        return everything.at(codes).without(own.at(of_row)).means(self.variance)
+
+
+def parts_of(n_rows: int, groups: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+    """Parts ``(N,)`` of training rows, drawn at random, always in the same way; a group is of one part."""
+    groups = np.arange(n_rows) if groups is None else groups
+    order = np.random.RandomState(0).permutation(int(groups.max()) + 1)
+    return order[groups] % N_PARTS
