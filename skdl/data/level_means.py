@@ -15,11 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.categories import Levels, LevelVariances, numbered, rows_per_level
+from skdl.data.categories import MAX_ONE_HOT_LEVELS, Levels, LevelVariances, numbered, rows_per_level
 from skdl.data.moments import mean_and_deviation
 
-#: Columns of fewer levels have a 0/1 column for each.
-FEWEST_LEVELS = 33
 #: Most means of a column, and of all columns of a table: of those that tell most.
 MOST_MEANS, MOST_MEANS_IN_ALL = 16, 32
 #: Parts of the training rows, each of which is told the means of the others.
@@ -53,7 +51,8 @@ def _told_by_levels(values: NDArray, y: NDArray, classification: bool) -> float:
     """How much more the target differs among levels than within, if by more than chance allows; otherwise 0."""
     codes = numbered(values)
     n_levels, n_rows = int(codes.max(initial=-1)) + 1, len(codes)
-    if not FEWEST_LEVELS <= n_levels < n_rows:
+    # Fewer levels have a 0/1 column each.
+    if not MAX_ONE_HOT_LEVELS < n_levels < n_rows:
         return 0.0
     variances = LevelVariances.of(codes, y, classification)
     excess = variances.among * rows_per_level(np.bincount(codes))

@@ -245,12 +245,14 @@ class NetworkEstimator(TrainedEstimator):
                     UserWarning,
                     stacklevel=caller_level(),
                 )
-            self._prepare(replace(data, weight=relative_weight(data.weight)), data.rows, classes)
+            learned_of = replace(data, weight=relative_weight(data.weight))
+            self._prepare(learned_of, data.rows, classes)
+            table = self._training_table(learned_of, data.rows)
         else:
             self._keep_encoding(data, data.rows)
+            # Rows of later calls are taken for others than those of which the encoder learned.
+            table = self._encoder.transform(data.X)
         mean_weight = self._mean_weight_with(data, MeanWeight() if is_first else self._mean_weight)
-        # Rows of later calls are taken for others than those of which the encoder learned.
-        table = self._training_table(data, data.rows) if is_first else self._encoder.transform(data.X)
         samples = self._samples(table, data, data.rows, mean_weight)
         settings = self._settings(samples, stops=False, epochs=1, schedule=Schedule())
         n_members = self._n_members(len(data.rows), stops=False) if is_first else len(self._optimizer_states)
