@@ -18,7 +18,7 @@ from skdl.nn.network import Ensemble, NetworkModule
 #: Rows are filled up to a multiple of this, because matrix products take other routes, and round otherwise, for few
 #: rows and for some left over: so the output of a row hardly depends on its company. Layers of over 128 units would
 #: want 12 or 16, but a lone row would then take half as long again.
-ROW_MULTIPLE = 8
+CHUNK_MULTIPLE = 8
 
 
 Compute = Callable[[Any, Tensor, Tensor | None], Tensor]
@@ -39,7 +39,7 @@ def network_outputs(
     if device != "cpu":
         module, table = copy.deepcopy(module).to(device), table.to(device)
     n_rows = len(table)
-    chunk = max(module.chunk_rows // ROW_MULTIPLE, 1) * ROW_MULTIPLE
+    chunk = max(module.chunk_rows // CHUNK_MULTIPLE, 1) * CHUNK_MULTIPLE
     outputs: NDArray | None = None
     with (
         without_autocast(device.partition(":")[0]),
@@ -63,5 +63,5 @@ def network_outputs(
 
 def _filled_up(x: Tensor) -> Tensor:
     n_rows = x.shape[0]
-    rest = -n_rows % ROW_MULTIPLE
+    rest = -n_rows % CHUNK_MULTIPLE
     return x if rest == 0 else torch.cat([x, *[x if n_rows == 1 else x[-1:]] * rest])

@@ -29,7 +29,7 @@ from skdl.nn.layers import (
     BATCH_NORM_MOMENTUM,
     NORM_EPSILON,
     BatchNorm,
-    Dropout,
+    DroppedUnits,
     Embedding,
     Layer,
     LayerNorm,
@@ -229,7 +229,7 @@ class Chain:
     layers: list[Layer]
     embedding: Embedding | None
     norms: list[BatchNorm]
-    dropouts: list[Dropout]
+    dropouts: list[DroppedUnits]
 
 
 class Space(NamedTuple):
@@ -342,7 +342,7 @@ class DenseStack:
                 chain.norms.append(norm)
             chain.layers.append(Nonlinearity(network.activation))
             if has_dropout:
-                chain.dropouts.append(Dropout())
+                chain.dropouts.append(DroppedUnits())
                 chain.layers.append(chain.dropouts[-1])
         chain.layers.append(self._layer(len(network.hidden), Output, spaces[-1].input_grad, embedding))
         return chain

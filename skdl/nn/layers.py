@@ -182,7 +182,7 @@ class Nonlinearity:
         return self.derivative(g, self.before, self.after)
 
 
-class Dropout:
+class DroppedUnits:
     """Units times the factors of a ``mask`` ``(K, B, H)``, to be set at each step."""
 
     mask: Tensor

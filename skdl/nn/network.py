@@ -23,7 +23,7 @@ from skdl.nn.augment import Mixing
 from skdl.nn.saving import SavedModule
 
 #: Numbers of a cache line.
-ROW_MULTIPLE = 16
+CACHE_LINE = 16
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def row_length(slots: Iterable[Slot]) -> int:
 
     Kernels round otherwise where data is aligned otherwise: so a network's numbers do not depend on its place.
     """
-    return -(-max(slot.stop for slot in slots) // ROW_MULTIPLE) * ROW_MULTIPLE
+    return -(-max(slot.stop for slot in slots) // CACHE_LINE) * CACHE_LINE
 
 
 class Noise(Protocol):
