@@ -53,6 +53,11 @@ def _date_numbers(values: NDArray) -> NDArray[np.float64]:
     return numbers
 
 
+def _label_numbers(y: NDArray, classification: bool) -> NDArray:
+    """Labels as numbers; targets that are numbers already stay as they are."""
+    return np.unique(y, return_inverse=True)[1] if classification and y.ndim == 1 else y
+
+
 class TableEncoder:
     """Arrays, frames and sparse matrices to encoded tables.
 
@@ -129,10 +134,13 @@ class TableEncoder:
             self.numbers_as_text = numbers_as_text(columns)
             numbers = self._numbers(columns)
             categories = [values[chosen] for values in self._values(columns, "categorical")]
-            if self.with_level_means:
+            if self.with_level_means and categories:
+                # Copies of a row, as a sample with replacement has them, would make levels of one row tell everything.
+                target = _label_numbers(y, classification).reshape(len(y), -1).T
+                apart = distinct_rows((*(x[chosen] for x in numbers), *categories, *target))
+                told = columns_with_means([values[apart] for values in categories], y[apart], classification)
                 self.level_means = {
-                    i: LevelMeans(categories[i], y, weight, classification=classification)
-                    for i in columns_with_means(categories, y, classification)
+                    i: LevelMeans(categories[i], y, weight, classification=classification) for i in told
                 }
             parts = parts_of(len(y), groups)
             means = self._means(categories, lambda levels, values: levels.of_other_parts(values, y, weight, parts))
@@ -176,7 +184,7 @@ class TableEncoder:
         """Which numeric columns hold codes. They are looked for where there are bins."""
         if self.piecewise is None or not self.piecewise.n_cut:
             return []
-        target = np.unique(y, return_inverse=True)[1] if classification and y.ndim == 1 else y
+        target = _label_numbers(y, classification)
         rows = sample_rows(len(y), CODE_SAMPLE)
         # Copies of a row, as a sample with replacement has them, would make codes of all its numbers.
         columns = (*target.reshape(len(y), -1).T, *categories)

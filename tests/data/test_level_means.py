@@ -197,3 +197,11 @@ def test_encoder__when_nobody_asks_for_means__then_none():
     encoder = TableEncoder().fit(frame, y, rows)
     assert encoder.level_means == {}
     assert encoder.n_outputs == 0
+
+
+def test_encoder__when_rows_are_copies_of_others__then_levels_of_one_row_tell_nothing():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=80), "name": levels_of(range(80))})
+    drawn = rng.integers(0, 80, size=200)
+    encoder = TableEncoder(with_level_means=True).fit(frame.iloc[drawn], rng.normal(size=80)[drawn], np.arange(200))
+    assert encoder.level_means == {}
