@@ -1,5 +1,7 @@
 """What the levels of a categorical column say of the target, as numbers: its mean among the rows of each level.
 
+Of levels with few rows the mean is drawn towards that of all rows (empirical Bayes, Micci-Barreca 2001).
+
 Rows of training are told the means of other rows. With their own target in it, a mean would give away what is to be
 predicted, and would say less of rows that are not in training.
 
@@ -25,6 +27,9 @@ N_PARTS = 8
 #: Levels tell something of the target if its variance among them exceeds that within them by so many standard errors of
 #: what chance makes of both.
 LEAST_STANDARD_ERRORS = 3.0
+#: Rows of the variance within all levels that stand beside those of one, and the least share of the variance that is
+#: among levels.
+COMMON_ROWS, LEAST_AMONG = 2.0, 0.02
 #: Share of a level's weight that may be rounding.
 ROUNDING = 1e-9
 
@@ -87,15 +92,23 @@ class LevelSums(NamedTuple):
         is_left = self.weight - other.weight > ROUNDING * self.weight
         return LevelSums(*((part - its) * is_left for part, its in zip(self, other, strict=True)))
 
-    def means(self, variance_T: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Means of targets around 0 of this variance, drawn towards 0 by empirical Bayes (Micci-Barreca 2001).
+    def within(self) -> NDArray[np.float64]:
+        """Variance of targets within levels ``(T,)``."""
+        weight = np.where(self.weight > 0, self.weight, 1)
+        squares = np.maximum(self.square - self.target**2 / weight, 0)
+        return squares.sum(axis=0) / max(self.weight.sum() - (self.weight > 0).sum(), 1)
 
-        The fewer rows a level has and the more they differ, the further.
+    def means(self, among_T: NDArray[np.float64], within_T: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Means of targets around 0, drawn towards 0 by empirical Bayes, for these variances among and within levels.
+
+        The fewer rows a level has and the more they differ, the further. How much they differ is known from few rows
+        alone, beside which some of the variance within all levels stand.
         """
         weight = np.where(self.weight > 0, self.weight, 1)
         mean = self.target / weight
-        within = np.maximum(self.square / weight - mean**2, 0)
-        among = self.weight * variance_T
+        squares = np.maximum(self.square - mean**2 * weight, 0)
+        within = (squares + COMMON_ROWS * within_T) / (weight + COMMON_ROWS)
+        among = self.weight * among_T
         return mean * np.divide(among, among + within, out=np.zeros_like(mean), where=among > 0)
 
 
@@ -123,8 +136,11 @@ class LevelMeans:
         raw_NT = self._raw(y)
         self.centre, deviation = mean_and_deviation(raw_NT, None if weight is None else weight[:, None])
         self.scale = np.where(deviation > 0, deviation, 1)
-        self.variance = (deviation > 0).astype(np.float64)
-        self.means_LT = self._sums(self.levels.codes(values), y, weight).means(self.variance)
+        sums = self._sums(self.levels.codes(values), y, weight)
+        self.within = sums.within()
+        # Of targets of variance 1, or of constants.
+        self.among = np.where(deviation > 0, np.maximum(1 - self.within, LEAST_AMONG), 0)
+        self.means_LT = sums.means(self.among, self.within)
 
     def _raw(self, y: NDArray) -> NDArray[np.float64]:
         """Targets ``(N, T)``, of labels indicators of classes."""
@@ -148,7 +164,7 @@ class LevelMeans:
         codes = self.levels.codes(values)
         _, of_row = np.unique(codes * (parts.max() + 1) + parts, return_inverse=True)
         everything, own = self._sums(codes, y, weight), self._sums(of_row, y, weight)
-        return everything.at(codes).without(own.at(of_row)).means(self.variance)
+        return everything.at(codes).without(own.at(of_row)).means(self.among, self.within)
 
 
 def parts_of(n_rows: int, groups: NDArray[np.intp] | None = None) -> NDArray[np.intp]:

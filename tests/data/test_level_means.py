@@ -84,14 +84,15 @@ def test_number_of_means__then_as_many_as_come_out(y, classification, n_means):
 
 
 def test_transform__then_by_rows_and_spread_of_a_level():
-    # Mean 4 and variance 10 of all; variances 1 and 4 within, and none of a lone row.
+    # Mean 4 of all; squared deviations of 2 and 8 within two levels of two rows, and none of a lone row.
     values = levels_of([0, 0, 1, 1, 2])
     y = np.array([1.0, 3.0, 2.0, 6.0, 8.0])
-    variance = y.var()
+    variance, within = y.var(), (2 + 8) / (5 - 3)
+    among = variance - within
     expected = [
-        (2 - 4) * 2 * variance / (2 * variance + 1),
-        (4 - 4) * 2 * variance / (2 * variance + 4),
-        (8 - 4) * 1.0,
+        (2 - 4) * 2 * among / (2 * among + (2 + 2 * within) / 4),
+        0,
+        (8 - 4) * among / (among + 2 * within / 3),
         0,
     ]
     means = LevelMeans(values, y, classification=False)
@@ -126,12 +127,12 @@ def test_of_other_parts__then_as_without_the_rows_of_the_part(classification, is
         without = LevelMeans(
             values[others], y[others], None if weight is None else weight[others], classification=classification
         )
-        # Of the same location and scale.
-        without.centre, without.scale, without.variance = means.centre, means.scale, means.variance
+        # Of the same location, scale and variances.
+        without.centre, without.scale = means.centre, means.scale
         sums = without._sums(
             without.levels.codes(values[others]), y[others], None if weight is None else weight[others]
         )
-        without.means_LT = sums.means(without.variance)
+        without.means_LT = sums.means(means.among, means.within)
         assert_allclose(found[own], without.transform(values[own]), atol=1e-9)
 
 
