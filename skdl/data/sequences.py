@@ -21,6 +21,8 @@ from skdl.data.tabular import TableEncoder
 
 #: Bound on levels and spreads, in units of the targets: single precision has room above it.
 LARGEST_LEVEL = 1e30
+#: Share of windows whose last value is a target of the one before, from which on they are windows of one series.
+LEAST_OVERLAP = 0.5
 
 
 def _average(x: NDArray, weight: Weights) -> Any:
@@ -264,10 +266,19 @@ def _last_values(X: Series) -> NDArray[np.float64]:
 
 
 def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
-    """The channel whose last value is nearest to the first target, if it is nearer than the mean target is."""
-    first = y.reshape(len(y), -1)[:, 0].astype(np.float64)
+    """The channel that the targets continue, if they do.
+
+    That is the one whose last value in most rows is a target of the row before, as in windows in the order of time; or
+    else the one whose last value is nearest to the first target, if it is nearer than the mean target is.
+    """
+    targets = y.reshape(len(y), -1).astype(np.float64)
     last = _last_values(X)
-    known = ~np.isnan(last)
+    with np.errstate(over="ignore"):
+        rounded = targets.astype(X.values.dtype)
+    overlap = [_overlap(last[:, c], rounded) for c in range(last.shape[1])]
+    if max(overlap) >= LEAST_OVERLAP:
+        return int(np.argmax(overlap))
+    first, known = targets[:, 0], ~np.isnan(last)
     # Squares of huge values overflow: what goes on there is not told from what does not.
     with np.errstate(over="ignore", invalid="ignore"):
         error = _average((_with_means(last, None) - first[:, None]) ** 2, weight)
@@ -276,3 +287,14 @@ def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
     error[~known.any(axis=0)] = np.inf
     nearest = int(np.nan_to_num(error, nan=np.inf).argmin())
     return nearest if error[nearest] < spread < np.inf else None
+
+
+def _overlap(last: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    """The share of rows whose last value is a certain target of the row before, beyond what chance makes of it."""
+    if len(last) < 3:
+        return 0.0
+    # The same in another order: values that come often are equal to each other anyhow.
+    shifted = np.roll(last[1:], len(last) // 2)
+    found = np.array([(np.mean(last[1:] == column), np.mean(shifted == column)) for column in targets[:-1].T])
+    by_chance = np.minimum(found[:, 1], 1 - 1 / len(last))
+    return float(((found[:, 0] - by_chance) / (1 - by_chance)).max())

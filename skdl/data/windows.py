@@ -22,6 +22,8 @@ from skdl.data.series import SeriesWithTable
 #: Share of the steps of time from which steps count as regular, and how much longer than usual a step may be: months
 #: and days of daylight saving are, but not by half.
 REGULAR_SHARE, LONGEST_STEP = 0.8, 1.5
+#: Or where all are multiples of the smallest one, but for this share of it, and so many are as long as it is.
+GRID_SHARE, LARGEST_OFFSET = 0.3, 0.01
 #: Years, months and days of numbers that stand for dates.
 CALENDAR = [np.arange(1800, 2200), np.arange(1, 13), np.arange(1, 32)]
 
@@ -368,8 +370,14 @@ def _follows_gap(times: NDArray | None, series: list[NDArray[np.intp]]) -> NDArr
     steps = [np.diff(times[rows]) for rows in series]
     # The lower of two middle ones: gaps are longer than steps. Series may be of different steps.
     usual = np.array([np.sort(one)[(len(one) - 1) // 2] for one in steps])
-    ratio = np.concatenate([one / middle for one, middle in zip(steps, usual, strict=True)])
-    is_regular = np.mean(np.abs(ratio - 1) <= LONGEST_STEP - 1) >= REGULAR_SHARE
+    ratio = np.concatenate([one / one.min() for one in steps])
+    # Of a grid from which many rows may be missing. Steps of anything else may be multiples of a unit of time as well,
+    # but few of them are one.
+    are_whole = (np.abs(ratio - np.rint(ratio)) <= LARGEST_OFFSET).all()
+    is_regular = bool(are_whole and np.mean(ratio < LONGEST_STEP) >= GRID_SHARE)
+    if not is_regular:
+        ratio = np.concatenate([one / middle for one, middle in zip(steps, usual, strict=True)])
+        is_regular = bool(np.mean(np.abs(ratio - 1) <= LONGEST_STEP - 1) >= REGULAR_SHARE)
     if is_regular and not _has_days_off(times, usual):
         follows[np.concatenate([rows[1:] for rows in series])] = ratio > LONGEST_STEP
     return follows

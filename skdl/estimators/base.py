@@ -108,9 +108,9 @@ class NetworkEstimator(TrainedEstimator):
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
+    @atomic
     @with_callbacks
     @sheltered
-    @atomic
     def fit(
         self,
         X: Any,
@@ -227,8 +227,8 @@ class NetworkEstimator(TrainedEstimator):
         """
         return jobs, False
 
-    @sheltered
     @atomic
+    @sheltered
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
         self._validate_params()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skdl import window
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series
 from skdl.estimators.series.checks import check_series
@@ -68,6 +69,35 @@ def test_the_channel_that_goes_on_is_found():
     assert fitted.is_reversible and fitted.scaling == "last" and fitted.last_encoder is not None
     assert not encoder(X, y, classification=True).is_reversible
     assert not encoder(X, y, None).is_reversible
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("step", [1, 3])
+def test_windows_go_on_whatever_their_last_value_says(step, dtype):
+    noise = np.random.RandomState(0).normal(size=(200, 2))
+    series, y = window(noise, target=1, lags=8, horizon=3, step=step)
+    X = checked(series.astype(dtype))
+    assert continued_channel(X, y, None) == 0
+    assert encoder(X, y).scaling is None
+    order = np.random.RandomState(0).permutation(len(X))
+    assert continued_channel(X[order], y[order], None) is None
+    # Rows of the other channel go on as well, but not into these targets.
+    assert continued_channel(checked(series[:, 1:].astype(dtype)), y, None) is None
+
+
+def test_values_that_come_often_are_no_windows():
+    rng = np.random.RandomState(0)
+    X, y = checked((rng.rand(300, 1, 8) > 0.9).astype(float)), (rng.rand(300) > 0.9).astype(float)
+    assert continued_channel(X, y, None) is None
+    counts = (rng.rand(300) > 0.9).astype(float)
+    series, y = window(counts, lags=8)
+    assert continued_channel(checked(series), y, None) == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_rows_are_no_windows(n):
+    X = checked(np.random.RandomState(0).normal(size=(n, 1, 6)))
+    continued_channel(X, np.arange(n, dtype=float), None)
 
 
 def test_levels_that_say_nothing_of_later_steps_stay_in():

@@ -250,6 +250,15 @@ def test_calendars_have_no_gaps_but_where_a_step_is_missing(kind, when):
         window(kind(table.drop(index=20)), target="load", lags=3, time="when")
 
 
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.4, 0.6])
+def test_rows_that_are_missing_are_gaps_however_many_they_are(share):
+    when = pd.date_range("2026-01-01", periods=1000, freq="30min")
+    places = np.flatnonzero(np.random.default_rng(0).random(1000) >= share)
+    with pytest.warns(UserWarning, match="windows are left out for gaps"):
+        X, _ = window(dated(when).iloc[places], target="load", lags=2, time="when")
+    assert len(X) == ((places[1:-1] - places[:-2] == 1) & (places[2:] - places[1:-1] == 1)).sum()
+
+
 @pytest.mark.parametrize("tz", [None, "Europe/Berlin", "America/New_York"])
 def test_days_off_and_steps_of_no_rule_are_no_gaps(tz):
     holidays = pd.date_range("2024-01-01", periods=60, freq="B", tz=tz).delete([20, 33])

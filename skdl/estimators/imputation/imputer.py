@@ -289,9 +289,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
+    @atomic
     @with_callbacks
     @sheltered
-    @atomic
     def fit(self, X: Any, y: Any = None) -> DeepImputer:
         """Learn how columns depend on each other.
 
