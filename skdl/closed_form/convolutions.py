@@ -17,6 +17,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,26 +66,28 @@ class RandomConvolutions:
         n_dilations = min(MOST_DILATIONS, n_each)
         steps = 2 ** np.linspace(0, np.log2(longest), n_dilations)
         self.dilations, counts = np.unique(steps.astype(int), return_counts=True)
-        self.weight = kernels(x_BCT.shape[1], generator)
+        # Arrays, which skops knows how to save.
+        self.weight = kernels(x_BCT.shape[1], generator).numpy()
         rows = torch.linspace(0, len(x_BCT) - 1, min(len(x_BCT), THRESHOLD_SERIES)).long().unique()
         known_BT = _inside(lengths_B[rows], x_BCT.shape[2])
         # The fractional parts of multiples of the golden ratio are spread evenly, however many there are.
         golden = (np.sqrt(5) + 1) / 2
-        self.thresholds = []
+        self.thresholds: list[NDArray[np.float32]] = []
         for dilation, count in zip(self.dilations, counts * (n_each // n_dilations), strict=True):
             output_RN = self._convolved(x_BCT[rows], dilation).transpose(0, 1)[:, known_BT]
             levels = torch.tensor((np.arange(1, N_KERNELS * count + 1) * golden) % 1, dtype=torch.float32).view(
                 N_KERNELS, count
             )
-            self.thresholds.append(_between(output_RN.sort(dim=1).values, levels))
+            self.thresholds.append(_between(output_RN.sort(dim=1).values, levels).numpy())
         return self
 
     def _convolved(self, x_BCT: Tensor, dilation: int) -> Tensor:
-        return F.conv1d(x_BCT, self.weight, padding=int(dilation) * (KERNEL_SIZE // 2), dilation=int(dilation))
+        padding = int(dilation) * (KERNEL_SIZE // 2)
+        return F.conv1d(x_BCT, torch.from_numpy(self.weight), padding=padding, dilation=int(dilation))
 
     def transform(self, x_BCT: Tensor, lengths_B: Tensor) -> Tensor:
         """Features ``(B, n)``, whatever padding stands behind the series."""
-        n_columns = sum(thresholds.numel() for thresholds in self.thresholds)
+        n_columns = sum(thresholds.size for thresholds in self.thresholds)
         out = x_BCT.new_empty(len(x_BCT), n_columns)
         # Series of like lengths together have little padding.
         order = lengths_B.argsort(stable=True)
@@ -103,7 +106,7 @@ class RandomConvolutions:
             output = self._convolved(x_BCT, dilation)
             if has_padding:
                 output.masked_fill_(padding_BT.unsqueeze(1), LOWEST)
-            for threshold_R in threshold_RQ.unbind(1):
+            for threshold_R in torch.from_numpy(threshold_RQ).unbind(1):
                 # Comparing into floats and adding those up is ten times as fast as adding up booleans.
                 torch.gt(output, threshold_R[:, None], out=exceeds)
                 parts.append(exceeds.sum(2))

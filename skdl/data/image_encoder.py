@@ -118,7 +118,7 @@ class ImageEncoder:
         ValueError
             See :func:`~skdl.data.pixel_range.check_unit`.
         """
-        if _is_8_bit(X) != self.pixels.is_8_bit:
+        if not (_is_8_bit(X) and self.pixels.is_8_bit):
             self._check_unit(X)
         if X.ndim == 1:
             return ImageFiles(X, self.image_shape, self.resize)

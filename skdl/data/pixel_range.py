@@ -33,26 +33,33 @@ class PixelRange:
     def width(self) -> float:
         return self.high - self.low
 
+    @property
+    def is_byte(self) -> bool:
+        """Whether they are whole numbers of 0 to 255. Of zeros and ones of other types than 8 bits nobody knows."""
+        return self.is_8_bit or (self.is_whole and self.low >= 0 and 1 < self.high <= LARGEST_BYTE)
+
     def __str__(self) -> str:
-        kind = "pixels of 8 bits" if self.is_8_bit else "floats"
+        kind = "pixels of 8 bits" if self.is_8_bit else "whole numbers" if self.is_whole else "floats"
         return f"{kind} from {self.low:.3g} to {self.high:.3g} with a mean of {self.mean:.3g}"
 
 
 def check_unit(given: PixelRange, fitted: PixelRange) -> None:
-    """Refuse pixels of 8 bits where floats of another unit were fitted on, and the other way round.
+    """Refuse whole numbers of 0 to 255 where numbers of another unit were fitted on, and the other way round.
 
-    Nothing is said of dark images and floats of one value, which may be of either unit.
+    Nothing is said of dark images and floats of one value, which may be of either unit, and of floats beside floats.
 
     Raises
     ------
     ValueError
         With the ranges and means of both, and the remedy.
     """
-    if given.is_8_bit == fitted.is_8_bit or not fitted.width:
+    if given.is_byte == fitted.is_byte or not fitted.width:
         return
-    if given.is_8_bit and _is_beyond(given, fitted.low, fitted.high):
+    if given.is_byte and _is_beyond(given, fitted.low, fitted.high):
         remedy = "Scale X as the images of fit: by X / 255, if they were divided by 255."
-    elif not given.is_8_bit and (_is_scaled(given, fitted) or _is_beyond(given, 0.0, LARGEST_BYTE)):
+    elif given.is_byte and fitted.is_whole and fitted.high > OTHER_UNIT * LARGEST_BYTE:
+        remedy = "Scale X as the images of fit: by X.astype(float) * 257, if they have 16 bits."
+    elif not given.is_byte and (_is_scaled(given, fitted) or _is_beyond(given, 0.0, LARGEST_BYTE)):
         remedy = (
             "Scale X as the images of fit: by X * 255, if it was divided by 255. Where it is in their unit already, "
             "pass X.astype(np.uint8)."

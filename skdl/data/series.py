@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from skdl.data.frames import check_unique_names, column_names, is_frame, refuse_lazy
+from skdl.data.frames import check_unique_names, column_names, is_frame, is_missing_cell, refuse_lazy
 from skdl.data.tensors import as_array
 
 
@@ -273,6 +273,10 @@ def _finite(values: NDArray, row: int = 0) -> NDArray:
     if values.dtype.kind not in "biufO":
         raise ValueError(f"Series must be numbers, and X has the type {values.dtype}. Convert it to float.")
     if values.dtype not in (np.float32, np.float64):
+        if values.dtype == object:
+            # Columns of several nullable types together hold pandas.NA.
+            is_missing = np.array([is_missing_cell(cell) for cell in values.flat], dtype=bool)
+            values = np.where(is_missing.reshape(values.shape), np.nan, values)
         try:
             values = values.astype(np.float64)
         except (ValueError, TypeError) as error:

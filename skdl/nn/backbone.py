@@ -157,13 +157,26 @@ class BackboneModule(ImageModule):
                 "with weights. Use freeze='all' for all of them."
             )
         n_frozen: dict[str | int | None, int] = {None: 0, "gradual": 0, "all": sys.maxsize}
-        self.frozen = _first_parts(self.extractor, layers, cast(int, n_frozen.get(network.freeze, network.freeze)))
-        self.still = _first_parts(self.extractor, layers, network.n_still)
+        n_kept = cast(int, n_frozen.get(network.freeze, network.freeze))
+        #: Names of the extractor's parts that never train, and of those that do not train yet: of modules that stand in
+        #: two places, skops would save both.
+        self.frozen_names = _names_of_first_parts(self.extractor, layers, n_kept)
+        self.still_names = _names_of_first_parts(self.extractor, layers, network.n_still)
         for parameter in self.extractor.parameters():
             parameter.requires_grad_(True)
         for part in self.frozen:
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """The parts of the extractor that never train."""
+        return list(map(self.extractor.get_submodule, self.frozen_names))
+
+    @property
+    def still(self) -> list[nn.Module]:
+        """The parts of the extractor that do not train yet."""
+        return list(map(self.extractor.get_submodule, self.still_names))
 
     def _refuse_lazy(self, network: BackboneNetwork) -> None:
         if any(is_lazy(value) for value in (*self.extractor.parameters(), *self.extractor.buffers())):
@@ -283,10 +296,11 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
             yield part
 
 
-def _first_parts(module: nn.Module, layers: list[nn.Module], n: int) -> list[nn.Module]:
+def _names_of_first_parts(module: nn.Module, layers: list[nn.Module], n: int) -> list[str]:
     """The parts of the first n layers: all up to the next layer, or all there are."""
     if n == 0:
         return []
     # What holds other parts may have parameters of its own, such as the projections of attention.
-    parts = [part for part in module.modules() if part._parameters or not any(part.children())]
-    return parts if n >= len(layers) else parts[: parts.index(layers[n])]
+    parts = {part: name for name, part in module.named_modules() if part._parameters or not any(part.children())}
+    names = list(parts.values())
+    return names if n >= len(layers) else names[: names.index(parts[layers[n]])]

@@ -39,8 +39,8 @@ def test_features_are_shares_and_about_as_many_as_asked_for(n_features):
 def test_a_feature_is_the_share_of_steps_above_its_threshold():
     convolutions, x, lengths = fitted(84)
     features = convolutions.transform(x, lengths)
-    output = torch.nn.functional.conv1d(x[:1], convolutions.weight, padding=4)[0, :, : lengths[0]]
-    torch.testing.assert_close(features[0], (output > convolutions.thresholds[0]).float().mean(1))
+    output = torch.nn.functional.conv1d(x[:1], torch.from_numpy(convolutions.weight), padding=4)[0, :, : lengths[0]]
+    torch.testing.assert_close(features[0], (output > torch.from_numpy(convolutions.thresholds[0])).float().mean(1))
 
 
 def test_padding_and_company_change_nothing():

@@ -27,6 +27,11 @@ def floats_of(low, high, n_images=100, is_whole=False):
         (floats_of(-2.1, 2.6), bytes_of(0, 255)),
         (floats_of(0, 65535, is_whole=True), bytes_of(0, 255)),
         (floats_of(0, 1), bytes_of(0, 16)),
+        # Bytes in another type.
+        (floats_of(0, 255, is_whole=True), floats_of(0, 1)),
+        (floats_of(0, 1), floats_of(0, 255, is_whole=True)),
+        (floats_of(0, 65535, is_whole=True), floats_of(0, 255, is_whole=True)),
+        (bytes_of(0, 255), floats_of(0, 65535, is_whole=True)),
     ],
 )
 def test_another_unit_is_refused_with_both_ranges(given, fitted):
@@ -57,6 +62,10 @@ def test_another_unit_is_refused_with_both_ranges(given, fitted):
         (bytes_of(0, 0), floats_of(0, 1)),
         (floats_of(0.5, 0.5), bytes_of(0, 255)),
         (floats_of(0, 1), bytes_of(7, 7)),
+        # Few counts are no bytes.
+        (floats_of(0, 1, is_whole=True), floats_of(0, 1)),
+        (floats_of(0, 3000, is_whole=True), floats_of(0, 500)),
+        (bytes_of(0, 255), floats_of(0, 255, is_whole=True)),
         (bytes_of(0, 255), floats_of(1, 1)),
     ],
 )

@@ -24,3 +24,9 @@ def test_series_end_with_their_last_value_in_any_channel():
 def test_the_table_goes_with_its_series():
     series = checked((np.ones((3, 1, 4)), pd.DataFrame({"a": [1, 2, 3]})))
     assert series[[2, 0], ...].static["a"].tolist() == [3, 1]
+
+
+def test_columns_of_several_nullable_types_have_missing_values():
+    frame = pd.DataFrame({"a": [0.5, 1.5, 2.5], "b": [1, 2, 3]}).convert_dtypes()
+    frame.loc[1, "b"] = pd.NA
+    assert_array_equal(checked([frame, frame]).values[0], [[0.5, 1.5, 2.5], [1, np.nan, 3]])

@@ -299,6 +299,25 @@ def test_files_of_skops_predict_the_same_and_go_on(frame, labelled, classifier, 
     assert_array_equal(loaded.fit(frame, y).predict_proba(frame), model.fit(frame, y).predict_proba(frame))
 
 
+@pytest.mark.parametrize("kind", ["series", "frozen backbone", "first layer frozen"])
+def test_files_of_skops_hold_skip_paths_and_frozen_layers(kind):
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    if kind == "series":
+        X = rng.normal(size=(40, 30)) + y[:, None]
+        model = RNNClassifier(max_epochs=1, hidden_size=4, conv_channels=(4,), random_state=0).fit(X, y)
+        assert model._skip is not None
+    else:
+        X = rng.normal(size=(40, 8, 8)) + y[:, None, None]
+        backbone = CNNClassifier(max_epochs=1, conv_channels=(4,), random_state=0).fit(X, y).network_
+        freeze = "all" if kind == "frozen backbone" else 1
+        model = CNNClassifier(backbone=backbone, freeze=freeze, max_epochs=1, random_state=0, warm_start=True).fit(X, y)
+    saved = skops.io.dumps(model)
+    loaded = skops.io.loads(saved, trusted=skops.io.get_untrusted_types(data=saved))
+    assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    assert_array_equal(loaded.fit(X, y).predict_proba(X), model.fit(X, y).predict_proba(X))
+
+
 def test_joblib_dump_and_memory_map(tmp_path, labelled, classifier):
     X, y = labelled
     joblib.dump(classifier.fit(X, y), tmp_path / "model.joblib")
