@@ -21,7 +21,7 @@ from skdl.data.tabular import TableEncoder
 
 #: Bound on levels and spreads, in units of the targets: single precision has room above it.
 LARGEST_LEVEL = 1e30
-#: Share of windows whose last value is a target of the one before, from which on they are windows of one series.
+#: Share of windows whose last value is a target of another one, from which on they are windows of the same series.
 LEAST_OVERLAP = 0.5
 
 
@@ -268,8 +268,8 @@ def _last_values(X: Series) -> NDArray[np.float64]:
 def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
     """The channel that the targets continue, if they do.
 
-    That is the one whose last value in most rows is a target of the row before, as in windows in the order of time; or
-    else the one whose last value is nearest to the first target, if it is nearer than the mean target is.
+    That is the one whose last value in most rows is a target of another row, as in windows of one series; or else the
+    one whose last value is nearest to the first target, if it is nearer than the mean target is.
     """
     targets = y.reshape(len(y), -1).astype(np.float64)
     last = _last_values(X)
@@ -290,10 +290,16 @@ def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
 
 
 def _overlap(last: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    """The share of rows whose last value is a certain target of the row before, beyond what chance makes of it."""
+    """The share of rows whose last value is a target of some row, always the same one of its targets.
+
+    Of values that come again and again that says nothing: they must be targets of the row before, in more rows than
+    chance makes of it.
+    """
     if len(last) < 3:
         return 0.0
-    # The same in another order: values that come often are equal to each other anyhow.
+    if 2 * len(np.unique(last)) > len(last):
+        return float(max(np.mean(np.isin(last, column)) for column in targets.T))
+    # The same in another order.
     shifted = np.roll(last[1:], len(last) // 2)
     found = np.array([(np.mean(last[1:] == column), np.mean(shifted == column)) for column in targets[:-1].T])
     by_chance = np.minimum(found[:, 1], 1 - 1 / len(last))

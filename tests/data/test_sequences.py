@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -80,9 +81,16 @@ def test_windows_go_on_whatever_their_last_value_says(step, dtype):
     assert continued_channel(X, y, None) == 0
     assert encoder(X, y).scaling is None
     order = np.random.RandomState(0).permutation(len(X))
-    assert continued_channel(X[order], y[order], None) is None
+    assert continued_channel(X[order], y[order], None) == 0
     # Rows of the other channel go on as well, but not into these targets.
     assert continued_channel(checked(series[:, 1:].astype(dtype)), y, None) is None
+
+
+def test_windows_of_several_series_in_turns_go_on():
+    rng = np.random.RandomState(0)
+    table = pd.DataFrame({"shop": np.repeat([1, 2, 3], 60), "t": np.tile(np.arange(60), 3), "v": rng.normal(size=180)})
+    X, y = window(table, target="v", lags=6, by="shop", time="t")
+    assert continued_channel(checked(X), y, None) == 0
 
 
 def test_values_that_come_often_are_no_windows():
