@@ -34,6 +34,11 @@ COMMON_ROWS, LEAST_AMONG = 2.0, 0.02
 ROUNDING = 1e-9
 
 
+def has_many_levels(values: NDArray) -> bool:
+    """Whether a column has more levels than there are 0/1 columns for."""
+    return len(set(values)) > MAX_ONE_HOT_LEVELS
+
+
 def columns_with_means(columns: Sequence[NDArray], y: NDArray, classification: bool) -> list[int]:
     """Which columns have level means: those of many levels that tell most of the target, in order."""
     n_means = number_of_means(y, classification)
@@ -46,10 +51,18 @@ def columns_with_means(columns: Sequence[NDArray], y: NDArray, classification: b
 
 def number_of_means(y: NDArray, classification: bool) -> int:
     """How many means a level has: one for each target or class, for two classes that of the second one."""
-    if y.ndim == 2:
-        return y.shape[1]
-    n_classes = len(np.unique(y)) if classification else 1
-    return n_classes if n_classes > 2 else 1
+    classes = _classes_with_means(y, classification)
+    if classes is not None:
+        return max(len(classes), 1)
+    return 1 if y.ndim == 1 else y.shape[1]
+
+
+def _classes_with_means(y: NDArray, classification: bool) -> NDArray | None:
+    """The classes of labels that have a mean; None where each target has one."""
+    if not classification or y.ndim == 2:
+        return None
+    classes = np.unique(y)
+    return classes[1:] if len(classes) == 2 else classes
 
 
 def _told_by_levels(values: NDArray, y: NDArray, classification: bool) -> float:
@@ -129,10 +142,7 @@ class LevelMeans:
         self, values: NDArray, y: NDArray, weight: NDArray[np.float64] | None = None, *, classification: bool
     ) -> None:
         self.levels = Levels(set(values))
-        self.classes: NDArray | None = None
-        if classification and y.ndim == 1:
-            classes = np.unique(y)
-            self.classes = classes[1:] if len(classes) == 2 else classes
+        self.classes = _classes_with_means(y, classification)
         raw_NT = self._raw(y)
         self.centre, deviation = mean_and_deviation(raw_NT, None if weight is None else weight[:, None])
         self.scale = np.where(deviation > 0, deviation, 1)

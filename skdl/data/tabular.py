@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
 from skdl.data.fitted_columns import FittedColumn, mixtures
 from skdl.data.frames import Column, Kind, frame_columns, is_frame, numbers_as_text
-from skdl.data.level_means import LevelMeans, columns_with_means, parts_of
+from skdl.data.level_means import LevelMeans, columns_with_means, has_many_levels, parts_of
 from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS, NumericEmbedding
 from skdl.data.piecewise import PiecewiseLinearEncoder
 from skdl.data.sampling import sample_rows
@@ -134,16 +134,14 @@ class TableEncoder:
             self.numbers_as_text = numbers_as_text(columns)
             numbers = self._numbers(columns)
             categories = [values[chosen] for values in self._values(columns, "categorical")]
-            if self.with_level_means and categories:
-                # Copies of a row, as a sample with replacement has them, would make levels of one row tell everything.
-                target = _label_numbers(y, classification).reshape(len(y), -1).T
-                apart = distinct_rows((*(x[chosen] for x in numbers), *categories, *target))
-                told = columns_with_means([values[apart] for values in categories], y[apart], classification)
+            if self.with_level_means:
+                told = self._columns_with_means([x[chosen] for x in numbers], categories, y, classification)
                 self.level_means = {
                     i: LevelMeans(categories[i], y, weight, classification=classification) for i in told
                 }
-            parts = parts_of(len(y), groups)
-            means = self._means(categories, lambda levels, values: levels.of_other_parts(values, y, weight, parts))
+            if self.level_means:
+                parts = parts_of(len(y), groups)
+                means = self._means(categories, lambda levels, values: levels.of_other_parts(values, y, weight, parts))
         else:
             numbers = X.T
 
@@ -237,6 +235,20 @@ class TableEncoder:
             numbers.extend(_date_numbers(values).T)
         return numbers
 
+    @staticmethod
+    def _columns_with_means(
+        numbers: list[NDArray], categories: list[NDArray], y: NDArray, classification: bool
+    ) -> list[int]:
+        """Which categorical columns have level means."""
+        many = [i for i, values in enumerate(categories) if has_many_levels(values)]
+        if not many:
+            return []
+        # Copies of a row, as a sample with replacement has them, would make levels of one row tell everything.
+        target = _label_numbers(y, classification).reshape(len(y), -1).T
+        apart = distinct_rows((*numbers, *categories, *target))
+        told = columns_with_means([categories[i][apart] for i in many], y[apart], classification)
+        return [many[i] for i in told]
+
     def _means(
         self, categories: list[NDArray], means_of: Callable[[LevelMeans, NDArray], NDArray[np.float64]]
     ) -> list[NDArray[np.float64]]:
@@ -256,6 +268,8 @@ class TableEncoder:
         groups: NDArray[np.intp] | None = None,
     ) -> Table:
         """Encode rows of which some are trained on: those of ``fit``, or others of the same columns."""
+        if not self.level_means:
+            return self.transform(X)
         parts = parts_of(len(rows), groups)
 
         def means_of(levels: LevelMeans, values: NDArray) -> NDArray[np.float64]:
