@@ -23,6 +23,7 @@ from skdl import DeepImputer
 from skdl.closed_form import gaussian as gaussian_module
 from skdl.datasets import load_penguins
 from skdl.estimators.imputation import imputer as imputer_module
+from skdl.estimators.imputation.holes import HoleFiller
 
 QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 1, "random_state": 0}
 
@@ -991,11 +992,9 @@ def test_methods_when_rows_come_by_blocks_then_as_at_once(quick, numbers, librar
     X = as_frame(numbers, library)
     imputer = quick(add_indicator=True).fit(X)
     at_once = imputer.transform(X), imputer.imputation_std(X), imputer.score(X)
-    monkeypatch.setattr(imputer_module, "IMPUTED_ROWS", 50)
-    completed, n_rows = DeepImputer._completed, []
-    monkeypatch.setattr(
-        DeepImputer, "_completed", lambda self, x, *rest: n_rows.append(len(x)) or completed(self, x, *rest)
-    )
+    monkeypatch.setattr("skdl.estimators.imputation.holes.IMPUTED_ROWS", 50)
+    means, n_rows = HoleFiller.means, []
+    monkeypatch.setattr(HoleFiller, "means", lambda self, x, *rest: n_rows.append(len(x)) or means(self, x, *rest))
     for blocks, whole in zip((imputer.transform(X), imputer.imputation_std(X), imputer.score(X)), at_once, strict=True):
         np.testing.assert_allclose(np.asarray(blocks, float), np.asarray(whole, float), rtol=1e-5)
     imputer.sample(X, 2, random_state=0)
@@ -1005,7 +1004,7 @@ def test_methods_when_rows_come_by_blocks_then_as_at_once(quick, numbers, librar
 def test_sample_when_rows_come_by_blocks_then_the_first_block_is_as_before(quick, numbers, monkeypatch):
     imputer = quick().fit(numbers)
     alone = imputer.sample(numbers[:50], 2, random_state=0)
-    monkeypatch.setattr(imputer_module, "IMPUTED_ROWS", 50)
+    monkeypatch.setattr("skdl.estimators.imputation.holes.IMPUTED_ROWS", 50)
     draws = imputer.sample(numbers, 3, random_state=0)
     np.testing.assert_array_equal(np.stack(draws)[:2, :50], alone)
     np.testing.assert_array_equal(imputer.sample(numbers, 2, random_state=0), draws[:2])
@@ -1016,7 +1015,7 @@ def test_sample_when_rows_come_by_blocks_then_the_first_block_is_as_before(quick
 
 
 def test_transform_when_a_block_of_rows_has_no_cell_then_column_is_still_what_it_is(quick, monkeypatch):
-    monkeypatch.setattr(imputer_module, "IMPUTED_ROWS", 10)
+    monkeypatch.setattr("skdl.estimators.imputation.holes.IMPUTED_ROWS", 10)
     mixture = pd.Series([1, 2.5, None, 1, 1] * 4 + ["a", "b", None, "a"] * 5, dtype=object)
     after = quick().fit_transform(frame_with(mixture))["c"].tolist()
     assert [a for a, c in zip(after, mixture, strict=True) if c is not None] == [c for c in mixture if c is not None]

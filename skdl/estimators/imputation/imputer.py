@@ -1,6 +1,6 @@
 """Imputation of missing cells: :class:`DeepImputer`.
 
-Axes: N rows, C columns of the table, D encoded columns, S draws.
+Axes: N rows, D encoded columns.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -27,16 +27,18 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures
-from skdl.closed_form.gaussian import PRIOR_ROWS, RowDistribution, best_prior, fit_gaussian
+from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
+from skdl.data.cells import is_missing_cell, is_same_cell
 from skdl.data.filled_frames import LARGEST_EXACT, in_library
-from skdl.data.frames import Column, check_flat_names, is_frame, is_missing_cell, is_same_cell
-from skdl.data.table_cells import NumberCells, TableCells
+from skdl.data.frames import check_flat_names, is_frame
+from skdl.data.table_cells import TableCells
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.job import Samples
 from skdl.estimators.atomic import atomic
 from skdl.estimators.checks import check_table
 from skdl.estimators.imputation.cell_model import CellModel
 from skdl.estimators.imputation.hidden_cells import held_out_by_members, hidden_rows, training_rows, training_tables
+from skdl.estimators.imputation.holes import EncodedRows, HoleFiller
 from skdl.estimators.imputation.output_columns import ImputedRows, OutputColumns
 from skdl.estimators.monitor import FitMonitor
 from skdl.estimators.parameters import (
@@ -70,8 +72,6 @@ FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 300, 2000, 200_000
 STOPPED_STEPS = 4
 #: How a table is read and comes back, which a fit that goes on from another one keeps.
 TABLE_PARAMETERS = ("missing_values", "add_indicator", "keep_empty_features", "clip", "round_integers")
-#: Rows that are imputed at a time.
-IMPUTED_ROWS = 20_000
 #: Share of the cells that are hidden to score an imputer.
 SCORED_CELLS = 0.2
 
@@ -81,15 +81,6 @@ class MissingValue(MissingValues):
 
     def is_satisfied_by(self, val: Any) -> bool:
         return not isinstance(val, bool) and (is_missing_cell(val) or super().is_satisfied_by(val))
-
-
-class EncodedRows(NamedTuple):
-    """Some rows of a table: standardised cells, zeros where missing, and which are present ``(N, D)``."""
-
-    x_ND: Tensor
-    present_ND: Tensor
-    #: Which cells of the table are missing ``(N, C)``.
-    missing_NC: NDArray[np.bool_]
 
 
 IMPUTER_DOC = """
@@ -390,7 +381,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             raise ValueError(
                 "X has no values to learn from: all of its cells are missing. Drop such tables before imputation."
             )
-        return self._encoded(columns)
+        return EncodedRows.of(columns, self._cells, self._numpy_dtype())
 
     def _trains(self) -> bool:
         """Whether there are networks to train."""
@@ -398,12 +389,6 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _continues(self) -> bool:
         return super()._continues() and self.strategy == "deep" and self.network_ is not None
-
-    def _encoded(self, columns: list[Column]) -> EncodedRows:
-        encoded, missing_NC = self._cells.encode(columns, self._numpy_dtype())
-        x_ND = torch.from_numpy(encoded)
-        present_ND = ~torch.isnan(x_ND)
-        return EncodedRows(x_ND.nan_to_num_(nan=0.0), present_ND, missing_NC)
 
     def _train(
         self, x_ND: Tensor, present_ND: Tensor, random_state: np.random.RandomState, monitor: FitMonitor
@@ -455,9 +440,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """How much of the networks' correction is applied in each encoded column."""
         return self._model.shares_D
 
-    def _completed(self, x_ND: Tensor, present_ND: Tensor) -> NDArray[np.float64]:
-        """Standardised rows with the mean of their missing cells."""
-        return self._model.completed(self.network_, x_ND, present_ND, resolve_device(self.device))
+    def _hole_filler(self) -> HoleFiller:
+        device = resolve_device(self.device)
+        return HoleFiller(self._cells, self._model, self.network_, self._numpy_dtype(), device)
 
     @sheltered
     def transform(self, X: Any) -> Any:
@@ -475,32 +460,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         """
         check_is_fitted(self, "network_shares_")
         X = self._check_X(X, reset=False)
-        return self._filled(X, list(map(self._imputed, self._blocks(X))))
-
-    def _blocks(self, X: Any) -> Iterator[EncodedRows]:
-        """The rows of a table, so many at a time, which saves memory: they do not depend on their company."""
-        # What a column holds, all of its rows tell together.
-        columns = self._cells.columns(X)
-        for start in range(0, len(columns[0].values), IMPUTED_ROWS):
-            yield self._encoded([column.rows(start, start + IMPUTED_ROWS) for column in columns])
-
-    def _imputed(self, block: EncodedRows) -> ImputedRows:
-        rows = np.flatnonzero(block.missing_NC.any(axis=1))
-        if not len(rows):
-            return ImputedRows(block.missing_NC, {})
-        completed = self._completed(block.x_ND[rows], block.present_ND[rows])
-        holes = self._holes(block.missing_NC[rows])
-        return ImputedRows(
-            block.missing_NC,
-            {c: encoder.decode(completed[missing, columns]) for c, encoder, columns, missing in holes},
-        )
-
-    def _holes(self, missing_NC: NDArray[np.bool_]) -> Iterator[tuple[int, Any, slice, NDArray[np.intp]]]:
-        """Column, encoder, encoded columns and rows of missing cells, of each column that has some."""
-        for c, columns in self._cells.slices().items():
-            missing = np.flatnonzero(missing_NC[:, c])
-            if len(missing):
-                yield c, self._cells.encoders[c], columns, missing
+        filler = self._hole_filler()
+        return self._filled(X, list(map(filler.imputed, filler.blocks(X))))
 
     def _filled(self, X: Any, blocks: Sequence[ImputedRows]) -> Any:
         """X with what blocks of its rows have for its holes; a frame in the library that ``set_output`` names."""
@@ -560,44 +521,13 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         # By blocks, whose draws are joined then: column by column they take less memory than tables.
         # By a state of their own, so that the first tables do not depend on how many there are.
         redrawn = self._model.redrawn(n_samples, np.random.RandomState(random_state.randint(np.iinfo(np.int32).max)))
-        blocks = [self._drawn(block, redrawn, _generator(random_state)) for block in self._blocks(X)]
+        filler = self._hole_filler()
+        blocks = [filler.drawn(block, redrawn, _generator(random_state)) for block in filler.blocks(X)]
         tables = []
         for draws in zip(*blocks, strict=True):
             # What scikit-learn itself does with the result of ``transform``.
             tables.append(_wrap_data_with_container("transform", self._filled(X, draws), X, self))
         return tables
-
-    def _drawn(
-        self, block: EncodedRows, redrawn: Sequence[RowDistribution], generator: torch.Generator
-    ) -> list[ImputedRows]:
-        """Draws of some rows, one by each redrawn Gaussian."""
-        mean_ND = self._completed(block.x_ND, block.present_ND)
-        deviation_ND = self._model.deviation(block.present_ND)
-        draws = []
-        for error_ND in self._model.errors(block.x_ND, block.present_ND, redrawn, generator):
-            values = self._drawn_values(mean_ND, deviation_ND, error_ND, block.missing_NC, generator)
-            draws.append(ImputedRows(block.missing_NC, values))
-        return draws
-
-    def _drawn_values(
-        self,
-        mean_ND: NDArray[np.float64],
-        deviation_ND: NDArray[np.float64],
-        error_ND: NDArray[np.float64],
-        missing_NC: NDArray[np.bool_],
-        generator: torch.Generator,
-    ) -> dict[int, NDArray]:
-        """One draw of every missing cell, by a draw of the Gaussian's errors."""
-        values = {}
-        for c, encoder, columns, missing in self._holes(missing_NC):
-            encoded = mean_ND[missing, columns]
-            if isinstance(encoder, NumberCells):
-                d = columns.start
-                error = self._model.reshaped(d, error_ND[missing, d], deviation_ND[missing, d], encoded[:, 0])
-                encoded = encoded + error[:, None]
-            uniform = torch.rand(len(missing), generator=generator, dtype=torch.float64).numpy()
-            values[c] = encoder.draw(encoded, uniform)
-        return values
 
     @sheltered
     def imputation_std(self, X: Any) -> NDArray[np.float64]:
@@ -616,19 +546,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             value in ``fit``.
         """
         check_is_fitted(self, "network_shares_")
-        return np.concatenate([self._std(block) for block in self._blocks(self._check_X(X, reset=False))])
-
-    def _std(self, block: EncodedRows) -> NDArray[np.float64]:
-        mean_ND = self._completed(block.x_ND, block.present_ND)
-        deviation_ND = self._model.deviation(block.present_ND)
-        std = np.where(self._cells.filled, 0.0, np.nan) * np.ones((len(mean_ND), 1))
-        for c, encoder, columns, missing in self._holes(block.missing_NC):
-            deviation = deviation_ND[missing, columns]
-            if isinstance(encoder, NumberCells):
-                d = columns.start
-                deviation = self._model.spread(d, deviation[:, 0], mean_ND[missing, d])[:, None]
-            std[missing, c] = encoder.spread(deviation, mean_ND[missing, columns])
-        return std
+        filler = self._hole_filler()
+        return np.concatenate([filler.std(block) for block in filler.blocks(self._check_X(X, reset=False))])
 
     @sheltered
     def score(self, X: Any, y: Any = None) -> float:
@@ -652,11 +571,12 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         check_is_fitted(self, "network_shares_")
         generator = torch.Generator().manual_seed(0)
         error, variance, n_hidden = 0.0, 0.0, 0
-        for block in self._blocks(self._check_X(X, reset=False)):
+        filler = self._hole_filler()
+        for block in filler.blocks(self._check_X(X, reset=False)):
             hidden_ND = torch.rand(len(block.x_ND), len(self._cells.encoders), generator=generator) < SCORED_CELLS
             hidden_ND = hidden_ND[:, self._model.column_of_D] & block.present_ND
             truth = block.x_ND.double()
-            found = torch.from_numpy(self._completed(block.x_ND, block.present_ND & ~hidden_ND))
+            found = torch.from_numpy(filler.means(block.x_ND, block.present_ND & ~hidden_ND))
             error += float(((found - truth)[hidden_ND] ** 2).sum())
             variance += float((truth[hidden_ND] ** 2).sum())
             n_hidden += int(hidden_ND.sum())

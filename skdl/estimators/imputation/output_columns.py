@@ -14,8 +14,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from skdl.data.columns import ColumnType
 from skdl.data.filled_frames import exact_integers, with_cells, with_columns, with_floats, with_names
-from skdl.data.frames import ColumnType, column_names, is_frame
+from skdl.data.frames import column_names, is_frame
 from skdl.data.table_cells import TableCells
 from skdl.estimators.training import caller_level
 
