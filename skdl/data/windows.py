@@ -16,16 +16,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from skdl.data.frames import Column, check_unique_names, frame_columns, is_frame, missing_cells, refuse_lazy
+from skdl.data.cells import missing_cells
+from skdl.data.columns import Column
+from skdl.data.frames import check_unique_names, frame_columns, is_frame, refuse_lazy
 from skdl.data.series import SeriesWithTable
-
-#: Share of the steps of time from which steps count as regular, and how much longer than usual a step may be: months
-#: and days of daylight saving are, but not by half.
-REGULAR_SHARE, LONGEST_STEP = 0.8, 1.5
-#: Or where all are multiples of the smallest one, but for this share of it, and so many are as long as it is.
-GRID_SHARE, LARGEST_OFFSET = 0.3, 0.01
-#: Years, months and days of numbers that stand for dates.
-CALENDAR = [np.arange(1800, 2200), np.arange(1, 13), np.arange(1, 32)]
+from skdl.data.time_gaps import after_gaps
 
 
 def window(
@@ -125,7 +120,7 @@ def window(
         )
     table = _Table.of(frame, target, by, time, features, known_future, static)
     series = table.series()
-    follows_gap = _follows_gap(table.times, series)
+    follows_gap = after_gaps(table.times, series)
     parts = [_cut(table, rows, follows_gap[rows], lags, horizon, step, last) for rows in series]
     _tell_of_gaps(table, follows_gap, parts)
     _tell_of_short_series(parts, lags, horizon, last)
@@ -358,54 +353,6 @@ def _times(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> ND
         raise ValueError(f"Column {name!r} has missing time stamps. Fill them in, or drop the rows.")
     times = _exact(frame, columns, name)
     return values if times.dtype == object else times
-
-
-def _follows_gap(times: NDArray | None, series: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
-    """Which rows are further from the one before than steps are, where these are regular."""
-    follows = np.zeros(sum(map(len, series)), dtype=bool)
-    series = [rows for rows in series if len(rows) > 1]
-    if times is None or not series:
-        return follows
-    times = _as_dates(times)
-    steps = [np.diff(times[rows]) for rows in series]
-    # The lower of two middle ones: gaps are longer than steps. Series may be of different steps.
-    usual = np.array([np.sort(one)[(len(one) - 1) // 2] for one in steps])
-    ratio = np.concatenate([one / one.min() for one in steps])
-    # Of a grid from which many rows may be missing. Steps of anything else may be multiples of a unit of time as well,
-    # but few of them are one.
-    are_whole = (np.abs(ratio - np.rint(ratio)) <= LARGEST_OFFSET).all()
-    is_regular = bool(are_whole and np.mean(ratio < LONGEST_STEP) >= GRID_SHARE)
-    if not is_regular:
-        ratio = np.concatenate([one / middle for one, middle in zip(steps, usual, strict=True)])
-        is_regular = bool(np.mean(np.abs(ratio - 1) <= LONGEST_STEP - 1) >= REGULAR_SHARE)
-    if is_regular and not _has_days_off(times, usual):
-        follows[np.concatenate([rows[1:] for rows in series])] = ratio > LONGEST_STEP
-    return follows
-
-
-def _as_dates(times: NDArray) -> NDArray:
-    """Times, numbers such as 202412 and 20241231 as the dates they stand for."""
-    if times.dtype.kind in "mM" or (times % 1 != 0).any():
-        return times
-    if times.dtype.kind in "iu":
-        # Steps may be longer than small integers hold.
-        times = times.astype(np.int64 if times.dtype.kind == "i" else np.uint64)
-    numbers = times.astype(np.float64)
-    for n_digits in (6, 8):
-        first_days = numbers * (100 if n_digits == 6 else 1) + (n_digits == 6)
-        years, months, days = first_days // 10_000, first_days // 100 % 100, first_days % 100
-        if all(np.isin(part, span).all() for part, span in zip((years, months, days), CALENDAR, strict=True)):
-            counted = ((years - 1970) * 12 + months - 1).astype(np.int64).astype("datetime64[M]")
-            return counted.astype("datetime64[D]") + (days - 1).astype("timedelta64[D]")
-    return times
-
-
-def _has_days_off(times: NDArray, usual: NDArray) -> bool:
-    """Whether rows are days, none of which falls on some day of the week."""
-    if times.dtype.kind != "M":
-        return False
-    is_daily = np.rint(np.median(usual / np.timedelta64(1, "h"))) == 24
-    return bool(is_daily and len(np.unique(times.astype("datetime64[D]").astype(np.int64) % 7)) < 7)
 
 
 def _cut(
