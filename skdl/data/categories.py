@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.frames import missing_cells
+from skdl.data.cells import missing_cells
 from skdl.data.moments import mean_and_deviation
 
 #: Columns of more levels than this are embedded.

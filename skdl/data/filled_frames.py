@@ -10,7 +10,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.frames import ColumnType, cell_text, dense, is_pandas
+from skdl.data.cells import cell_text
+from skdl.data.columns import ColumnType
+from skdl.data.frames import dense, is_pandas
 
 #: Whole numbers beyond this may not be the same as floats.
 LARGEST_EXACT = 2**53

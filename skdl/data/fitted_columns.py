@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.frames import Column, Kind
+from skdl.data.columns import Column, Kind
 
 #: What levels of numbers and booleans are called.
 NUMBERS = "numbers or booleans"

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from skdl.data.frames import check_unique_names, column_names, is_frame, is_missing_cell, refuse_lazy
+from skdl.data.cells import is_missing_cell
+from skdl.data.frames import check_unique_names, column_names, is_frame, refuse_lazy
 from skdl.data.tensors import as_array
 
 

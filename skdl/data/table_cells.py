@@ -17,19 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.categories import in_order, level_numbers
+from skdl.data.cells import cell_text, is_missing_cell, is_same_cell, missing_cells
+from skdl.data.columns import Column, ColumnType
 from skdl.data.fitted_columns import FittedColumn, mixtures
-from skdl.data.frames import (
-    Column,
-    ColumnType,
-    cell_text,
-    frame_columns,
-    is_frame,
-    is_missing_cell,
-    is_same_cell,
-    missing_cells,
-    numbers_as_text,
-)
+from skdl.data.frames import frame_columns, is_frame
 from skdl.data.moments import mean_and_deviation
+from skdl.data.object_columns import numbers_as_text
 
 #: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
 MOST_LEVELS = 32

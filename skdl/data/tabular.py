@@ -20,10 +20,12 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from skdl.data.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
+from skdl.data.columns import Column, Kind
 from skdl.data.fitted_columns import FittedColumn, mixtures
-from skdl.data.frames import Column, Kind, frame_columns, is_frame, numbers_as_text
+from skdl.data.frames import frame_columns, is_frame
 from skdl.data.level_means import LevelMeans, columns_with_means, has_many_levels, parts_of
 from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS, NumericEmbedding
+from skdl.data.object_columns import numbers_as_text
 from skdl.data.piecewise import PiecewiseLinearEncoder
 from skdl.data.sampling import sample_rows
 from skdl.data.scaling import LARGEST, NumericEncoder, Weights

@@ -14,7 +14,8 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
 from skdl.data.categories import numbered
-from skdl.data.frames import check_unique_names, column_names, is_frame, is_missing_cell, refuse_lazy
+from skdl.data.cells import is_missing_cell
+from skdl.data.frames import check_unique_names, column_names, is_frame, refuse_lazy
 from skdl.data.tensors import as_array
 from skdl.tasks.classification import label_type_error
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdl.data.frames import Column
+from skdl.data.columns import Column
 from skdl.data.table_cells import MOST_LEVELS, LevelCells, NumberCells, TableCells
 
 STAMP = np.datetime64("2024-02-29T12:30:15.123456", "us")
