@@ -75,13 +75,14 @@ class Evaluation:
         shape = (len(self.jobs), self.plan.network.n_outputs, self.batches.n_rows)
         self.output_KON = torch.zeros(shape, dtype=self.plan.dtype, device=self.plan.device)
         self.loss_settings = loss_settings(self.jobs, training=False)
+        self.some_are_robust = any(job.settings.robust_score for job in self.jobs)
 
     def run(self, theta_KP: Tensor) -> list[Validation | None]:
         """The validation of each job of the stack, None for those that have no validation rows."""
         if self.order != list(range(self.n_models)):
             theta_KP = theta_KP[self.order]
         n_jobs = len(self.jobs)
-        loss_K, weight_K = (torch.zeros(n_jobs, dtype=theta_KP.dtype, device=theta_KP.device) for _ in range(2))
+        loss_K, robust_K, weight_K = (theta_KP.new_zeros(n_jobs) for _ in range(3))
         networks: dict[int, NetworkStack] = {}
         for batch in self.batches.in_order():
             k = len(batch.x_KBD)
@@ -92,12 +93,14 @@ class Evaluation:
             loss_KB = row_losses(self.plan.loss, output, batch.target_KTB, settings)
             weight_KB = batch.weight_K1B[:, 0]
             loss_K[:k] += (loss_KB * weight_KB).sum(1)
+            if self.some_are_robust:
+                robust_K[:k] += (self.plan.loss.robust(loss_KB) * weight_KB).sum(1)
             weight_K[:k] += weight_KB.sum(1)
             self.output_KON[:k, :, batch.start : batch.start + output.shape[2]] = output
         validations: list[Validation | None] = [None] * self.n_models
-        losses = (loss_K / weight_K).tolist()
+        losses, robust_losses = (loss_K / weight_K).tolist(), (robust_K / weight_K).tolist()
         for k, (place, job, loss) in enumerate(zip(self.order, self.jobs, losses, strict=True)):
-            score = -loss
+            score = -robust_losses[k] if job.settings.robust_score else -loss
             output_On = self.output_KON[k, :, : self.batches.lengths[k]]
             if job.monitor.scores and math.isfinite(loss):
                 score = job.monitor.score(job, output_On.t().cpu().numpy(), partial(row_of, theta_KP, k))

@@ -70,6 +70,8 @@ class Settings:
     tol: float = 0.0
     #: Whether a validated job ends with the parameters of its best epoch; of its last one otherwise.
     keep_best: bool = True
+    #: Whether the score of a validated job is of robust losses, see :meth:`~skdl.tasks.losses.Loss.robust`.
+    robust_score: bool = False
 
 
 @dataclass

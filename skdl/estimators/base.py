@@ -67,6 +67,8 @@ class NetworkEstimator(TrainedEstimator):
     #: The family's own kind of :class:`~skdl.data.table.Encoder`.
     _encoder: Any
     _mean_weight: MeanWeight
+    #: Whether epochs of several networks are compared by robust losses, see :meth:`~skdl.tasks.losses.Loss.robust`.
+    _robust_score = False
     #: X and the outputs for it, where a scorer asks for predictions that the training has made already.
     _known_outputs: tuple[Any, NDArray] | None = None
 
@@ -213,6 +215,7 @@ class NetworkEstimator(TrainedEstimator):
                 [self._scorer(validation or data, validation.rows if validation else fold.held_out) for fold in folds]
             )
         settings = self._settings(training[0], stops=self._keeps_best(stops, validation is not None))
+        settings = replace(settings, robust_score=self._robust_score and len(folds) > 1)
         starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
         return self._member_jobs(settings, training, seeds, held_out, starts, monitor)
 

@@ -201,6 +201,14 @@ class DenseNetwork:
         weight[: len(factors_D)] *= factors_D.to(theta_P).unsqueeze(1)
         return theta_P
 
+    def with_outputs_times(self, theta_P: Tensor, factor: float) -> Tensor:
+        """The numbers of a network whose outputs are so many times those of this one."""
+        theta_P = theta_P.clone()
+        last = len(self.hidden)
+        for name in (f"weight{last}", f"bias{last}"):
+            self.slots[name].view(theta_P).mul_(factor)
+        return theta_P
+
     def views(self, theta_KP: Tensor) -> DenseViews:
         """The parameters of all networks by layer, sharing memory with ``theta_KP``."""
         return DenseViews({name: slot.view(theta_KP) for name, slot in self.slots.items()}, self)

@@ -38,6 +38,8 @@ class Loss:
     stackable = True
     #: Whether outputs are logarithms of the mean, of targets that are not negative.
     has_log_link = False
+    #: Whether it is the negative log-likelihood of labels.
+    is_cross_entropy = False
     #: Numbers that may differ from model to model. One that is 0 in all of them is as good as absent, and left out.
     setting_names: ClassVar[tuple[str, ...]] = ()
     #: Further ones that act in training only, such as label smoothing: validation losses do without them.
@@ -58,6 +60,14 @@ class Loss:
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         """The gradient of every sample's loss in its outputs, ``(K, O, B)``, in new memory."""
         raise NotImplementedError
+
+    def robust(self, loss: Tensor) -> Tensor:
+        """Losses of samples by which the epochs of one of several networks are compared, if their mean is what counts.
+
+        Where one of them is far off, the mean of all is less so: the large losses of few samples say little of it. By
+        default losses are taken as they are.
+        """
+        return loss
 
     def loss_gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
         """:meth:`loss` and :meth:`gradient`."""
@@ -95,10 +105,20 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 # --- classification ------------------------------------------------------------------------------------------------
 
+#: What a robust cross-entropy adds to a network's probability of the true label for the chance that others give it,
+#: before all is divided by one more than this: (18 p + 1) / 19.
+OTHERS_CHANCE = 1 / 18
+
+
+def _robust_cross_entropy(loss: Tensor) -> Tensor:
+    return loss.neg().exp_().add_(OTHERS_CHANCE).div_(1 + OTHERS_CHANCE).log_().neg_()
+
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     """Cross-entropy of one label out of C; targets are class indices ``(K, 1, B)``, prepared ones probabilities."""
+
+    is_cross_entropy = True
 
     training_setting_names = ("label_smoothing",)
 
@@ -118,6 +138,9 @@ class CrossEntropy(Loss):
             target = self._probabilities(target, output.shape[1], output.dtype, settings)
         return torch.softmax(output, 1).sub_(target)
 
+    def robust(self, loss: Tensor) -> Tensor:
+        return in_whole_vectors(_robust_cross_entropy, loss)
+
     @staticmethod
     def _probabilities(target: Tensor, n_classes: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
         k, _, n_rows = target.shape
@@ -132,6 +155,8 @@ class CrossEntropy(Loss):
 class BinaryCrossEntropy(Loss):
     """Cross-entropy of independent yes/no labels, summed over them; targets are 0 or 1, ``(K, O, B)``."""
 
+    is_cross_entropy = True
+
     training_setting_names = ("label_smoothing",)
 
     def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
@@ -143,6 +168,9 @@ class BinaryCrossEntropy(Loss):
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return in_whole_vectors(torch.sigmoid, output).sub_(target)
+
+    def robust(self, loss: Tensor) -> Tensor:
+        return in_whole_vectors(_robust_cross_entropy, loss)
 
 
 @dataclass(frozen=True)
@@ -200,6 +228,10 @@ class SquaredError(Loss):
 
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return (output - target).div_(output.shape[1])
+
+    def robust(self, loss: Tensor) -> Tensor:
+        """The root of the mean squared error over a sample's outputs: of a lone one, the absolute error."""
+        return (2 * loss).sqrt_()
 
 
 @dataclass(frozen=True)

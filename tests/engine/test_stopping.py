@@ -62,6 +62,21 @@ def test_validation_loss__then_weighted_mean_as_at_prediction_and_without_smooth
         assert record.validation_score == -record.validation_loss
 
 
+def test_validation_score__when_score_is_robust__then_of_robust_losses_for_those_jobs_alone(make, listener):
+    plan = make.plan(dtype=torch.float64)
+    monitor = listener()
+    settings = {"weight": torch.linspace(0.1, 2, 11), "max_epochs": 4, "learning_rate": 0.1}
+    job = validated_job(make, plan, monitor=monitor, robust_score=True, **settings)
+    other = validated_job(make, plan, **settings)
+    ours, others = train([job, other])
+    for record, (theta_P,) in zip(ours.history, monitor.snapshots, strict=True):
+        p = outputs(job, theta_P).softmax(1).gather(1, job.validation.target.unsqueeze(1)).squeeze(1)
+        expected = np.average(-((18 * p + 1) / 19).log(), weights=job.validation.weight)
+        assert record.validation_score == pytest.approx(-expected)
+    assert [record.validation_loss for record in ours.history] == [record.validation_loss for record in others.history]
+    assert all(record.validation_score == -record.validation_loss for record in others.history)
+
+
 @pytest.mark.parametrize(("hidden", "n_rows"), [((8,), 1024), ((1000, 1000), 130), ((10_000,), 64)])
 def test_validation__when_the_network_is_wide__then_few_rows_at_a_time(make, hidden, n_rows):
     job = validated_job(make, make.plan(hidden=hidden), n_validation=MANY)

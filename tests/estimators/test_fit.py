@@ -580,6 +580,15 @@ def test_best_score_of_several_networks_is_the_mean_of_their_own(labelled):
     assert abs(model.best_validation_score_ - held_out) < 0.01
 
 
+@pytest.mark.parametrize("make", [MLPClassifier, MLPRegressor, RNNClassifier])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_scores_of_several_networks_for_tables_are_robust(labelled, make, n_members):
+    X, y = labelled
+    history = make(n_members=n_members, early_stopping=True, max_epochs=4, random_state=0).fit(X, y).history_
+    is_plain = np.allclose(history["validation_score"], -history["validation_loss"])
+    assert is_plain == (n_members == 1 or make is RNNClassifier)
+
+
 def test_without_warm_start_a_fit_begins_anew(valued):
     X, y = valued
     model = MLPRegressor(**SMALL).fit(X[:50], 3 * y[:50])

@@ -183,6 +183,20 @@ def test_loss__when_differentiated_numerically__then_gradient_agrees(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_robust__then_row_losses_that_one_network_alone_makes_large_count_less(case):
+    # Two rows more than fill the vectors of the processor.
+    loss = torch.linspace(0, 200, 34)
+    robust = case.loss.robust(loss)
+    if case.loss.is_cross_entropy:
+        torch.testing.assert_close(robust, -((18 * torch.exp(-loss) + 1) / 19).log())
+        assert torch.equal(robust[:1], case.loss.robust(loss[:1]))
+    elif case.name == "squared_error":
+        torch.testing.assert_close(robust, (2 * loss).sqrt())
+    else:
+        assert torch.equal(robust, loss)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_loss__when_models_stand_side_by_side__then_each_is_its_own_to_the_last_bit(case):
     # A batch that leaves most of a vector over: beside others, its numbers would fall elsewhere in a vector.
     output, target = outputs(case.width).float(), case.target

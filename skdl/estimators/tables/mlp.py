@@ -22,7 +22,7 @@ from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS
 from skdl.data.scaling import SCALINGS
 from skdl.data.table import Table
 from skdl.data.tabular import TableEncoder
-from skdl.engine.job import Job
+from skdl.engine.job import Job, Result
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.checks import FitData, check_table
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, is_auto, layer_sizes
@@ -38,6 +38,7 @@ from skdl.estimators.supervised import (
     ProbabilityMixin,
     classification_task,
 )
+from skdl.estimators.tables.calibration import calibrated
 from skdl.estimators.tables.relevance import gains_by_scaling, scaled_jobs
 from skdl.estimators.training import warn_of_numbers_as_text
 from skdl.nn.activations import ACTIVATIONS, get_activation
@@ -89,6 +90,9 @@ relevance_scaling : bool or "auto", default="auto"
 #: end by itself, and without.
 EPOCHS_ROWS = 4000
 STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (26, 12, 64)
+#: "auto" patience, as in :mod:`skdl.estimators.training`. Where y follows from X nearly without noise, errors fall
+#: slowly for long.
+AUTO_PATIENCE = 40, 3
 #: Training rows from which "auto" early stopping holds rows out.
 EARLY_STOPPING_ROWS = 16
 #: Networks of an "auto" ensemble.
@@ -124,6 +128,7 @@ class TableNetworkEstimator(NetworkEstimator):
     numeric_embedding: str | None = "both"
     relevance_scaling: bool | str = "auto"
 
+    _robust_score = True
     _network_constraints = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), callable],
@@ -182,6 +187,11 @@ class TableNetworkEstimator(NetworkEstimator):
         self.relevance_scaling_ = bool(scales)
         return scaled_jobs(jobs, self._encoder.n_periodic) if scales else jobs, scales is None
 
+    def _finished(self, jobs: list[Job], results: list[Result]) -> list[Result]:
+        is_validated = any(result.validation_outputs is not None for result in results)
+        suits = len(jobs) > 1 and is_validated and jobs[0].plan.loss.is_cross_entropy
+        return calibrated(jobs, results) if suits else results
+
     def _scales_by_relevance(self, jobs: list[Job]) -> bool | None:
         """Whether to scale; None if the fit was interrupted before it was known."""
         if self._encoder.is_sparse or self._encoder.n_outputs == 0:
@@ -202,6 +212,9 @@ class TableNetworkEstimator(NetworkEstimator):
     def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
         epochs, fewest, most = STOPPED_EPOCHS if stops else FIXED_EPOCHS
         return int(np.clip(round(epochs * math.sqrt(EPOCHS_ROWS / n_rows)), fewest, most))
+
+    def _auto_patience(self) -> tuple[int, int]:
+        return AUTO_PATIENCE
 
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation or n_rows >= EARLY_STOPPING_ROWS

@@ -1,0 +1,67 @@
+"""Temperature scaling (Guo et al. 2017) of several networks whose probabilities are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+from skdl.engine.job import Job, Result, Samples
+from skdl.nn.dense import DenseNetwork
+from skdl.tasks.losses import Loss
+
+HIGHEST_TEMPERATURE = 100.0
+#: The power of the temperature, best for each network by itself, that all of them take: their mean is less sure than
+#: each of them already.
+MEAN_POWER = 0.5
+
+
+def calibrated(jobs: Sequence[Job], results: list[Result]) -> list[Result]:
+    """The results with logits divided by one temperature, where held-out rows say that networks are too sure."""
+    held_out = [
+        (result.validation_outputs, job.validation)
+        for job, result in zip(jobs, results, strict=True)
+        if result.validation_outputs is not None and job.validation is not None
+    ]
+    factor = _temperature(jobs[0].plan.loss, held_out) ** -MEAN_POWER
+    if factor == 1:
+        return results
+    return [_times(factor, job, result) for job, result in zip(jobs, results, strict=True)]
+
+
+def _temperature(loss: Loss, held_out: Sequence[tuple[Tensor, Samples]]) -> float:
+    """What to divide logits by, at least 1, for the smallest loss on the rows that each network held out."""
+    parts = [_as_losses_take_them(outputs, samples) for outputs, samples in held_out]
+
+    def slope(inverse: float) -> float:
+        """The derivative of the loss, which is convex, in the inverse of the temperature."""
+        slopes = [
+            ((loss.gradient(inverse * output_1ON, target_1TN, {}) * output_1ON).sum(1) * weight_N).sum()
+            for output_1ON, target_1TN, weight_N in parts
+        ]
+        return float(sum(slopes))
+
+    if not slope(1.0) > 0:
+        return 1.0
+    lowest = 1 / HIGHEST_TEMPERATURE
+    # To the last digits: networks that differ by rounding alone are to have temperatures that do.
+    return HIGHEST_TEMPERATURE if slope(lowest) >= 0 else 1 / cast(float, brentq(slope, lowest, 1.0, xtol=1e-14))
+
+
+def _as_losses_take_them(output_NO: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs ``(1, O, N)``, targets ``(1, T, N)`` and weights in double precision; labels stay whole numbers."""
+    target = samples.target if samples.target.ndim > 1 else samples.target.unsqueeze(1)
+    target = target.double() if target.is_floating_point() else target
+    weight = torch.ones(len(target)) if samples.weight is None else samples.weight
+    return output_NO.double().t().unsqueeze(0), target.t().unsqueeze(0), weight.double()
+
+
+def _times(factor: float, job: Job, result: Result) -> Result:
+    network = cast(DenseNetwork, job.plan.network)
+    state = replace(result.state, theta_P=network.with_outputs_times(result.state.theta_P, factor))
+    outputs = result.validation_outputs
+    return replace(result, state=state, validation_outputs=None if outputs is None else factor * outputs)
