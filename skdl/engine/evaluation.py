@@ -94,7 +94,7 @@ class Evaluation:
             weight_KB = batch.weight_K1B[:, 0]
             loss_K[:k] += (loss_KB * weight_KB).sum(1)
             if self.some_are_robust:
-                robust_K[:k] += (self.plan.loss.robust(loss_KB) * weight_KB).sum(1)
+                robust_K[:k] += (self.plan.loss.robust(loss_KB, output.shape[1]) * weight_KB).sum(1)
             weight_K[:k] += weight_KB.sum(1)
             self.output_KON[:k, :, batch.start : batch.start + output.shape[2]] = output
         validations: list[Validation | None] = [None] * self.n_models
