@@ -340,6 +340,7 @@ def summary(lines: Sequence[Line]) -> list[TextTable]:
 def plot(lines: Sequence[Line], path: Path) -> None:
     """Error against the time of a fit, both as geometric means over the data sets relative to skdl."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     table = means(lines)
     error = geometric_mean((table["error"] + 0.01).div(table["error"]["skdl"] + 0.01, axis=0))
@@ -349,6 +350,10 @@ def plot(lines: Sequence[Line], path: Path) -> None:
         axes.scatter(seconds[method], error[method], s=60, color="C1" if method == "skdl" else "C0")
         axes.annotate(method, (seconds[method], error[method]), xytext=(6, 4), textcoords="offset points")
     axes.set(xscale="log", xlabel="fit, seconds (geometric mean)", ylabel="error over that of skdl (geometric mean)")
+    # Powers of ten alone are too few for times this close, and all digits too many.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     # Room for the names beside the points.
     axes.margins(0.2)
     axes.grid(alpha=0.3)
