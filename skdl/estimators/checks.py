@@ -121,6 +121,11 @@ def check_target(y: Any, *, numeric: bool, name: str = "y") -> NDArray:
     except ValueError as error:
         if "contains NaN" in str(error):
             raise ValueError(f"{error} Drop rows without a value of {name}.") from None
+        if "could not convert string" in str(error):
+            raise ValueError(
+                f"{name} holds text: {error}. Regression takes numbers; for labels use the classifier of the same "
+                "family."
+            ) from None
         raise
     if y.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got {y!r} instead.")

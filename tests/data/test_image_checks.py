@@ -1,5 +1,6 @@
 """Images: what users have becomes one array or paths; what cannot is refused with a remedy."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -387,6 +388,7 @@ def test_files_become_pixels(save):
         (pd.DataFrame({"f": list(noise(2, 4, 4))}), {}, r"pass a list of them: list\(frame\[column\]\)"),
         (pd.DataFrame([["a.png"] * 2], columns=["f", "f"]), {"path_column": "f"}, r"more than once: \['f'\]. Rename"),
         ([b"GIF89a", b"GIF89a"], {}, r"bytes of image files\. Open each: PIL\.Image\.open"),
+        ([io.BytesIO(b"GIF89a")] * 2, {}, r"open files\. Pass their paths, or open each as an image"),
         (sp.csr_array(np.eye(3)), {}, "[Ss]parse"),
         ((Path(name) for name in ["a.png", "b.png"]), {}, r"X is a generator.* Pass list\(X\)"),
         ("a.png", {}, r"X is one path, 'a.png'\. Pass a list"),

@@ -438,6 +438,11 @@ def test_masked_cells_are_missing():
     np.testing.assert_array_equal(imputer.transform(np.ma.masked_array(X)), X)
 
 
+def test_regression_of_text_is_told_of_the_classifier():
+    with pytest.raises(ValueError, match=r"y holds text: could not convert.*'a'.* use the classifier"):
+        MLPRegressor().fit(np.eye(4), ["a", "b", "a", "b"])
+
+
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_validation_rows_that_are_not_like_x_are_named():
     X = pd.DataFrame({"a": np.arange(N), "b": ["u", "v"] * (N // 2)})

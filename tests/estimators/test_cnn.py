@@ -798,6 +798,12 @@ def test_auto_augment_looks_at_images_of_all_classes_where_labels_come_in_turns(
     assert CNNClassifier(**SMALL | {"max_epochs": 1}).fit(*stripes(120)).augmentation_.flip
 
 
+@pytest.mark.parametrize("function", [lambda: None, lambda images: images, lambda images, generator, more: images])
+def test_augment_must_take_images_and_a_generator(gray, function):
+    with pytest.raises(TypeError, match=r"is called as augment\(images, generator\)"):
+        CNNClassifier(max_epochs=1, augment=function).fit(*gray)
+
+
 def test_augment_wants_numbers_where_something_has_an_amount(gray):
     with pytest.raises(ValueError, match=r"augment wants numbers for \['rotation'\]"):
         CNNClassifier(**SMALL, augment={"rotation": True, "flip": True}).fit(*gray)

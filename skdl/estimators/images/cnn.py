@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -308,6 +309,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
             if not_numbers:
                 raise ValueError(f"augment wants numbers for {not_numbers}, how much of each. Got True.")
             return Augmentation(**self.augment)
+        _check_augment(self.augment)
         return Augmentation(function=self.augment)
 
     # --- "auto" --------------------------------------------------------------------------------------------------
@@ -415,6 +417,17 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
 
 def _view(module: ImageModule, x: Tensor, codes: Tensor | None, view: int) -> Tensor:
     return module.view_outputs(x, view)
+
+
+def _check_augment(function: Any) -> None:
+    """Refuse a callable that cannot be called as it will be."""
+    try:
+        inspect.signature(function).bind("images", "generator")
+    except TypeError as error:
+        raise TypeError(f"A callable augment is called as augment(images, generator): {error}.") from None
+    except ValueError:
+        # Builtins need not have a signature.
+        return
 
 
 @documented(
