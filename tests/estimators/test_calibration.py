@@ -77,6 +77,15 @@ def test_calibrated__when_networks_are_too_sure__then_logits_divided_by_the_root
         assert_allclose(network_outputs(module, job.train.table, "cpu"), after.validation_outputs, rtol=1e-9, atol=1e-9)
 
 
+def test_calibrated__when_rows_are_many__then_some_of_them_say(monkeypatch):
+    jobs, results = trained(BinaryCrossEntropy(), 1, sureness=4.0, weighted=True)
+    of_all = calibrated(jobs, results)[0].validation_outputs / results[0].validation_outputs
+    monkeypatch.setattr("skdl.estimators.tables.calibration.MOST_LOGITS", N_ROWS // 2)
+    of_half = calibrated(jobs, results)[0].validation_outputs / results[0].validation_outputs
+    assert_allclose(of_half, of_all, rtol=0.1)
+    assert not np.allclose(of_half, of_all, rtol=1e-4)
+
+
 def test_calibrated__when_networks_are_not_sure_enough__then_left():
     jobs, results = trained(CrossEntropy(), 3, sureness=0.3)
     assert calibrated(jobs, results) is results

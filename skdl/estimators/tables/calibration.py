@@ -10,11 +10,14 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from skdl.data.sampling import sample_rows
 from skdl.engine.job import Job, Result, Samples
 from skdl.nn.dense import DenseNetwork
 from skdl.tasks.losses import Loss
 
 HIGHEST_TEMPERATURE = 100.0
+#: Logits of each network that are looked at: one number needs no more.
+MOST_LOGITS = 1_000_000
 #: The power of the temperature, best for each network by itself, that all of them take: their mean is less sure than
 #: each of them already.
 MEAN_POWER = 0.5
@@ -53,11 +56,14 @@ def _temperature(loss: Loss, held_out: Sequence[tuple[Tensor, Samples]]) -> floa
 
 
 def _as_losses_take_them(output_NO: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs ``(1, O, N)``, targets ``(1, T, N)`` and weights in double precision; labels stay whole numbers."""
-    target = samples.target if samples.target.ndim > 1 else samples.target.unsqueeze(1)
+    """Outputs ``(1, O, N)``, targets ``(1, T, N)`` and weights, in double precision; labels stay whole numbers."""
+    n_rows, n_outputs = output_NO.shape
+    rows = torch.from_numpy(sample_rows(n_rows, max(MOST_LOGITS // n_outputs, 1)))
+    target = samples.target[rows]
+    target = target if target.ndim > 1 else target.unsqueeze(1)
     target = target.double() if target.is_floating_point() else target
-    weight = torch.ones(len(target)) if samples.weight is None else samples.weight
-    return output_NO.double().t().unsqueeze(0), target.t().unsqueeze(0), weight.double()
+    weight = torch.ones(len(rows)) if samples.weight is None else samples.weight[rows]
+    return output_NO[rows].double().t().unsqueeze(0), target.t().unsqueeze(0), weight.double()
 
 
 def _times(factor: float, job: Job, result: Result) -> Result:
