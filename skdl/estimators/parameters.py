@@ -163,19 +163,21 @@ validation_fraction : float in (0, 1) or "auto", default="auto"
     holds out 10 %.
 n_members : int or "auto", default="auto"
     Number of networks to train side by side and average. "auto" is 8 if rows are held out for early stopping, and 1
-    otherwise.
+    otherwise. Under early stopping by a cross-entropy, several networks of an MLP estimator have their logits divided
+    by the root of the temperature that suits their validation rows best (Guo et al. 2017), if it is above 1.
 n_iter_no_change : int or "auto", default="auto"
     Number of epochs without a better validation score after which training stops. "auto" is the number of epochs up to
-    the last better one plus 6, but at most 20; on tables plus 3, but at most 40.
+    the last better one plus 6, but at most 20; in MLP estimators plus 3, but at most 40.
 tol : float or "auto", default="auto"
     Minimum improvement of the score that counts for ``n_iter_no_change``. "auto" is 0.0001 for classification, where
     the loss of classes that can be told apart without error would fall for hundreds of epochs, and 0 otherwise.
 scoring : str, callable or None, default=None
     Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable ``scorer(estimator, X, y)``, or
-    None for the negative loss. It is made robust for several networks on tables, since rows that one of them gets wrong
-    by far say little of their mean: in a cross-entropy, (18 p + 1) / 19 takes the place of the probability p of the
-    true label, and in place of squared errors there are absolute ones. Among epochs with equal scores, the one with the
-    smallest validation loss is best. Without validation rows, no scores are computed.
+    None for the negative loss. It is made robust for several networks of an MLP estimator, since rows that one of them
+    gets wrong by far say little of their mean: in a cross-entropy, (18 p + 1) / 19 takes the place of the probability p
+    of the true label, and the root of a row's mean squared error, of one target the absolute error, that of its square.
+    Among epochs with equal scores, the one with the smallest validation loss is best. Without validation rows, no
+    scores are computed.
 warm_start : bool, default=False
     Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of the
     columns and of y. On the same rows each network holds out the same rows as before; on other rows, scores and
@@ -212,7 +214,8 @@ validation_scores_ : list of float or None
     Validation score of each of these epochs, as ``scoring`` says; NaN where there were no validation rows, None if
     there never were any.
 best_validation_score_ : float or None
-    The best of the last call's scores; with several networks, the mean of their best scores.
+    The best of the last call's scores; with several networks, the mean of their best scores, before a temperature
+    divides their logits.
 out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
     Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
     that no network held out. Quantiles are those of the networks, without the shift of ``predict``, and several stand

@@ -25,8 +25,8 @@ from skdl.nn.network import Ensemble, Network, NetworkModule
 from skdl.tasks.losses import Loss
 
 #: Epochs without an improvement that end a training: so many, or fewer after an early best epoch, its number and so
-#: many more. On 141 tables the second takes a third of the epochs off classification and a fifth off regression, and
-#: adds less than 0.1 % to the best validation losses.
+#: many more. On 141 tables, which have numbers of their own now, the second took a third of the epochs off
+#: classification and a fifth off regression, and added less than 0.1 % to the best validation losses.
 AUTO_PATIENCE = 20, 6
 #: Larger learning rates diverge as well, and larger batches hold all rows as well; torch could not convert them.
 LARGEST_RATE, LARGEST_BATCH = 1e30, 2**31 - 1

@@ -322,11 +322,11 @@ def test_a_fourth_channel_does_not_dim_the_others_when_resized():
 # --- paths -----------------------------------------------------------------------------------------------------------
 
 
-def test_paths_of_every_kind(save, tmp_path):
+def test_paths_of_every_kind(save, tmp_path, tmpdir):
     paths = save(noise(3, 4, 5))
     frames = [library({"file": paths, "other": [1, 2, 3]}) for library in (pd.DataFrame, pl.DataFrame, pa.table)]
     kinds = [paths, tuple(paths), np.array(paths), np.array(paths, dtype=object), pd.Series(paths), pl.Series(paths)]
-    kinds += [[tmp_path / os.path.basename(path) for path in paths], *frames]
+    kinds += [[folder / os.path.basename(path) for path in paths] for folder in (tmp_path, tmpdir)] + frames
     for X in kinds:
         estimator = Estimator(path_column="file")
         checked = check(X, estimator=estimator)

@@ -11,7 +11,7 @@ from skdl import MLPClassifier, MLPRegressor
 from skdl.data.table import DenseTable
 from skdl.engine.job import Job, OptimizerKind, Plan, Result, Samples, Settings, State
 from skdl.engine.predict import network_outputs
-from skdl.estimators.tables.calibration import calibrated
+from skdl.estimators.tables.calibration import logit_factor, with_logits_times
 from skdl.nn.activations import get_activation
 from skdl.nn.dense import DenseNetwork
 from skdl.tasks.losses import BinaryCrossEntropy, CrossEntropy
@@ -59,61 +59,86 @@ def best_factor(jobs, results):
     return minimize_scalar(loss, bounds=(0.01, 1), method="bounded", options={"xatol": 1e-10}).x
 
 
-@pytest.mark.parametrize("hidden", [(), (4,)])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     ("loss", "n_outputs"), [(CrossEntropy(), 3), (BinaryCrossEntropy(), 1), (BinaryCrossEntropy(), 3)]
 )
-def test_calibrated__when_networks_are_too_sure__then_logits_divided_by_the_root_of_the_temperature(
-    loss, n_outputs, weighted, hidden
-):
-    jobs, results = trained(loss, n_outputs, sureness=4.0, weighted=weighted, hidden=hidden)
-    factor = best_factor(jobs, results) ** 0.5
+def test_logit_factor__when_networks_are_too_sure__then_root_of_the_best_one(loss, n_outputs, weighted):
+    jobs, results = trained(loss, n_outputs, sureness=4.0, weighted=weighted)
+    expected = best_factor(jobs, results) ** 0.5
     # Labels were drawn by a quarter of the logits.
-    assert 0.4 < factor < 0.6
-    for job, before, after in zip(jobs, results, calibrated(jobs, results), strict=True):
-        assert_allclose(after.validation_outputs, factor * before.validation_outputs, rtol=1e-4)
-        module = job.plan.network.module(after.state.theta_P)
-        assert_allclose(network_outputs(module, job.train.table, "cpu"), after.validation_outputs, rtol=1e-9, atol=1e-9)
+    assert 0.4 < expected < 0.6
+    assert logit_factor(jobs, results) == pytest.approx(expected, rel=1e-4)
 
 
-def test_calibrated__when_rows_are_many__then_some_of_them_say(monkeypatch):
-    jobs, results = trained(BinaryCrossEntropy(), 1, sureness=4.0, weighted=True)
-    of_all = calibrated(jobs, results)[0].validation_outputs / results[0].validation_outputs
+def test_logit_factor__when_logits_are_many__then_some_of_them_say(monkeypatch):
+    given = trained(BinaryCrossEntropy(), 1, sureness=4.0, weighted=True)
+    of_all = logit_factor(*given)
     monkeypatch.setattr("skdl.estimators.tables.calibration.MOST_LOGITS", N_ROWS // 2)
-    of_half = calibrated(jobs, results)[0].validation_outputs / results[0].validation_outputs
-    assert_allclose(of_half, of_all, rtol=0.1)
-    assert not np.allclose(of_half, of_all, rtol=1e-4)
+    assert of_all == pytest.approx(logit_factor(*given), rel=0.1)
+    assert of_all != pytest.approx(logit_factor(*given), rel=1e-4)
 
 
-def test_calibrated__when_networks_are_not_sure_enough__then_left():
-    jobs, results = trained(CrossEntropy(), 3, sureness=0.3)
-    assert calibrated(jobs, results) is results
+def test_logit_factor__when_networks_are_not_sure_enough__then_one():
+    assert logit_factor(*trained(CrossEntropy(), 3, sureness=0.3)) == 1
 
 
-def test_calibrated__when_networks_know_nothing_and_are_sure__then_bounded():
-    jobs, results = trained(CrossEntropy(), 3, sureness=-50.0)
-    for before, after in zip(results, calibrated(jobs, results), strict=True):
-        assert_allclose(after.validation_outputs, 0.1 * before.validation_outputs)
+def test_logit_factor__when_networks_are_sure_of_what_is_wrong__then_bounded():
+    assert logit_factor(*trained(CrossEntropy(), 3, sureness=-50.0)) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("hidden", [(), (4,)])
+def test_with_logits_times__then_of_the_network_and_of_its_validation_outputs(hidden):
+    (job, _), (result, _) = trained(CrossEntropy(), 3, sureness=1.0, hidden=hidden)
+    after = with_logits_times(0.25, job, result)
+    assert_allclose(after.validation_outputs, result.validation_outputs / 4)
+    module = job.plan.network.module(after.state.theta_P)
+    assert_allclose(network_outputs(module, job.train.table, "cpu"), after.validation_outputs, rtol=1e-9, atol=1e-9)
+
+
+NOISY = make_classification(200, 8, flip_y=0.6, random_state=0)
+TOO_SURE = {"n_members": 4, "max_epochs": 30, "n_iter_no_change": 30, "learning_rate": 0.02, "random_state": 0}
+
+
+@pytest.mark.parametrize("has_validation", [False, True])
 @pytest.mark.parametrize(
     ("settings", "is_calibrated"),
     [({}, True), ({"n_members": 1}, False), ({"loss": "focal"}, False), ({"early_stopping": False}, False)],
 )
-def test_fit__when_labels_are_noise__then_several_networks_of_cross_entropy_are_calibrated(
-    monkeypatch, settings, is_calibrated
+def test_fit__when_labels_are_noise__then_several_networks_of_cross_entropy_that_stop_are_calibrated(
+    monkeypatch, settings, is_calibrated, has_validation
 ):
-    X, y = make_classification(200, 8, flip_y=0.6, random_state=0)
-    kept = {"n_members": 4, "max_epochs": 30, "n_iter_no_change": 30, "learning_rate": 0.02, "random_state": 0}
-    model = MLPClassifier(**{**kept, **settings}).fit(X, y)
+    X, y = NOISY
+    validation = {"X_val": X[150:], "y_val": y[150:]} if has_validation else {}
+    model = MLPClassifier(**TOO_SURE | settings).fit(X[:150], y[:150], **validation)
     monkeypatch.setattr("skdl.estimators.tables.calibration.MEAN_POWER", 0.0)
-    plain = MLPClassifier(**{**kept, **settings}).fit(X, y)
+    plain = MLPClassifier(**TOO_SURE | settings).fit(X[:150], y[:150], **validation)
     odds, plain_odds = (np.diff(m.predict_log_proba(X), axis=1) for m in (model, plain))
     if is_calibrated:
         assert np.abs(odds).mean() < 0.95 * np.abs(plain_odds).mean()
     else:
         assert_allclose(odds, plain_odds)
+
+
+STANDS_STILL = {"learning_rate": 1e-12, "weight_decay": 0.0, "max_epochs": 1}
+
+
+@pytest.mark.parametrize("go_on", ["fit", "fit without early stopping", "partial_fit"])
+def test_going_on__when_nothing_is_learned__then_probabilities_stay(go_on):
+    X, y = NOISY
+    model = MLPClassifier(**TOO_SURE, warm_start=True).fit(X, y)
+    before = model.predict_proba(X)
+    model.set_params(**STANDS_STILL, early_stopping="auto" if go_on == "fit" else False)
+    for _ in range(3):
+        getattr(model, "partial_fit" if go_on == "partial_fit" else "fit")(X, y)
+        assert_allclose(model.predict_proba(X), before, rtol=1e-4)
+
+
+def test_fit__when_not_going_on__then_temperature_is_of_this_fit_alone():
+    X, y = NOISY
+    settings = TOO_SURE | {"early_stopping": False, "max_epochs": 3}
+    model = MLPClassifier(**TOO_SURE).fit(X, y).set_params(**settings).fit(X, y)
+    assert_allclose(model.predict_proba(X), MLPClassifier(**settings).fit(X, y).predict_proba(X))
 
 
 def test_fit__then_out_of_fold_probabilities_are_those_of_the_networks():
@@ -125,6 +150,6 @@ def test_fit__then_out_of_fold_probabilities_are_those_of_the_networks():
 
 
 def test_fit__when_regression__then_outputs_stay(monkeypatch):
-    monkeypatch.setattr("skdl.estimators.tables.mlp.calibrated", None)
+    monkeypatch.setattr("skdl.estimators.tables.mlp.logit_factor", None)
     X = np.random.default_rng(0).normal(size=(60, 3))
     assert np.isfinite(MLPRegressor(n_members=2, max_epochs=3, random_state=0).fit(X, X[:, 0]).predict(X)).all()

@@ -268,6 +268,16 @@ def test_patience_is_counted_in_epochs(labelled, n_members):
     assert model.fit(*labelled).n_iter_ == 8
 
 
+@pytest.mark.parametrize(
+    ("make", "best", "n_iter"),
+    [(MLPClassifier, 1, 5), (MLPClassifier, 50, 90), (RNNClassifier, 1, 8), (RNNClassifier, 30, 50)],
+)
+def test_auto_patience_grows_with_the_best_epoch(labelled, make, best, n_iter):
+    epochs = count(1)
+    model = make(max_epochs=100, n_members=1, early_stopping=True, scoring=lambda *given: -abs(next(epochs) - best))
+    assert model.fit(*labelled).n_iter_ == n_iter
+
+
 def test_tol_is_what_a_score_must_rise_by(labelled):
     def rising():
         scores = iter(np.arange(1, 100) / 100)

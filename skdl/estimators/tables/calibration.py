@@ -23,17 +23,22 @@ MOST_LOGITS = 1_000_000
 MEAN_POWER = 0.5
 
 
-def calibrated(jobs: Sequence[Job], results: list[Result]) -> list[Result]:
-    """The results with logits divided by one temperature, where held-out rows say that networks are too sure."""
+def logit_factor(jobs: Sequence[Job], results: Sequence[Result]) -> float:
+    """What to multiply the logits of all networks by, at most 1, as far as held-out rows say that they are too sure."""
     held_out = [
         (result.validation_outputs, job.validation)
         for job, result in zip(jobs, results, strict=True)
         if result.validation_outputs is not None and job.validation is not None
     ]
-    factor = _temperature(jobs[0].plan.loss, held_out) ** -MEAN_POWER
-    if factor == 1:
-        return results
-    return [_times(factor, job, result) for job, result in zip(jobs, results, strict=True)]
+    return _temperature(jobs[0].plan.loss, held_out) ** -MEAN_POWER
+
+
+def with_logits_times(factor: float, job: Job, result: Result) -> Result:
+    """A result with its network's logits multiplied."""
+    network = cast(DenseNetwork, job.plan.network)
+    state = replace(result.state, theta_P=network.with_outputs_times(result.state.theta_P, factor))
+    outputs = result.validation_outputs
+    return replace(result, state=state, validation_outputs=None if outputs is None else factor * outputs)
 
 
 def _temperature(loss: Loss, held_out: Sequence[tuple[Tensor, Samples]]) -> float:
@@ -64,10 +69,3 @@ def _as_losses_take_them(output_NO: Tensor, samples: Samples) -> tuple[Tensor, T
     target = target.double() if target.is_floating_point() else target
     weight = torch.ones(len(rows)) if samples.weight is None else samples.weight[rows]
     return output_NO[rows].double().t().unsqueeze(0), target.t().unsqueeze(0), weight.double()
-
-
-def _times(factor: float, job: Job, result: Result) -> Result:
-    network = cast(DenseNetwork, job.plan.network)
-    state = replace(result.state, theta_P=network.with_outputs_times(result.state.theta_P, factor))
-    outputs = result.validation_outputs
-    return replace(result, state=state, validation_outputs=None if outputs is None else factor * outputs)

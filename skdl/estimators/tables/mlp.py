@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS
 from skdl.data.scaling import SCALINGS
 from skdl.data.table import Table
 from skdl.data.tabular import TableEncoder
-from skdl.engine.job import Job, Result
+from skdl.engine.job import Job, Result, State
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.checks import FitData, check_table
 from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, is_auto, layer_sizes
@@ -38,7 +38,7 @@ from skdl.estimators.supervised import (
     ProbabilityMixin,
     classification_task,
 )
-from skdl.estimators.tables.calibration import calibrated
+from skdl.estimators.tables.calibration import logit_factor, with_logits_times
 from skdl.estimators.tables.relevance import gains_by_scaling, scaled_jobs
 from skdl.estimators.training import warn_of_numbers_as_text
 from skdl.nn.activations import ACTIVATIONS, get_activation
@@ -188,9 +188,25 @@ class TableNetworkEstimator(NetworkEstimator):
         return scaled_jobs(jobs, self._encoder.n_periodic) if scales else jobs, scales is None
 
     def _finished(self, jobs: list[Job], results: list[Result]) -> list[Result]:
-        is_validated = any(result.validation_outputs is not None for result in results)
-        suits = len(jobs) > 1 and is_validated and jobs[0].plan.loss.is_cross_entropy
-        return calibrated(jobs, results) if suits else results
+        first = jobs[0]
+        if first.start is None:
+            self._logit_factor = 1.0
+        if len(jobs) > 1 and first.settings.keep_best and first.plan.loss.is_cross_entropy:
+            self._logit_factor = logit_factor(jobs, results)
+        if self._logit_factor == 1:
+            return results
+        return [with_logits_times(self._logit_factor, *pair) for pair in zip(jobs, results, strict=True)]
+
+    def _states(self, n_members: int) -> list[State]:
+        states = super()._states(n_members)
+        if self._logit_factor == 1:
+            return states
+        # Networks go on from what their training ended with.
+        network = self._network()
+        return [
+            replace(state, theta_P=network.with_outputs_times(state.theta_P, 1 / self._logit_factor))
+            for state in states
+        ]
 
     def _scales_by_relevance(self, jobs: list[Job]) -> bool | None:
         """Whether to scale; None if the fit was interrupted before it was known."""
