@@ -746,7 +746,7 @@ def test_a_search_over_cells_is_the_same_together(windows, settings):
 @pytest.mark.parametrize("cell", CELLS)
 def test_small_networks_on_series_of_one_length_are_trained_side_by_side(cell, dtype):
     X, y = waves(90, n_steps=10)
-    grid = {"learning_rate": [0.005, 0.02], "dropout": [0.0, 0.3], "weight_decay": [0.0, 0.1]}
+    grid = {"learning_rate": [0.005, 0.02], "dropout": [0.0, 0.3]}
     network = RNNClassifier(
         **SMALL | {"n_members": 1}, cell=cell, num_layers=2, skip=None, early_stopping=False, batch_size=16, dtype=dtype
     )
