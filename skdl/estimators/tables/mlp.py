@@ -198,15 +198,10 @@ class TableNetworkEstimator(NetworkEstimator):
         return [with_logits_times(self._logit_factor, *pair) for pair in zip(jobs, results, strict=True)]
 
     def _states(self, n_members: int) -> list[State]:
-        states = super()._states(n_members)
-        if self._logit_factor == 1:
-            return states
         # Networks go on from what their training ended with.
-        network = self._network()
-        return [
-            replace(state, theta_P=network.with_outputs_times(state.theta_P, 1 / self._logit_factor))
-            for state in states
-        ]
+        network, factor = self._network(), 1 / self._logit_factor
+        states = super()._states(n_members)
+        return [replace(state, theta_P=network.with_outputs_times(state.theta_P, factor)) for state in states]
 
     def _scales_by_relevance(self, jobs: list[Job]) -> bool | None:
         """Whether to scale; None if the fit was interrupted before it was known."""
