@@ -175,9 +175,8 @@ scoring : str, callable or None, default=None
     Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable ``scorer(estimator, X, y)``, or
     None for the negative loss. It is made robust for several networks of an MLP estimator, since rows that one of them
     gets wrong by far say little of their mean: in a cross-entropy, (18 p + 1) / 19 takes the place of the probability p
-    of the true label, and the root of a row's mean squared error, of one target the absolute error, that of its square.
-    Among epochs with equal scores, the one with the smallest validation loss is best. Without validation rows, no
-    scores are computed.
+    of the true label, and of the squared error of a row its root counts. Among epochs with equal scores, the one with
+    the smallest validation loss is best. Without validation rows, no scores are computed.
 warm_start : bool, default=False
     Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of the
     columns and of y. On the same rows each network holds out the same rows as before; on other rows, scores and
