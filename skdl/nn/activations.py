@@ -6,7 +6,7 @@ itself, so that the training engine needs no autograd graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -88,24 +88,25 @@ class _Function(nn.Module):
         return self.function(z)
 
 
-def get_activation(activation: str | Forward | type[nn.Module], n_axes: int = 2) -> Activation:
-    """The :class:`Activation` for a name, a function of one tensor of so many axes, or a module class.
+def get_activation(activation: str | Forward | type[nn.Module], axes: Sequence[int] = (2,)) -> Activation:
+    """The :class:`Activation` for a name, a function of one tensor of any of these numbers of axes, or a module class.
 
     Raises
     ------
     ValueError
-        If the module has parameters of its own, which would not be trained, or if outputs are drawn at random or
-        depend on other rows.
+        If the module has parameters of its own, which would not be trained, or if outputs are of another shape, have
+        no gradient, are drawn at random or depend on other rows.
     """
     if isinstance(activation, str):
         return ACTIVATIONS[activation]
     if isinstance(activation, nn.Module):
         raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
     if not isinstance(activation, type):
-        _check_by_rows(activation, getattr(activation, "__name__", repr(activation)), n_axes)
+        for n_axes in axes:
+            _check_activation(activation, getattr(activation, "__name__", repr(activation)), n_axes)
         return _differentiated(activation, partial(_Function, activation))
     try:
-        module = activation()
+        module = _on_cpu(activation)
     except TypeError as error:
         raise ValueError(
             f"activation={activation.__name__} cannot be created without arguments: {error}. "
@@ -118,37 +119,62 @@ def get_activation(activation: str | Forward | type[nn.Module], n_axes: int = 2)
         )
     if isinstance(module, nn.RReLU | nn.modules.dropout._DropoutNd):
         raise ValueError(f"activation={activation.__name__} draws random numbers. Use one that does not, and dropout.")
-    _check_by_rows(module, activation.__name__, n_axes)
-    return _differentiated(module, activation)
+    for n_axes in axes:
+        _check_activation(module, activation.__name__, n_axes)
+    return _differentiated(module, partial(_on_cpu, activation))
 
 
-def _check_by_rows(function: Forward, name: str, n_axes: int) -> None:
+def _on_cpu(module_class: type[nn.Module]) -> nn.Module:
+    """A module whose buffers have their values, wherever new layers are made meanwhile."""
+    with torch.device("cpu"):
+        return module_class()
+
+
+def _check_activation(function: Forward, name: str, n_axes: int) -> None:
     """Refuse a function by which predictions would not be the same each time, or depend on the rows they are made with.
 
-    What it makes of a few numbers tells, if it takes them.
+    And one that cannot be trained through. What it makes of a few numbers tells, if it takes them.
     """
     # So many that a dropout of 1 % is seen.
     z = torch.linspace(-1, 2, 4096).view(4, -1, *[4] * (n_axes - 2))
     state = torch.get_rng_state()
     try:
         with torch.no_grad():
-            together, again = function(z.clone()), function(z.clone())
-            alone = torch.cat([function(row.clone()) for row in z.split(1)])
-            # Torch's global state would not tell: other threads may draw from it meanwhile.
-            is_random = not torch.allclose(together, again, rtol=0, atol=0, equal_nan=True)
-            # A shape that is not kept is refused where the network is trained.
-            is_mixed = together.shape == z.shape and not torch.allclose(together, alone, atol=1e-5, equal_nan=True)
+            together = function(z.clone())
     except Exception:
-        # What is wrong is said where the network is trained.
+        # It may take other numbers of units. If not, that is said where the network is trained.
         return
-    if is_random:
+    with torch.inference_mode(False), torch.enable_grad():
+        _applied(function, z.clone().requires_grad_())
+    with torch.no_grad():
+        again = function(z.clone())
+        alone = torch.cat([function(row.clone()) for row in z.split(1)])
+    # Torch's global state would not tell: other threads may draw from it meanwhile.
+    if not torch.allclose(together, again, rtol=0, atol=0, equal_nan=True):
         torch.set_rng_state(state)
         raise ValueError(f"activation={name} draws random numbers. Use one that does not, and dropout.")
-    if is_mixed:
+    if not torch.allclose(together, alone, atol=1e-5, equal_nan=True):
         raise ValueError(
             f"activation={name} makes the output of a row depend on the other rows of its batch. Use a function of "
             "each number, or of each row, over all axes but the first."
         )
+
+
+def _applied(function: Forward, z: Tensor) -> Tensor:
+    """What a function makes of a tensor that wants a gradient, of the same shape and with a graph."""
+    try:
+        # A copy, so that the function may work in place.
+        h = function(z.clone())
+    except RuntimeError as error:
+        raise ValueError(f"The activation must be a function of torch tensors: {error}") from error
+    if not isinstance(h, Tensor) or h.shape != z.shape:
+        raise ValueError(
+            f"The activation must return a tensor of the shape it was given, {tuple(z.shape)}. "
+            f"Got {tuple(h.shape) if isinstance(h, Tensor) else h!r} instead."
+        )
+    if not h.requires_grad:
+        raise ValueError("The activation returned a tensor that does not depend on the one it was given.")
+    return h
 
 
 def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activation:
@@ -157,19 +183,7 @@ def _differentiated(function: Forward, module: Callable[[], nn.Module]) -> Activ
     def forward(z: Tensor) -> Tensor:
         z.requires_grad_()
         with torch.enable_grad():
-            # A copy, so that the function may work in place.
-            try:
-                h = function(z.squeeze(0).clone())
-            except RuntimeError as error:
-                raise ValueError(f"The activation must be a function of torch tensors: {error}") from error
-            if not isinstance(h, Tensor) or h.shape != z.shape[1:]:
-                raise ValueError(
-                    "The activation must return a tensor of the shape it was given, "
-                    f"{tuple(z.shape[1:])}. Got {tuple(h.shape) if isinstance(h, Tensor) else h!r} instead."
-                )
-            if not h.requires_grad:
-                raise ValueError("The activation returned a tensor that does not depend on the one it was given.")
-            return h.unsqueeze(0)
+            return _applied(function, z.squeeze(0)).unsqueeze(0)
 
     def backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
         return torch.autograd.grad(h, z, grad)[0]

@@ -1,5 +1,6 @@
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -80,9 +81,9 @@ def of_images(z):
 
 
 def test_get_activation__when_it_is_of_images__then_they_are_what_it_is_tried_on():
-    assert get_activation(of_images, n_axes=4).name == "of_images"
+    assert get_activation(of_images, axes=(4,)).name == "of_images"
     with pytest.raises(ValueError, match="depend on the other rows"):
-        get_activation(lambda z: torch.relu(z - z.mean((0, 2, 3), keepdim=True)), n_axes=4)
+        get_activation(lambda z: torch.relu(z - z.mean((0, 2, 3), keepdim=True)), axes=(4,))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,45 @@ def test_get_activation__when_module_instance__then_refused():
 
 
 @pytest.mark.parametrize("function", [lambda z: z.sum(), lambda z: z[:1], lambda z: "no tensor"])
-def test_activation__when_shape_is_not_kept__then_error_names_the_shape(function):
+@pytest.mark.parametrize(("axes", "shape"), [((2,), r"\(4, 1024\)"), ((4,), r"\(4, 64, 4, 4\)")])
+def test_get_activation__when_shape_is_not_kept__then_error_names_the_shape(function, axes, shape):
+    with pytest.raises(ValueError, match=f"must return a tensor of the shape it was given, {shape}"):
+        get_activation(function, axes)
+
+
+@pytest.mark.parametrize("axes", [(2,), (4,)])
+def test_get_activation__when_it_has_no_gradient__then_refused(axes):
+    with pytest.raises(ValueError, match="does not depend on the one it was given"):
+        get_activation(lambda z: z.detach().relu(), axes)
+    with pytest.raises(ValueError, match="must be a function of torch tensors"):
+        get_activation(lambda z: torch.as_tensor(np.maximum(z.numpy(), 0)), axes)
+
+
+def test_activation__when_it_takes_few_shapes__then_tried_where_it_is_trained():
+    slopes = torch.ones(2)
+
+    activation = get_activation(lambda z: (z * slopes)[:1])
+
     with pytest.raises(ValueError, match=r"must return a tensor of the shape it was given, \(3, 2\)"):
-        get_activation(function).forward(torch.ones(1, 3, 2))
+        activation.forward(torch.ones(1, 3, 2))
+
+
+class Leaky(nn.Module):
+    """With a slope that is a buffer, and one that is a plain tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("slope", torch.tensor(0.2))
+        self.plain = torch.tensor(0.2)
+
+    def forward(self, z):
+        return torch.where(z > 0, z, z * (self.slope + self.plain) / 2)
+
+
+def test_activation__when_module_has_buffers__then_they_have_their_values_among_new_layers():
+    leaky = get_activation(Leaky, (4,))
+
+    with torch.device("meta"):
+        made = leaky.module()
+
+    assert made.slope == made.plain == torch.tensor(0.2)

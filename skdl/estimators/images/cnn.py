@@ -344,7 +344,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
             "image_shape": self.image_shape_,
             "n_outputs": self.n_outputs_,
             "hidden": hidden,
-            "activation": get_activation(self.activation, n_axes=4),
+            "activation": get_activation(self.activation, axes=(4, 2) if hidden else (4,)),
             "mean": self._encoder.mean,
             "scale": self._encoder.scale,
             "augmentation": self.augmentation_,
