@@ -14,8 +14,9 @@ LARGEST_BYTE = 255.0
 OTHER_UNIT = 8.0
 #: Largest number of an image whose white is 1, with what resampling adds at edges.
 LARGEST_SHARE = 1.25
-#: Of so many images, negative numbers say that the pixels were standardised; a single one may be dark and noisy.
-FEWEST_STANDARDISED = 10
+#: Of so many images, a range tells the unit: negative numbers say that pixels were standardised, and small ones that
+#: they have 8 bits. A single image may be dark and noisy.
+FEWEST_TELLING = 10
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def check_unit(given: PixelRange, fitted: PixelRange) -> None:
         return
     if given.is_byte and _is_beyond(given, fitted.low, fitted.high):
         remedy = "Scale X as the images of fit: by X / 255, if they were divided by 255."
-    elif given.is_byte and fitted.is_whole and fitted.high > OTHER_UNIT * LARGEST_BYTE:
+    elif _tells_bytes(given) and fitted.is_whole and fitted.high > OTHER_UNIT * LARGEST_BYTE:
         remedy = "Scale X as the images of fit: by X.astype(float) * 257, if they have 16 bits."
     elif not given.is_byte and (_is_scaled(given, fitted) or _is_beyond(given, 0.0, LARGEST_BYTE)):
         remedy = (
@@ -67,6 +68,11 @@ def check_unit(given: PixelRange, fitted: PixelRange) -> None:
     else:
         return
     raise ValueError(f"X has {given}, but the network was fitted on {fitted}. {remedy}")
+
+
+def _tells_bytes(given: PixelRange) -> bool:
+    """Whether pixels are of 8 bits by their type, or by many images: a few may be dark ones of more bits."""
+    return given.is_8_bit or (given.is_byte and given.n_images >= FEWEST_TELLING)
 
 
 def _is_beyond(given: PixelRange, low: float, high: float) -> bool:
@@ -81,5 +87,5 @@ def _is_scaled(given: PixelRange, fitted: PixelRange) -> bool:
     # Dark pixels of 8 bits are whole numbers, as floats too.
     is_share = given.low >= -1 and given.high <= LARGEST_SHARE and not given.is_whole
     # Resampling leaves numbers a little below zero.
-    is_standardised = given.low < -given.width / OTHER_UNIT and given.n_images >= FEWEST_STANDARDISED
+    is_standardised = given.low < -given.width / OTHER_UNIT and given.n_images >= FEWEST_TELLING
     return is_share or is_standardised

@@ -32,6 +32,8 @@ def floats_of(low, high, n_images=100, is_whole=False):
         (floats_of(0, 1), floats_of(0, 255, is_whole=True)),
         (floats_of(0, 65535, is_whole=True), floats_of(0, 255, is_whole=True)),
         (bytes_of(0, 255), floats_of(0, 65535, is_whole=True)),
+        (bytes_of(90, 140, n_images=1), floats_of(0, 4095, is_whole=True)),
+        (floats_of(90, 140, is_whole=True), floats_of(0, 4095, is_whole=True)),
     ],
 )
 def test_another_unit_is_refused_with_both_ranges(given, fitted):
@@ -58,6 +60,8 @@ def test_another_unit_is_refused_with_both_ranges(given, fitted):
         (floats_of(-3, 4, n_images=1), bytes_of(0, 255)),
         (floats_of(0, 0.01), bytes_of(0, 255)),
         (bytes_of(0, 5), floats_of(0, 1)),
+        # A dark image of more bits.
+        (floats_of(90, 140, n_images=1, is_whole=True), floats_of(0, 4095, is_whole=True)),
         # Images of one colour.
         (bytes_of(0, 0), floats_of(0, 1)),
         (floats_of(0.5, 0.5), bytes_of(0, 255)),
