@@ -26,9 +26,9 @@ PARAMETER_COPIES = 5
 ACTIVATION_COPIES = 3
 
 
-def step_bytes(plan: Plan) -> int:
-    """Bytes that one model's training step works on."""
-    activations = plan.batch_size * plan.network.n_activations
+def step_bytes(plan: Plan, n_rows: int) -> int:
+    """Bytes that one model's training step works on, of so many training rows in all."""
+    activations = min(plan.batch_size, n_rows) * plan.network.n_activations
     numbers = PARAMETER_COPIES * plan.network.n_numbers + ACTIVATION_COPIES * activations
     return numbers * plan.dtype.itemsize
 
@@ -43,7 +43,7 @@ def widest_stack(plan: Plan, n_rows: int, max_models: int | None = None, max_byt
         room = torch.cuda.mem_get_info(plan.device)[0] // 2
     else:
         room = 1_000_000_000
-    widest = (min(room, max_bytes) if max_bytes else room) // step_bytes(plan)
+    widest = (min(room, max_bytes) if max_bytes else room) // step_bytes(plan, n_rows)
     return max(min(widest, max_models) if max_models else widest, 1)
 
 

@@ -1,5 +1,7 @@
 """Which jobs share a stack."""
 
+from dataclasses import replace
+
 import torch
 
 from skdl.engine.job import Monitor
@@ -37,3 +39,10 @@ def test_the_members_of_a_fit_stay_together(make):
     one, other = Monitor(), Monitor()
     jobs = jobs_of(make, [40, 50, 40, 50, 40], [one, one, other, other])
     assert lengths_of(jobs) == [[40], [40, 40, 50, 50]]
+
+
+def test_batches_of_more_rows_than_there_are_part_no_stack(make):
+    plan = replace(make.plan(), batch_size=10**6)
+    table = make.table(plan, 60, 0)
+    jobs = [make.job(plan, samples=make.samples(plan, table, None)) for _ in range(4)]
+    assert lengths_of(jobs) == [[60] * 4]
