@@ -117,7 +117,8 @@ class Stack:
         self.losses.flush()
         losses = self.batches.mean_losses(self.losses.loss_KN)
         # Not by absolute values, which would be new memory as large as the stack.
-        finite = ((self.theta_KP.amax(1) < LARGEST) & (self.theta_KP.amin(1) > -LARGEST)).tolist()
+        trained_KP = self._trained_KP
+        finite = ((trained_KP.amax(1) < LARGEST) & (trained_KP.amin(1) > -LARGEST)).tolist()
         validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
         seconds = time.perf_counter() - started
         keep = [
@@ -133,6 +134,11 @@ class Stack:
             kept = torch.tensor(keep, device=self.theta_KP.device)
             self.kept_KP[kept] = self.theta_KP[kept]
 
+    @property
+    def _trained_KP(self) -> Tensor:
+        """The numbers that training changes; a buffer of a user's network may well be infinite."""
+        return self.theta_KP[:, : self.network.n_trained]
+
     def release(self) -> None:
         """Hand the runs their rows back, so that another stack can take them on."""
         # A row that outlives the others must not keep their memory.
@@ -144,6 +150,6 @@ class Stack:
     def interrupt(self) -> None:
         """End every run at once, with its best parameters so far or, in the first epoch, those of this moment."""
         for k, run in enumerate(self.runs):
-            if run.epoch == 0 and self.theta_KP[k].isfinite().all():
+            if run.epoch == 0 and self._trained_KP[k].isfinite().all():
                 self.kept_KP[k] = self.theta_KP[k]
             run.reason = run.reason or "interrupted"

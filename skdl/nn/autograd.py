@@ -168,6 +168,12 @@ class AutogradNetwork(ABC):
         return sum(math.prod(self.slots[name].shape) for name in self._names[0])
 
     @property
+    def n_trained(self) -> int:
+        """How many of the leading numbers of a row are trained; buffers and what is frozen stand behind them."""
+        weights, others, _ = self._names
+        return sum(math.prod(self.slots[name].shape) for name in weights + others)
+
+    @property
     def matrices(self) -> tuple[Slot, ...]:
         """Where the weights of all layers but the last lie."""
         return tuple(self.slots[name] for name in self._names[0] if name != "output.weight")

@@ -237,7 +237,7 @@ class BackboneModule(ImageModule):
         # threads, which may train such networks as well, have the same one.
         seed = int(torch.randint(2**62, (), generator=draws.generator, device=draws.generator.device))
         with GLOBAL_DRAWS, torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            torch.manual_seed(seed)
+            _seed_global_draws(x.device, seed)
             if len(x) > 1:
                 return super().training_outputs(x, draws)
             # A batch of one image has no variance, and torch's batch normalisation refuses it: its twin helps out.
@@ -253,6 +253,15 @@ class BackboneModule(ImageModule):
             # Of what a part holds, something may not keep still.
             part.training = False
         return self
+
+
+def _seed_global_draws(device: torch.device, seed: int) -> None:
+    """Seed torch's global states of the processor and of one device; ``torch.manual_seed`` would those of all."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _are_alike(old: tuple[Sequence[float], ...], new: tuple[Sequence[float], ...]) -> bool:

@@ -109,6 +109,12 @@ class DenseNetwork:
         return self.slots["bias0"].start
 
     @property
+    def n_trained(self) -> int:
+        """How many of the leading numbers of a row are trained: all but the statistics of batch normalisation."""
+        statistics = self.slots.get("mean0")
+        return self.n_numbers if statistics is None else statistics.start
+
+    @property
     def matrices(self) -> tuple[Slot, ...]:
         """Where the weights of all layers but the last lie."""
         return tuple(self.slots[f"weight{i}"] for i in range(len(self.hidden)))

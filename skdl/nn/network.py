@@ -134,6 +134,10 @@ class Network(Protocol):
         """How many of the leading numbers of a row are weights."""
 
     @property
+    def n_trained(self) -> int:
+        """How many of the leading numbers of a row are trained; statistics and what is frozen stand behind them."""
+
+    @property
     def matrices(self) -> tuple[Slot, ...]:
         """Where the weights of all layers but the last lie."""
 

@@ -255,3 +255,32 @@ def test_the_head_of_a_frozen_network_of_signals_sees_all_blocks():
     network = replace(plan_of(module, "all"), image_shape=(1, 9, 2))
     head = network.module(network.initial(torch.Generator(), torch.float32))
     assert head.features(torch.randn(2, 2, 1, 9)).shape == (2, 2 * 4 + 6, 1, 2)
+
+
+class Masked(nn.Module):
+    """Infinite where nothing is looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.weigh = nn.Conv2d(2, 4, 1)
+        self.register_buffer("mask", torch.full((7, 7), float("-inf")).triu(1))
+
+    def forward(self, x):
+        return torch.softmax(self.weigh(x)[..., :7, :] + self.mask, -1)
+
+
+@pytest.mark.parametrize("freeze", ["all", None])
+def test_infinite_buffers_are_no_divergence(freeze):
+    before, after = trained(plan_of(Masked(), freeze=freeze), max_epochs=2)
+
+    assert names_of(before, after, equal=False) > {"output.weight"}
+    assert torch.equal(after.extractor.mask, before.extractor.mask)
+
+
+def test_no_other_devices_are_seeded(monkeypatch):
+    seeded, plan = [], plan_of(backbone())
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+
+    trained(plan, max_epochs=1)
+
+    assert seeded == []
