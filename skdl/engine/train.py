@@ -20,7 +20,7 @@ import torch
 from skdl.engine.batches import DeviceTables, table_numbers
 from skdl.engine.device import flush_denormals, one_thread_each, threads_for
 from skdl.engine.evaluation import row_of
-from skdl.engine.job import Epoch, Job, Monitor, Plan, Result
+from skdl.engine.job import Epoch, Job, Monitor, Result
 from skdl.engine.run import Run, untrained
 from skdl.engine.stack import Stack
 from skdl.engine.stacking import fits_of, stacks_of
@@ -73,7 +73,8 @@ def train(
             interrupted.set()
         if on_stack is not None:
             n_epochs = sum(len(result.history) for result in trained)
-            on_stack(StackReport(members[0].plan, len(members), n_epochs, time.perf_counter() - started))
+            plan, seconds = members[0].plan, time.perf_counter() - started
+            on_stack(StackReport(plan.network.label, plan.device, len(members), n_epochs, seconds))
         return trained
 
     stacks = stacks_of(jobs, max_models, max_bytes, n_workers)
@@ -120,9 +121,13 @@ def _trained_or_halved(jobs: list[Job], train: Callable[[list[Job]], list[Result
 
 @dataclass(frozen=True)
 class StackReport:
-    """One stack that was trained: its plan, how many models, their epochs added up, and the seconds it took."""
+    """One stack that was trained: its network in a few characters, where, how many models, their epochs, seconds.
 
-    plan: Plan
+    Of the plan nothing is kept: it may hold a network of the user's.
+    """
+
+    network: str
+    device: str
     n_models: int
     n_epochs: int
     seconds: float

@@ -291,7 +291,9 @@ class Gathering:
         if self.limits.device is None:
             return list(jobs)
         device = resolve_device(self.limits.device)
-        return [replace(job, plan=replace(job.plan, device=device)) for job in jobs]
+        # The networks of a fit that cannot be stacked are known by sharing one plan.
+        plans = {id(job.plan): replace(job.plan, device=device) for job in jobs}
+        return [replace(job, plan=plans[id(job.plan)]) for job in jobs]
 
     def share(self, table: Table) -> Table:
         """The table, or one of equal content that another fit has brought already."""

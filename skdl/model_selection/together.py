@@ -141,10 +141,9 @@ class Report(list[StackReport]):
     def __str__(self) -> str:
         lines = [f"{'network':<24}{'device':>8}{'models':>8}{'epochs each':>13}{'seconds':>10}{'model-epochs/s':>16}"]
         for stack in self:
-            label, device = stack.plan.network.label, stack.plan.device
             rate = stack.n_epochs / max(stack.seconds, 1e-9)
             lines.append(
-                f"{label:<24}{device:>8}{stack.n_models:>8}{stack.n_epochs / stack.n_models:>13.1f}"
+                f"{stack.network:<24}{stack.device:>8}{stack.n_models:>8}{stack.n_epochs / stack.n_models:>13.1f}"
                 f"{stack.seconds:>10.2f}{rate:>16.1f}"
             )
         lines.append(
@@ -161,7 +160,8 @@ class TogetherRun:
     Attributes
     ----------
     report_ : list of StackReport
-        Every stack that was trained: its plan, models, epochs and seconds. Prints as a table.
+        Every stack that was trained: ``network``, ``device``, ``n_models``, ``n_epochs`` and ``seconds``. Prints as a
+        table.
     """
 
     def __init__(self) -> None:

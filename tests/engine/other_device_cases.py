@@ -119,7 +119,7 @@ def test_searches_trained_together_too():
         with skdl.train_together() as run:
             together = search.fit(X, Y).cv_results_["mean_test_score"]
     assert_allclose(together, plain)
-    assert {stack.plan.device for stack in run.report_} == {f"{NAME}:0"}
+    assert {stack.device for stack in run.report_} == {f"{NAME}:0"}
 
 
 def test_the_device_refuses_what_a_real_one_would():

@@ -370,4 +370,4 @@ def test_a_torch_device_is_the_device_of_its_name(kind):
     search = {"device": ["cpu", torch.device("cpu")]}
     with train_together(device=torch.device("cpu")) as run:
         scores = GridSearchCV(named, search, cv=2, refit=False).fit(X, y).cv_results_["mean_test_score"]
-    assert scores[0] == scores[1] and {stack.plan.device for stack in run.report_} == {"cpu"}
+    assert scores[0] == scores[1] and {stack.device for stack in run.report_} == {"cpu"}

@@ -267,8 +267,9 @@ def test_together__when_architectures_differ__then_a_stack_for_each(check, net, 
 
     report = check(lambda: GridSearchCV(net(), grid, cv=2, refit=False).fit(*data))
 
-    widths = {(stack.plan.network.hidden, stack.plan.network.activation) for stack in report}
-    assert len(widths) == 6
+    # Networks of other activations have the same widths.
+    assert len({stack.network for stack in report}) == 3
+    assert len(report) >= 6
 
 
 def test_together__when_ensembles_stop_early__then_as_without(check, net, data):

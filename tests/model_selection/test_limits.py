@@ -117,7 +117,29 @@ def test_device__then_in_place_of_the_estimators_own(net, data):
     with skdl.train_together(device="cpu") as run:
         net(device="auto").fit(*data)
 
-    assert run.report_[0].plan.device == "cpu"
+    assert run.report_[0].device == "cpu"
+
+
+def test_device__when_networks_of_a_fit_cannot_be_stacked__then_they_are_one_fit(data):
+    regressor = skdl.MLPRegressor(loss=lambda output, target: (output - target) ** 2, n_members=3, max_epochs=2)
+
+    with skdl.train_together(device="cpu") as run:
+        regressor.fit(*data)
+
+    # Before it, some are tried with each scaling of the columns.
+    assert run.report_[-1].n_models == 3
+
+
+def test_report__when_a_network_is_the_users__then_it_is_not_kept(data):
+    backbone = torch.nn.Conv2d(1, 2, 3)
+    images = np.random.default_rng(0).integers(256, size=(20, 8, 8)).astype(np.uint8)
+    with skdl.train_together() as run:
+        skdl.CNNClassifier(backbone=backbone, freeze="all", max_epochs=1).fit(images, np.arange(20) % 2)
+
+    assert len(run.report_) == 1
+    gc.collect()
+    alike = [part for part in gc.get_objects() if type(part) is torch.nn.Conv2d and part is not backbone]
+    assert [part for part in alike if part.weight.shape == backbone.weight.shape] == []
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -282,8 +304,7 @@ def test_report__then_every_stack_stands_in_it(net, data):
 
     by_widths = {}
     for stack in run.report_:
-        widths = stack.plan.network.widths
-        by_widths[widths] = by_widths.get(widths, 0) + stack.n_models
+        by_widths[stack.network] = by_widths.get(stack.network, 0) + stack.n_models
         assert stack.n_epochs == 3 * stack.n_models
         assert 0 < stack.seconds < 40
     assert sum(by_widths.values()) == 31
