@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -19,11 +20,15 @@ class Route(NamedTuple):
 
 
 _routes: list[Route] = [Route(train, lambda table: table)]
+#: The route of this thread alone, if it has one.
+_here = threading.local()
 
 
 def _route() -> Route:
     # A fit that a scorer or a callback makes while it is asked during training cannot wait for that training.
-    return _routes[0] if is_training() else _routes[-1]
+    if is_training():
+        return _routes[0]
+    return getattr(_here, "route", None) or _routes[-1]
 
 
 def submit(jobs: Sequence[Job]) -> list[Result]:
@@ -47,3 +52,21 @@ def routed_through(
         yield
     finally:
         _routes.remove(route)
+
+
+@contextmanager
+def routed_here(
+    submit: Callable[[Sequence[Job]], list[Result]], share: Callable[[Table], Table] = lambda table: table
+) -> Iterator[None]:
+    """Send the jobs and the tables of this thread's fits elsewhere, wherever those of the process go."""
+    outer = getattr(_here, "route", None)
+    _here.route = Route(submit, share)
+    try:
+        yield
+    finally:
+        _here.route = outer
+
+
+def unroute_here() -> None:
+    """Send this thread's fits where those of the process go."""
+    _here.route = None

@@ -26,6 +26,7 @@ import torch
 
 from skdl.data.table import ComparableTable, Table
 from skdl.engine.device import resolve_device
+from skdl.engine.dispatch import routed_here
 from skdl.engine.job import Job, Result
 from skdl.engine.train import CancelledError, StackReport, train
 from skdl.model_selection.permits import LOOK_SECONDS, IdleClock, Permits
@@ -33,15 +34,17 @@ from skdl.model_selection.permits import LOOK_SECONDS, IdleClock, Permits
 #: Seconds without a new job before a gathering that threads of somebody else take part in is closed, and seconds
 #: that it waits for such threads as came before.
 FOREIGN_PAUSE, FOREIGN_PATIENCE = 0.02, 0.25
+#: Seconds after which the threads of tasks that do not work are taken to be waiting, although the process works.
+TASK_PATIENCE = 2.0
 #: Seconds that the end of the process waits for each task.
 END_SECONDS = 10
 #: What a level takes in an encoded table, and about what a text takes in the rows that it came from.
 CODE_BYTES, TEXT_BYTES = 8, 64
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Task:
-    """A task that has not begun."""
+    """A task of a search."""
 
     #: Does the work and returns what reports it, to be called when the data is let go.
     run: Callable[[], Callable[[], None]]
@@ -51,6 +54,8 @@ class _Task:
     owner: object
     #: In how many other tasks it lies.
     depth: int
+    #: Whether nobody waits for it any more.
+    is_called_off: bool = False
 
 
 @dataclass(eq=False)
@@ -118,7 +123,7 @@ class Gathering:
         self._dispatching: list[threading.Thread] = []
         #: Those who wait; the first one looks after the gathering and trains it when it is complete.
         self._waiting: list[_Waiting] = []
-        self._idle = IdleClock()
+        self._idle = IdleClock(TASK_PATIENCE)
         #: Those whose jobs are being trained, and whether that is to end.
         self._trained: list[_Waiting] = []
         self._is_cancelled = False
@@ -139,10 +144,13 @@ class Gathering:
 
         Raises
         ------
+        CancelledError
+            If this is part of a task that was called off.
         RuntimeError
             If no thread can be started and there is none whose end could be waited for.
         """
         with self._lock:
+            self._refuse_called_off()
             self._queue[depth].append(_Task(run, abandon, owner, depth))
             self._start_queued()
 
@@ -189,7 +197,8 @@ class Gathering:
     def _run_task(self, task: _Task) -> None:
         try:
             try:
-                with self._permits:
+                # What outlives its context goes on with those it began with.
+                with self._permits, routed_here(self.run, self.share):
                     report = task.run()
             finally:
                 self._make_room(task)
@@ -209,7 +218,7 @@ class Gathering:
                 self._start_queued()
         except RuntimeError:
             # Not one thread can be started any more, and nobody else is left to run the rest.
-            self.cancel()
+            self.cancel_tasks()
 
     def begin_dispatch(self) -> None:
         """Close no gathering before this thread has handed out its tasks, or waits itself."""
@@ -227,13 +236,12 @@ class Gathering:
         if threading.current_thread() not in self._tasks:
             yield
             return
-        self._count_waiting_for_own(+1)
-        self._permits.release()
-        try:
-            yield
-        finally:
-            self._count_waiting_for_own(-1)
-            self._permits.acquire()
+        with self._permits.lent():
+            self._count_waiting_for_own(+1)
+            try:
+                yield
+            finally:
+                self._count_waiting_for_own(-1)
 
     def _count_waiting_for_own(self, change: int) -> None:
         with self._lock:
@@ -242,27 +250,45 @@ class Gathering:
             self._start_queued()
             self._look()
 
-    def cancel(self, owner: object = None) -> None:
-        """Forget the tasks of an owner, or of all, that have not begun, and end their waits with an error."""
+    def cancel(self, owner: object) -> None:
+        """Forget the tasks of an owner that have not begun, and end the others as soon as they bring jobs or wait."""
+        self._cancel(lambda other: other is owner)
+
+    def cancel_tasks(self) -> None:
+        """The same for all tasks; fits that belong to none, of threads that somebody else started, go on."""
+        self._cancel(lambda owner: owner is not None)
+
+    def cancel_all(self) -> None:
+        """The same for all tasks, and for fits that belong to none."""
+        self._cancel(lambda owner: True)
+
+    def _cancel(self, is_meant: Callable[[object], bool]) -> None:
         with self._lock:
             abandoned: list[_Task] = []
             for depth, tasks in self._queue.items():
-                abandoned += [task for task in tasks if owner in (None, task.owner)]
-                self._queue[depth] = deque(task for task in tasks if owner not in (None, task.owner))
-            cancelled = [waiting for waiting in self._waiting if owner in (None, waiting.owner)]
+                abandoned += [task for task in tasks if is_meant(task.owner)]
+                self._queue[depth] = deque(task for task in tasks if not is_meant(task.owner))
+            for task in self._tasks.values():
+                task.is_called_off |= is_meant(task.owner)
+            cancelled = [waiting for waiting in self._waiting if is_meant(waiting.owner)]
             self._waiting = [waiting for waiting in self._waiting if waiting not in cancelled]
             self._wake(cancelled, error=CancelledError())
             # A training that is of use to somebody else goes on; one that was called off stays so.
-            self._is_cancelled |= all(owner in (None, waiting.owner) for waiting in self._trained)
+            self._is_cancelled |= all(is_meant(waiting.owner) for waiting in self._trained)
         # Searches inside other tasks may wait for tasks that were dropped.
         for task in abandoned:
             task.abandon()
+
+    def _refuse_called_off(self) -> None:
+        task = self._tasks.get(threading.current_thread())
+        if task is not None and task.is_called_off:
+            raise CancelledError("An error elsewhere ended the search.")
 
     def end(self) -> None:
         """Forget everything, and wait for the tasks that are in the middle of something."""
         if self.pid != os.getpid():
             return
-        self.cancel()
+        self.cancel_all()
         for thread in list(self._tasks):
             thread.join(END_SECONDS)
 
@@ -271,16 +297,10 @@ class Gathering:
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Wait with the jobs of one fit until they are trained."""
         thread = threading.current_thread()
-        is_task = thread in self._tasks
-        owner = self._tasks[thread].owner if is_task else None
+        owner = self._tasks[thread].owner if thread in self._tasks else None
         waiting = _Waiting(self._on_device(jobs), thread, threading.Condition(self._lock), owner)
-        if is_task:
-            self._permits.release()
-        try:
+        with self._permits.lent():
             self._wait(waiting)
-        finally:
-            if is_task:
-                self._permits.acquire()
         if waiting.error is not None:
             raise waiting.error
         assert waiting.results is not None
@@ -309,6 +329,7 @@ class Gathering:
 
     def _wait(self, waiting: _Waiting) -> None:
         with self._lock:
+            self._refuse_called_off()
             self._waiting.append(waiting)
             self._last_arrival = time.monotonic()
             self._bytes_per_task = max(self._bytes_per_task, task_bytes(waiting.jobs))
@@ -348,7 +369,7 @@ class Gathering:
             return self._idle.is_idle()
         here = {waiting.thread for waiting in self._waiting}
         if self._n_live > 0 or not here.issuperset(self._dispatching):
-            return self._idle.is_idle()
+            return self._idle.is_idle(self._tasks)
         if not self._has_foreign():
             return True
         pause = time.monotonic() - self._last_arrival

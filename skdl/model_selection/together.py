@@ -20,7 +20,7 @@ import torch
 from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 from joblib.parallel import ParallelBackendBase
 
-from skdl.engine.dispatch import routed_through
+from skdl.engine.dispatch import routed_through, unroute_here
 from skdl.engine.train import CancelledError, StackReport, is_training
 from skdl.model_selection.gathering import Gathering, Limits, join_ending
 
@@ -257,9 +257,11 @@ def _together(limits: Limits) -> Iterator[TogetherRun]:
     try:
         with joblib.parallel_config(backend=TogetherBackend(context.gathering)):
             yield context.run
-    except BaseException:
+    except BaseException as error:
         if _leave(context):
-            context.gathering.cancel()
+            # Ctrl-C is meant for all that is at work; an error is no concern of threads that somebody else started.
+            is_interrupted = isinstance(error, KeyboardInterrupt)
+            context.gathering.cancel_all() if is_interrupted else context.gathering.cancel_tasks()
         raise
     # Threads that outlive the context go on with what they have begun.
     _leave(context)
@@ -291,6 +293,7 @@ def _end_in_child() -> None:
     for context in _active:
         context.route.close()
     _active.clear()
+    unroute_here()
 
 
 if hasattr(os, "register_at_fork"):

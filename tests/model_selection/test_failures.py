@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.pipeline import Pipeline
 from torch.nn import functional as F
 
 import skdl
@@ -403,6 +404,46 @@ def test_error__when_other_tasks_search_on_their_own__then_their_inner_tasks_are
     with pytest.raises(OwnError), skdl.train_together(max_models=max_models):
         joblib.Parallel()(joblib.delayed(e.fit)(*data) for e in [patient, Fits(fails=True)])
     # Fixture: no thread is left.
+
+
+class Waits(BaseEstimator):
+    """A transformer whose fit goes on when it is told to, or fails as soon as another one waits."""
+
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def __init__(self, fails=False):
+        self.fails = fails
+
+    def fit(self, X, y=None):
+        if self.fails:
+            self.waits.wait(10)
+            raise OwnError
+        self.waits.set()
+        self.goes_on.wait(10)
+        return self
+
+    def transform(self, X):
+        return X
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_error__when_other_tasks_are_at_work__then_they_train_no_more(net, data, inner, task_threads, wait_until):
+    endless = net(max_epochs=10**8)
+    model = GridSearchCV(endless, {"learning_rate": [0.1]}, cv=2) if inner else endless
+    pipeline = Pipeline([("waits", Waits()), ("model", model)])
+    rows = np.arange(len(data[1]))
+    search = GridSearchCV(pipeline, {"waits__fails": [True, False]}, cv=[(rows, rows)], error_score="raise")
+    with pytest.raises(OwnError), skdl.train_together():
+        search.fit(*data)
+
+    assert len(task_threads()) == 1
+    Waits.goes_on.set()
+    assert wait_until(lambda: not task_threads(), 5)
+    Waits.waits.clear()
+    Waits.goes_on.clear()
 
 
 def test_error__when_in_the_body_of_the_context__then_it_passes(net, data):

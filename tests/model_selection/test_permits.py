@@ -6,7 +6,7 @@ import time
 import pytest
 
 from skdl.model_selection import permits
-from skdl.model_selection.permits import IdleClock, Permits
+from skdl.model_selection.permits import IdleClock, Permits, _seconds_of
 
 
 @pytest.fixture
@@ -48,6 +48,51 @@ def test_idle__when_work_ends_or_something_happens__then_the_wait_begins_anew(cl
     assert not clock.is_idle()
     clocks["monotonic"] += 0.2
     assert clock.is_idle()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_idle__when_the_process_works_but_the_threads_do_not__then_after_some_patience(clocks, monkeypatch, share):
+    seconds = {"worked": 3.0}
+    monkeypatch.setattr(permits, "_seconds_of", lambda threads: seconds["worked"])
+    clock = IdleClock(patience=0.95)
+    idle = []
+    for _ in range(15):
+        clocks["monotonic"] += 0.1
+        clocks["process_time"] += 0.1
+        seconds["worked"] += 0.1 * share
+        idle.append(clock.is_idle([]))
+        assert not IdleClock(patience=0.95).is_idle()
+    # What the threads had worked before the first look is seen as work.
+    assert idle == ([False] * 10 + [True] * 5 if share == 0 else [False] * 15)
+
+
+def test_seconds_of_threads_are_those_that_they_work():
+    begun, ended = threading.Event(), threading.Event()
+
+    def work():
+        end = time.thread_time() + 0.1
+        while time.thread_time() < end:
+            sum(range(1000))
+        begun.set()
+        ended.wait(10)
+
+    working, waiting = threading.Thread(target=work), threading.Thread(target=ended.wait, args=(10,))
+    for thread in (working, waiting):
+        thread.start()
+    begun.wait(10)
+    assert _seconds_of([working]) >= 0.1 > _seconds_of([waiting])
+    ended.set()
+
+
+def test_slots__when_lent__then_the_threads_own_comes_back_and_no_other():
+    taken = Permits(1)
+    with taken:
+        with taken.lent(), taken:
+            pass
+        assert taken._holders == {threading.current_thread()}
+    with taken.lent():
+        pass
+    assert taken._holders == set()
 
 
 def test_slots__when_all_are_taken_by_one_that_works__then_the_next_waits_for_its_end():

@@ -16,6 +16,8 @@ from numpy.testing import assert_array_equal
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import skdl
+from skdl.engine.train import train
+from skdl.model_selection import gathering
 
 ROOT = Path(skdl.__file__).parents[1]
 RATES = [0.005, 0.02, 0.1]
@@ -197,6 +199,28 @@ def test_threads__when_one_outlives_the_context__then_its_fit_is_none_the_worse(
     assert results == scores[:1] * 10
 
 
+def test_threads__when_an_error_ends_the_context__then_those_of_others_go_on(fit, scores, monkeypatch):
+    begun, ended = threading.Event(), threading.Event()
+
+    def train_late(jobs, **options):
+        begun.set()
+        ended.wait(10)
+        return train(jobs, **options)
+
+    def fails():
+        with skdl.train_together():
+            future = pool.submit(fit, 0)
+            begun.wait(10)
+            raise ZeroDivisionError(future)
+
+    monkeypatch.setattr(gathering, "train", train_late)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ZeroDivisionError) as caught:
+            fails()
+        ended.set()
+        assert caught.value.args[0].result(20) == scores[0]
+
+
 # --- threads inside a task: the task runs, but waits for them --------------------------------------------------------
 
 
@@ -247,6 +271,35 @@ def test_task__when_it_holds_a_lock_that_others_want__then_they_have_their_turn(
 
     with skdl.train_together():
         assert joblib.Parallel()(joblib.delayed(task)(seed) for seed in range(4)) == scores[:4]
+
+
+@pytest.fixture
+def works_on():
+    """A thread that uses a part of a processor all the time, as a progress bar may."""
+    ended = threading.Event()
+
+    def work():
+        while not ended.wait(0.02):
+            end = time.thread_time() + 0.005
+            while time.thread_time() < end:
+                sum(range(1000))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def test_task__when_it_waits_for_threads_and_another_one_works__then_they_are_trained(fit, scores, works_on):
+    def task(seed):
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(fit, [seed, seed + 1]))
+
+    with skdl.train_together():
+        results = joblib.Parallel()(joblib.delayed(task)(seed) for seed in [0, 2, 4])
+
+    assert [score for pair in results for score in pair] == scores
 
 
 @pytest.mark.parametrize("backend", ["sequential", "threading"])
