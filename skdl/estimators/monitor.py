@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
+from sklearn import config_context, get_config
 from torch import Tensor, nn
 
 from skdl.engine.job import Epoch, EpochRecord, Job, Monitor
@@ -90,6 +91,8 @@ class FitMonitor(Monitor):
     ) -> None:
         self.estimator = estimator
         self.module_of = module_of
+        # Whoever trains may do so in another thread, where scikit-learn is configured otherwise.
+        self.config = get_config()
         self.context: Any = None
         self.data: dict[str, Any] = {}
         self.scorers: Sequence[ValidationScorer] = ()
@@ -120,7 +123,8 @@ class FitMonitor(Monitor):
     def _begin(self) -> None:
         if self.context is not None:
             self.epoch_context = self.context.subcontext(task_name="epoch")
-            self.epoch_context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+            with config_context(**self.config):
+                self.epoch_context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def on_epoch_end(self, epochs: list[Epoch]) -> bool:
         if self.epoch > len(self.ends):
@@ -133,11 +137,12 @@ class FitMonitor(Monitor):
         if self.context is None:
             return False
         self.last_epochs |= {epoch.job.member: epoch for epoch in epochs}
-        return self.epoch_context.call_on_fit_task_end(
-            estimator=self.estimator,
-            reconstruction_attributes=lambda: {"network_": self._network()},
-            **self.data,
-        )
+        with config_context(**self.config):
+            return self.epoch_context.call_on_fit_task_end(
+                estimator=self.estimator,
+                reconstruction_attributes=lambda: {"network_": self._network()},
+                **self.data,
+            )
 
     def _network(self) -> nn.Module:
         epochs = [self.last_epochs[member] for member in sorted(self.last_epochs)]
@@ -148,7 +153,8 @@ class FitMonitor(Monitor):
         view = copy.copy(self.estimator)
         view.network_ = self.module_of([job], [snapshot()])
         view._known_outputs = (scorer.X, output)
-        return scorer(view)
+        with config_context(**self.config):
+            return scorer(view)
 
     def _print(self, records: list[EpochRecord]) -> None:
         def mean(name: str) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
@@ -628,6 +629,28 @@ def test_callbacks__when_on_the_estimator__then_every_fit_hears_each_epoch(net, 
     plain = run()
     with skdl.train_together():
         assert run() == plain == sorted([0, 1, 2] * 3)
+
+
+def test_callbacks__when_scikit_learn_is_configured__then_they_and_scorers_know_of_it(net, data):
+    heard = []
+
+    class Recorder(Listens):
+        def on_fit_task_begin(self, estimator, context):
+            heard.append(get_config()["transform_output"])
+
+        def on_fit_task_end(self, estimator, context):
+            heard.append(get_config()["transform_output"])
+
+    def scorer(estimator, X, y):
+        heard.append(get_config()["transform_output"])
+        return 0.5
+
+    networks = {"hidden_layer_sizes": [(3,), (4,), (5,)]}
+    search = GridSearchCV(net(early_stopping=True, scoring=scorer).set_callbacks(Recorder()), networks, cv=2)
+    with config_context(transform_output="pandas"), skdl.train_together():
+        search.fit(*data)
+
+    assert set(heard) == {"pandas"}
 
 
 @pytest.mark.parametrize("depth", [0, 1, None])
