@@ -84,8 +84,8 @@ def read_images(reading: ImageReading, X: Any) -> NDArray | None:
     Returns
     -------
     ndarray of shape (n, h, w, c) or (n,), or None
-        Pixels of type uint8, or float32, or float64 where they were so and ``dtype`` is "float64"; or paths, as objects
-        of type str.
+        Pixels of type uint8, or float32, or float64 where ``dtype`` says so and float32 cannot hold them; or paths, as
+        objects of type str.
 
     Raises
     ------
@@ -256,10 +256,11 @@ def _pixels(images: NDArray, dtype: str) -> NDArray:
         raise ValueError("Complex data not supported: pixels must be real numbers. Pass np.abs(X), for example.")
     if images.dtype.kind not in "biufO":
         raise ValueError(f"Pixels must be numbers, and X has the type {images.dtype}. Convert it to uint8 or float32.")
-    is_double = images.dtype == np.float64 and dtype == "float64"
+    is_held_by_float32 = np.result_type(images.dtype, np.float32) == np.float32
+    floats = np.float64 if dtype == "float64" and not is_held_by_float32 else np.float32
     try:
         with np.errstate(over="ignore"):
-            pixels = images if is_double else images.astype(np.float32, copy=False)
+            pixels = images.astype(floats, copy=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Pixels must be numbers: {error}. Convert X to uint8 or float32.") from error
     if images.dtype.kind in "fO":
@@ -413,7 +414,7 @@ def _stacked(cells: list[Any], channels: str, resize: Sequence[int] | None) -> N
 def _single(cell: Any, row: int, channels: str) -> NDArray:
     """One image ``(h, w, c)``."""
     if _is_pillow_image(cell):
-        image = np.asarray(cell if cell.mode in DEEP_MODES else converted(cell, plain_mode(cell.mode)))
+        image = np.asarray(cell if cell.mode in DEEP_MODES else converted(cell, plain_mode(cell)))
         return image if image.ndim == 3 else image[..., np.newaxis]
     image = np.asarray(as_array(cell))
     if image.ndim not in (2, 3) or image.dtype.kind == "O":

@@ -46,9 +46,10 @@ def pillow() -> Any:
     return Image
 
 
-def plain_mode(mode: str) -> str:
-    """The mode of 8 bits a channel that an image of another one becomes."""
-    return "L" if mode in GRAY_MODES else "RGB"
+def plain_mode(image: Any) -> str:
+    """The mode of 8 bits a channel that a Pillow image is brought to."""
+    # Of a GIF, Pillow calls gray what has all 256 levels.
+    return "L" if image.mode in GRAY_MODES and image.format != "GIF" else "RGB"
 
 
 def converted(image: Any, mode: str) -> Any:
@@ -147,7 +148,7 @@ def files_shape(paths: Sequence[str] | NDArray, resize: Sequence[int] | None = N
         If the first file is not an image.
     """
     with _open(paths[0], 0) as image:
-        n_channels = 1 if plain_mode(image.mode) == "L" else 3
+        n_channels = 1 if plain_mode(image) == "L" else 3
         width, height = image.size
     if resize is not None:
         height, width = resize
@@ -285,7 +286,7 @@ class ImageFiles(Table):
                 f"{where} has more than 8 bits a channel (Pillow's mode {image.mode!r}), which files are reduced to. "
                 "Read it into an array and pass the images as arrays, which keep their values."
             )
-        if c == 1 and image.mode not in GRAY_MODES:
+        if c == 1 and plain_mode(image) != "L":
             raise ValueError(
                 f"{where} is coloured (Pillow's mode {image.mode!r}), but the first image in fit was gray. Convert the "
                 "files to gray, or all to RGB."

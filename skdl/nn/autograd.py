@@ -244,8 +244,11 @@ class AutogradNetwork(ABC):
         of_old: dict[nn.Parameter, nn.Parameter] = {}
         for owner, name, full_name in list(_owners(module)):
             if name in owner._buffers:
+                buffer = owner._buffers[name]
                 if full_name in self.slots:
                     owner._buffers[name] = self.slots[full_name].view(row_P.detach())
+                elif buffer is not None and buffer.is_floating_point():
+                    owner._buffers[name] = buffer.to(row_P.dtype)
                 continue
             old = owner._parameters[name]
             if old is None:

@@ -147,8 +147,8 @@ class BackboneModule(ImageModule):
 
     def _take(self, backbone: nn.Module, network: BackboneNetwork) -> None:
         """Copy the backbone, and freeze some of its layers."""
+        _refuse_untrainable(network)
         self.extractor = copy.deepcopy(backbone).cpu().float()
-        self._refuse_lazy(network)
         layers = list(_layers(self.extractor))
         self.n_backbone_layers = len(layers)
         if isinstance(network.freeze, Integral) and network.freeze > len(layers):
@@ -177,14 +177,6 @@ class BackboneModule(ImageModule):
     def still(self) -> list[nn.Module]:
         """The parts of the extractor that do not train yet."""
         return list(map(self.extractor.get_submodule, self.still_names))
-
-    def _refuse_lazy(self, network: BackboneNetwork) -> None:
-        if any(is_lazy(value) for value in (*self.extractor.parameters(), *self.extractor.buffers())):
-            height, width, channels = self.image_shape
-            raise ValueError(
-                f"backbone={type(network.backbone).__name__} has lazy layers, which have no weights yet. "
-                f"Call it once: backbone(torch.zeros(1, {channels}, {height}, {width}))."
-            )
 
     def _probed(self, network: BackboneNetwork) -> tuple[tuple[int, int, int], int, int]:
         """Shape of an image's feature maps, multiplications an image, and numbers of the largest feature map."""
@@ -223,7 +215,7 @@ class BackboneModule(ImageModule):
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last feature map ``(B, F, h, w)`` of standardised images ``(B, C, H, W)``."""
         if self.n_seen == 1:
-            return _feature_maps(self.extractor(x_BCHW), len(x_BCHW))
+            return _feature_maps(self.extractor(x_BCHW), len(x_BCHW)).to(x_BCHW.dtype)
         maps = []
         for block in cast(nn.Sequential, self.extractor):
             x_BCHW = block(x_BCHW)
@@ -264,6 +256,22 @@ def _seed_global_draws(device: torch.device, seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
+def _refuse_untrainable(network: BackboneNetwork) -> None:
+    """Refuse modules without parameters of real numbers that could lie in a row."""
+    backbone, name = network.backbone, f"backbone={type(network.backbone).__name__}"
+    if any(isinstance(part, torch.jit.ScriptModule) for part in backbone.modules()):
+        raise ValueError(f"{name} was scripted or traced by torch.jit. Pass the module that it was made of.")
+    values = [*backbone.parameters(), *backbone.buffers()]
+    if any(is_lazy(value) for value in values):
+        height, width, channels = network.image_shape
+        raise ValueError(
+            f"{name} has lazy layers, which have no weights yet. Call it once: "
+            f"backbone(torch.zeros(1, {channels}, {height}, {width}))."
+        )
+    if any(value.is_complex() for value in values):
+        raise ValueError(f"{name} has complex numbers. Use a module whose parameters and buffers are real.")
+
+
 def _are_alike(old: tuple[Sequence[float], ...], new: tuple[Sequence[float], ...]) -> bool:
     """Whether images whose channels have these means and deviations may have pixels of one unit."""
     if len(old[0]) != len(new[0]):
@@ -300,8 +308,9 @@ def _brought_to(pooled: list[int], x_BFHW: Tensor) -> Tensor:
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
     """The parts with a weight of at least two axes: convolutions, dense layers and the like."""
     for part in module.modules():
-        weight = part._parameters.get("weight")
-        if weight is not None and weight.ndim > 1:
+        # Of parametrised layers it is no parameter, but computed of some.
+        weight = getattr(part, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim > 1:
             yield part
 
 
@@ -310,6 +319,10 @@ def _names_of_first_parts(module: nn.Module, layers: list[nn.Module], n: int) ->
     if n == 0:
         return []
     # What holds other parts may have parameters of its own, such as the projections of attention.
-    parts = {part: name for name, part in module.named_modules() if part._parameters or not any(part.children())}
+    parts = {
+        part: name
+        for name, part in module.named_modules()
+        if part._parameters or not any(part.children()) or part in layers
+    }
     names = list(parts.values())
     return names if n >= len(layers) else names[: names.index(parts[layers[n]])]

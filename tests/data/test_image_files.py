@@ -73,6 +73,21 @@ def test_what_is_transparent_is_white(save, mode):
     assert_array_equal(np.asarray(converted(half, "RGB")), [[[224, 204, 244]]])
 
 
+def test_a_gif_has_colours_however_many_it_uses(tmp_path):
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    paths = [tmp_path / "all.gif", tmp_path / "few.gif"]
+    for path, image in zip(paths, (gray, gray // 2 + 100), strict=True):
+        Image.fromarray(image).save(path)
+    with Image.open(paths[0]) as first, Image.open(paths[1]) as second:
+        assert (first.mode, second.mode) == ("L", "P")
+
+    table = ImageFiles(checked_paths(paths))
+
+    assert table.image_shape == (16, 16, 3)
+    expected = np.stack([gray, gray // 2 + 100])[..., np.newaxis]
+    assert_array_equal(table.slice(0, 2)[0].view(2, 16, 16, 3), np.repeat(expected, 3, axis=-1))
+
+
 def test_threads_are_bounded_and_started_lazily(save):
     image_files._threads.cache_clear()
     before = set(threading.enumerate())

@@ -284,3 +284,54 @@ def test_no_other_devices_are_seeded(monkeypatch):
     trained(plan, max_epochs=1)
 
     assert seeded == []
+
+
+class Blurred(nn.Module):
+    """With a kernel that is not saved, and features of single precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.weigh = nn.Conv2d(2, 4, 1)
+        self.register_buffer("kernel", torch.ones(4, 1, 2, 2) / 4, persistent=False)
+
+    def forward(self, x):
+        return nn.functional.conv2d(self.weigh(x), self.kernel, groups=4).float()
+
+
+def test_a_backbone_is_trained_in_double_precision():
+    before, after = trained(plan_of(Blurred()), max_epochs=1)
+
+    assert "extractor.weigh.weight" in names_of(before, after, equal=False)
+    assert after(torch.zeros(2, 112, dtype=torch.float64)).dtype == torch.float64
+
+
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (lambda: torch.jit.script(backbone()), r"scripted or traced by torch\.jit"),
+        (Complex, "has complex numbers"),
+        (lambda: nn.LazyConv2d(3, 2), r"Call it once: backbone\(torch\.zeros\(1, 2, 8, 7\)\)"),
+    ],
+    ids=["scripted", "complex", "lazy"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_modules_that_cannot_be_trained_are_refused(module, message):
+    with pytest.raises(ValueError, match=message):
+        _ = plan_of(module()).template
+
+
+def test_layers_whose_weights_are_computed_freeze_with_what_they_are_computed_of():
+    weight_norm = nn.utils.parametrizations.weight_norm
+    module = nn.Sequential(weight_norm(nn.Conv2d(2, 4, 3)), nn.ReLU(), weight_norm(nn.Conv2d(4, 5, 3)))
+
+    before, after = trained(plan_of(module, freeze=1), max_epochs=1)
+
+    kept = {name for name in names_of(before, after, equal=True) if name.startswith("extractor")}
+    parts = ["bias", "parametrizations.weight.original0", "parametrizations.weight.original1"]
+    assert kept == {f"extractor.0.{part}" for part in parts}

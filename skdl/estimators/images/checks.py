@@ -48,8 +48,12 @@ def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
 
 
 def _check_image_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
+    kept = [np.float32, np.float64, np.uint8]
+    if estimator.dtype == "float64":
+        # The first one is what others become.
+        kept = [np.float64, np.float32, np.float16, np.uint8]
     try:
-        return validate_data(estimator, as_array(X), reset=reset, dtype=[np.float32, np.float64, np.uint8])
+        return validate_data(estimator, as_array(X), reset=reset, dtype=kept)
     except (TypeError, ValueError) as error:
         if is_frame(X) and ("setting an array element" in str(error) or "must be a string or a real" in str(error)):
             remedy = "Where each cell of a column is an image, pass a list of them: list(frame[column])."

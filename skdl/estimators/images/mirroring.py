@@ -47,6 +47,9 @@ def may_be_mirrored(table: Table, image_shape: tuple[int, int, int], rows: NDArr
     if tried.sum() < 2:
         return False
     images = _small_images(table, image_shape, torch.as_tensor(some))
+    if not images.isfinite().all():
+        # Their pixels are doubles beyond the range of the singles that are looked at here.
+        return False
     nearest = KNeighborsClassifier(1).fit(images[known].flatten(1).numpy(), label[known])
 
     def recall(x: Tensor) -> NDArray[np.float64]:
