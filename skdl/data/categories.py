@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.cells import missing_cells
 from skdl.data.moments import mean_and_deviation
 
 #: Columns of more levels than this are embedded.
@@ -179,19 +178,22 @@ class Levels:
     """Levels of a column in sorted order, with a number each; 0 is for all others."""
 
     def __init__(self, levels: Iterable[Any]) -> None:
-        self.levels = in_order(levels)
-        # skops saves no dictionary with the key None; "missing" is the last level.
-        self.code_of = {level: code for code, level in enumerate(self.levels, start=1) if level is not None}
+        self.__setstate__({"levels": in_order(levels)})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Cells as keys would not survive skops, which reads the key False as True and knows few other types.
+        return {"levels": self.levels}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.levels: list[Any] = state["levels"]
+        self.code_of = {level: code for code, level in enumerate(self.levels, start=1)}
 
     def __len__(self) -> int:
         return len(self.levels)
 
     def codes(self, values: NDArray) -> NDArray[np.int64]:
         """Level numbers ``(n,)``."""
-        numbers = level_numbers(values, self.code_of, 0)
-        if self.levels and self.levels[-1] is None:
-            numbers[missing_cells(values)] = len(self.levels)
-        return numbers
+        return level_numbers(values, self.code_of, 0)
 
 
 class CategoricalEncoder:

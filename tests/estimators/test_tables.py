@@ -2,6 +2,7 @@
 
 import datetime
 import pickle
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -416,6 +417,30 @@ def test_means_of_levels_survive_files(library):
     saved = skops.io.dumps(model)
     loaded = skops.io.loads(saved, trusted=skops.io.get_untrusted_types(data=saved))
     assert_array_equal(loaded.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [False, True],
+        pd.Categorical([False, None, True]),
+        pd.IntervalIndex.from_breaks([0.0, 1.0, 2.5]).astype("category"),
+        pd.period_range("2020-01", periods=2, freq="M").astype("category"),
+        [datetime.date(2020, 1, 31), datetime.date(2021, 1, 31)],
+        [Decimal("1.50"), Decimal("2.5"), None],
+        [(1, "a"), (2, "b"), frozenset("ab")],
+        [1, 2.5, "text", None],
+    ],
+    ids=["flags", "flags or none", "intervals", "periods", "dates", "decimals", "tuples", "mixture"],
+)
+def test_levels_of_any_type_survive_skops(cells):
+    codes = np.arange(60) % len(cells)
+    X = pd.DataFrame({"level": pd.Series(cells).take(codes).reset_index(drop=True).astype("category")})
+    model = MLPClassifier(**SMALL).fit(X, codes)
+    assert len(np.unique(model.predict_proba(X), axis=0)) == len(cells)
+    saved = skops.io.dumps(model)
+    loaded = skops.io.loads(saved, trusted=skops.io.get_untrusted_types(data=saved))
+    assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
 
 
 def test_means_of_levels_are_those_of_the_training_rows_alone():
