@@ -10,6 +10,7 @@ Axes: N rows, L levels, unknown ones as the first, T means of each level.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -88,11 +89,13 @@ class LevelSums(NamedTuple):
     square: NDArray[np.float64]
 
     @classmethod
-    def of(cls, codes: NDArray[np.intp], target_NT: NDArray[np.float64], weight_N1: NDArray[np.float64]) -> LevelSums:
-        """Sums over rows of these levels ``(N,)``."""
+    def of(
+        cls, codes: NDArray[np.intp], target_NT: NDArray[np.float64], weight_N1: NDArray[np.float64], n_levels: int = 0
+    ) -> LevelSums:
+        """Sums over rows of these levels ``(N,)``, of which there are so many at least."""
 
         def by_level(values_NC: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.stack([np.bincount(codes, column) for column in values_NC.T], axis=1)
+            return np.stack([np.bincount(codes, column, n_levels) for column in values_NC.T], axis=1)
 
         return cls(by_level(weight_N1), by_level(weight_N1 * target_NT), by_level(weight_N1 * target_NT**2))
 
@@ -161,7 +164,17 @@ class LevelMeans:
     def _sums(self, codes: NDArray[np.intp], y: NDArray, weight: NDArray[np.float64] | None) -> LevelSums:
         target_NT = (self._raw(y) - self.centre) / self.scale
         weight_N1 = np.ones((len(y), 1)) if weight is None else weight[:, np.newaxis]
-        return LevelSums.of(codes, target_NT, weight_N1)
+        return LevelSums.of(codes, target_NT, weight_N1, len(self.levels) + 1)
+
+    def relearned(
+        self, values: NDArray, y: NDArray, weight: NDArray[np.float64] | None = None, *, keeps_others: bool
+    ) -> LevelMeans:
+        """The means among these rows, in the same units; of levels that they lack those of before, or none."""
+        sums = self._sums(self.levels.codes(values), y, weight)
+        relearned = copy.copy(self)
+        others = self.means_LT if keeps_others else 0
+        relearned.means_LT = np.where(sums.weight > 0, sums.means(self.among, self.within), others)
+        return relearned
 
     def transform(self, values: NDArray) -> NDArray[np.float64]:
         """The means of rows that are not in training ``(N, T)``."""

@@ -10,6 +10,7 @@ or a level of its own.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -280,6 +281,20 @@ class TableEncoder:
             return means_NT
 
         return self._transform(X, means_of)
+
+    def with_means_of(
+        self, X: Any, y: NDArray, rows: NDArray[np.intp], weight: Weights = None, *, keeps_others: bool
+    ) -> TableEncoder:
+        """The same encoder with the level means of these rows; of levels that they lack those it had, or none."""
+        if not self.level_means:
+            return self
+        categories = self._values(self._columns(X), "categorical")
+        encoder = copy.copy(self)
+        encoder.level_means = {
+            i: levels.relearned(categories[i][rows], y, weight, keeps_others=keeps_others)
+            for i, levels in self.level_means.items()
+        }
+        return encoder
 
     def _transform(self, X: Any, means_of: Callable[[LevelMeans, NDArray], NDArray[np.float64]]) -> Table:
         if self.is_sparse:

@@ -179,8 +179,9 @@ scoring : str, callable or None, default=None
     the smallest validation loss is best. Without validation rows, no scores are computed.
 warm_start : bool, default=False
     Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of the
-    columns and of y. On the same rows each network holds out the same rows as before; on other rows, scores and
-    ``out_of_fold_`` may include rows that it was trained on in an earlier fit.
+    columns, except that means of categories are learned anew, and of y. On the same rows each network holds out the
+    same rows as before; on other rows, scores and ``out_of_fold_`` may include rows that it was trained on in an
+    earlier fit.
 random_state : int, RandomState instance or None, default=None
     Determines initial weights, the order of the rows, dropout masks and the held-out rows. None uses numpy's global
     random state, as everywhere in scikit-learn; no other global state is read or changed.

@@ -154,6 +154,23 @@ def test_of_other_parts__then_its_own_target_has_no_say():
     assert (before != after).any()
 
 
+@pytest.mark.parametrize("keeps_others", [False, True])
+def test_relearned__then_the_means_of_these_rows_in_the_same_units(keeps_others):
+    values, y = panel()
+    means = LevelMeans(values, y, classification=False)
+    assert_array_equal(means.relearned(values, y, keeps_others=keeps_others).means_LT, means.means_LT)
+    rows = np.flatnonzero(values > "level 3")
+    relearned = means.relearned(values[rows], 10 - 2 * y[rows], keeps_others=keeps_others)
+    # Told to rows that are all of one part, other than those that are looked at.
+    parts = np.r_[np.zeros(len(rows), int), np.ones(len(rows), int)]
+    twice, target = np.r_[values[rows], values[rows]], np.r_[10 - 2 * y[rows], y[rows]]
+    expected = means.of_other_parts(twice, target, None, parts)[len(rows) :]
+    assert_allclose(relearned.transform(values[rows]), expected, atol=1e-12)
+    others = np.setdiff1d(np.arange(len(y)), rows)
+    before = means.transform(values[others])
+    assert_array_equal(relearned.transform(values[others]), before if keeps_others else 0 * before)
+
+
 def test_weights__when_whole__then_as_rows_that_come_several_times():
     values, y = panel()
     times = np.arange(len(y)) % 3 + 1

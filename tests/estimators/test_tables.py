@@ -406,6 +406,26 @@ def test_no_row_of_training_is_told_its_own_target(monkeypatch, how):
     assert_array_equal(seen[0][2], groups)
 
 
+def test_going_on_with_other_rows_predicts_by_their_means():
+    X, y = panel(effect=1)
+    model = MLPRegressor(random_state=0, warm_start=True, max_epochs=30).fit(X, y)
+    first = model._encoder
+    told = first.transform(X).values
+    # Whoever was above the mean is below it now.
+    now = np.random.default_rng(1).permutation(400)
+    model.fit(X.iloc[now], X["x"].to_numpy()[now] * 2 - y[now])
+    assert model.score(X, X["x"] * 2 - y) > 0.9
+    # A fit that failed would have left the first encoder.
+    assert_array_equal(first.transform(X).values, told)
+
+
+def test_going_on_with_the_same_rows_keeps_their_means():
+    X, y = panel(effect=1)
+    model = MLPRegressor(**SMALL, warm_start=True).fit(X, y)
+    before = model._encoder.transform(X).values
+    assert_array_equal(model.fit(X, y)._encoder.transform(X).values, before)
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_means_of_levels_survive_files(library):
     X, y = panel(effect=1)

@@ -164,7 +164,12 @@ class TableNetworkEstimator(NetworkEstimator):
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         super()._prepare(data, train_rows, classes)
-        if not self._continues():
+        if self._continues():
+            # The rows may be others, of other means, or the same: then they must not be told their own targets.
+            self._encoder = self._encoder.with_means_of(
+                data.X, data.y[train_rows], train_rows, data.weight_of(train_rows), keeps_others=True
+            )
+        else:
             warn_of_numbers_as_text(self._encoder.numbers_as_text)
 
     def _training_table(self, data: FitData, rows: NDArray[np.intp]) -> Table:
