@@ -211,9 +211,7 @@ class NetworkEstimator(TrainedEstimator):
         elif stops:
             held_out = [self._samples(table, data, fold.held_out) for fold in folds]
         if held_out[0] is not None and self.scoring is not None:
-            monitor.set_scorers(
-                [self._scorer(validation or data, validation.rows if validation else fold.held_out) for fold in folds]
-            )
+            monitor.set_scorers([self._scorer(data, fold, validation) for fold in folds])
         settings = self._settings(training[0], stops=self._keeps_best(stops, validation is not None))
         settings = replace(settings, robust_score=self._robust_score and len(folds) > 1)
         starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
@@ -415,9 +413,18 @@ class NetworkEstimator(TrainedEstimator):
             check_class_weight(class_weight, cast(ClassificationTask, self._task).classes)
         return with_class_weight(data.weight_of(rows), class_weight, data.y[rows])
 
-    def _scorer(self, data: FitData, rows: NDArray[np.intp]) -> ValidationScorer:
-        weight = None if data.given_weight is None else data.given_weight[rows]
-        return ValidationScorer(self._check_scoring(), _safe_indexing(data.X, rows), data.y[rows], weight)
+    def _scorer(self, data: FitData, fold: Fold, validation: FitData | None) -> ValidationScorer:
+        """The scorer of a fold's network, on validation rows of the caller's own or those that it holds out."""
+        shown, rows = (data, fold.held_out) if validation is None else (validation, validation.rows)
+        weight = None if shown.given_weight is None else shown.given_weight[rows]
+        X = _safe_indexing(shown.X, rows)
+        encoder = self._fold_encoder(data, fold) if validation is None else None
+        table = None if encoder is None else encoder.transform(X)
+        return ValidationScorer(self._check_scoring(), X, shown.y[rows], weight, encoder, table)
+
+    def _fold_encoder(self, data: FitData, fold: Fold) -> Encoder | None:
+        """An encoder for scores of rows that a network holds out; None if targets have no part in any encoding."""
+        return None
 
     # --- predict -------------------------------------------------------------------------------------------------
 

@@ -13,17 +13,30 @@ from numpy.typing import NDArray
 from sklearn import config_context, get_config
 from torch import Tensor, nn
 
+from skdl.data.table import Encoder, Table
 from skdl.engine.job import Epoch, EpochRecord, Job, Monitor
 
 
 @dataclass
 class ValidationScorer:
-    """A scikit-learn scorer on fixed validation rows."""
+    """A scikit-learn scorer on fixed validation rows.
+
+    ``encoder`` is what the scorer's view of the estimator encodes X by, and ``table`` is X encoded; None if that is as
+    in training.
+    """
 
     scorer: Callable[..., float]
     X: Any
     y: NDArray
     sample_weight: NDArray | None
+    encoder: Encoder | None = None
+    table: Table | None = None
+
+    def show_outputs(self, view: Any, outputs: NDArray) -> None:
+        """Let a view of the estimator know its outputs for X, which were found in training."""
+        if self.encoder is not None:
+            view._encoder, outputs = self.encoder, view._table_outputs(self.table)
+        view._known_outputs = (self.X, outputs)
 
     def __call__(self, estimator: Any) -> float:
         is_weighted = self.sample_weight is not None and _accepts_weight(self.scorer)
@@ -152,7 +165,7 @@ class FitMonitor(Monitor):
         scorer = self.scorers[job.member]
         view = copy.copy(self.estimator)
         view.network_ = self.module_of([job], [snapshot()])
-        view._known_outputs = (scorer.X, output)
+        scorer.show_outputs(view, output)
         with config_context(**self.config):
             return scorer(view)
 

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import skops.io
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification
+from sklearn.metrics import r2_score
 
 from skdl import MLPClassifier, MLPRegressor
 from skdl.data.tabular import TableEncoder
@@ -424,6 +425,27 @@ def test_going_on_with_the_same_rows_keeps_their_means():
     model = MLPRegressor(**SMALL, warm_start=True).fit(X, y)
     before = model._encoder.transform(X).values
     assert_array_equal(model.fit(X, y)._encoder.transform(X).values, before)
+
+
+@pytest.mark.parametrize("n_members", [1, 4])
+def test_scorers_are_told_nothing_of_the_rows_that_they_score(n_members):
+    X, y = panel(effect=1)
+    told = []
+
+    def scoring(model, X_scored, y_scored):
+        values = model.predict(X_scored)
+        assert_array_equal(model.predict(X_scored.copy()), values)
+        assert_allclose(model.predict(X_scored[::3]), values[::3], rtol=1e-5, atol=1e-6)
+        (means,) = model._encoder.level_means.values()
+        told.extend(means.transform(X_scored["person"].to_numpy(dtype=object, na_value=None)).ravel())
+        return r2_score(y_scored, values)
+
+    model = MLPRegressor(random_state=0, max_epochs=2, n_members=n_members, early_stopping=True, scoring=scoring)
+    # Of whole levels that are held out nothing is known, but by the targets of the very rows.
+    model.fit(X, y, groups=X["person"].fillna("nobody"))
+    assert len(told) > 0
+    assert_array_equal(told, 0)
+    assert np.any(model._encoder.level_means[0].means_LT != 0)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])

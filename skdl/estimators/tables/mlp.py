@@ -17,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skdl.data.folds import Fold
 from skdl.data.frames import has_objects, is_frame
 from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS
 from skdl.data.scaling import SCALINGS
@@ -174,6 +175,12 @@ class TableNetworkEstimator(NetworkEstimator):
 
     def _training_table(self, data: FitData, rows: NDArray[np.intp]) -> Table:
         return self._encoder.training_table(data.X, data.y[rows], rows, data.weight_of(rows), data.groups_of(rows))
+
+    def _fold_encoder(self, data: FitData, fold: Fold) -> TableEncoder | None:
+        # A level mean of all rows would give away the targets of those that are scored.
+        rows = fold.train
+        encoder = self._encoder.with_means_of(data.X, data.y[rows], rows, data.weight_of(rows), keeps_others=False)
+        return encoder if encoder.level_means else None
 
     def _network(self) -> DenseNetwork:
         encoder: TableEncoder = self._encoder
