@@ -68,7 +68,7 @@ class SeriesWithTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Checked series. Handed in again, by a scorer say, they are what they are.
+    """Checked series, which estimators take as they are.
 
     ``values`` ``(n, C, T)`` hold NaN where there is no value, after the end of a series too; ``lengths`` ``(n,)`` are
     the steps up to the last value; ``static`` is a table with a row per series, or None; ``channel_names`` are those of
@@ -104,6 +104,7 @@ class Series:
         return len(self.values)
 
     def __getitem__(self, key: Any) -> Series:
+        # scikit-learn cuts arrays by X[rows, ...].
         rows = key[0] if isinstance(key, tuple) else key
         static = None if self.static is None else _safe_indexing(self.static, rows)
         return Series(self.values[rows], self.lengths[rows], static, self.channel_names)

@@ -287,7 +287,8 @@ class NetworkEstimator(TrainedEstimator):
     def _check_data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool) -> FitData:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        return check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self)
+        data = check_fit_data(self._check_X(X, reset=reset), y, sample_weight, estimator=self)
+        return replace(data, given_X=X)
 
     def _check_validation(self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None) -> FitData | None:
         if X is None and y is None:
@@ -297,11 +298,11 @@ class NetworkEstimator(TrainedEstimator):
         if X is None or y is None:
             raise ValueError("X_val and y_val go together: give both or neither.")
         try:
-            X = self._check_X(X, reset=False)
+            checked = self._check_X(X, reset=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"X_val is not like X: {error}") from error
-        given = check_fit_data(X, y, sample_weight, estimator=self, y_name="y_val")
-        return replace(given, weight=relative_weight(given.weight))
+        given = check_fit_data(checked, y, sample_weight, estimator=self, y_name="y_val")
+        return replace(given, weight=relative_weight(given.weight), given_X=X)
 
     def _held_out_fraction(self, data: FitData, n_members: int) -> float | None:
         """Share of the rows, or groups, that each member holds out; None where they divide all among them.
@@ -417,10 +418,14 @@ class NetworkEstimator(TrainedEstimator):
         """The scorer of a fold's network, on validation rows of the caller's own or those that it holds out."""
         shown, rows = (data, fold.held_out) if validation is None else (validation, validation.rows)
         weight = None if shown.given_weight is None else shown.given_weight[rows]
-        X = _safe_indexing(shown.X, rows)
+        X = self._shown_rows(shown, rows)
         encoder = self._fold_encoder(data, fold) if validation is None else None
         table = None if encoder is None else encoder.transform(X)
         return ValidationScorer(self._check_scoring(), X, shown.y[rows], weight, encoder, table)
+
+    def _shown_rows(self, data: FitData, rows: NDArray[np.intp]) -> Any:
+        """Rows of X as scorers see them."""
+        return _safe_indexing(data.X, rows)
 
     def _fold_encoder(self, data: FitData, fold: Fold) -> Encoder | None:
         """An encoder for scores of rows that a network holds out; None if targets have no part in any encoding."""

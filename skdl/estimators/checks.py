@@ -212,8 +212,9 @@ class FitData:
     y_name: str = "y"
     #: The group of each sample, whose rows are held out together.
     groups: NDArray | None = None
-    #: Weights of the scale that they were given in, which a user's scorer sees.
+    #: Weights of the scale that they were given in, which a user's scorer sees, and X as it was given.
     given_weight: NDArray[np.float64] | None = None
+    given_X: Any = None
 
     @property
     def n_apart(self) -> int:

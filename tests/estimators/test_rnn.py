@@ -533,6 +533,45 @@ def test_metrics_of_one_value_take_no_bands(windows, scoring):
     assert model.best_validation_score_ < 0
 
 
+SHOWN = {
+    "array": lambda X: X,
+    "rows": lambda X: X[:, 0],
+    "list": lambda X: [x[:, : 24 - row % 2] for row, x in enumerate(X)],
+    "frame": lambda X: pd.DataFrame(X[:, 0]),
+    "masked": lambda X: np.ma.masked_greater(X, 100),
+    "tuple": lambda X: (X, pd.DataFrame({"kind": list("ab") * (len(X) // 2)})),
+}
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+@pytest.mark.parametrize("is_held_out", [True, False])
+def test_scorers_see_rows_of_the_series_that_were_given(data, kind, is_held_out):
+    X = SHOWN[kind](data[0])
+    y = data[0][:, 0, -1]
+    seen = []
+
+    def scoring(model, X_scored, y_scored):
+        seen.append((X_scored, y_scored))
+        values = model.predict(X_scored)
+        assert_allclose(model.predict(copy.deepcopy(X_scored)), values, rtol=1e-5, atol=1e-6)
+        return -np.abs(values - y_scored).mean()
+
+    model = RNNRegressor(**SMALL | {"max_epochs": 1}, validation="random", early_stopping=True, scoring=scoring)
+    model.fit(X, y, **({} if is_held_out else {"X_val": X, "y_val": y}))
+    assert len(seen) == 2
+    whole = X[0] if kind == "tuple" else X
+    for X_scored, y_scored in seen:
+        series, table = X_scored if kind == "tuple" else (X_scored, None)
+        assert type(series) is type(whole) and len(series) == len(y_scored)
+        if kind == "list":
+            assert all(any(one is x for x in whole) for one in series)
+        elif kind == "frame":
+            assert_array_equal(series.iloc[:, -1], y_scored)
+        else:
+            assert_array_equal(series[:, 0, -1] if series.ndim == 3 else series[:, -1], y_scored)
+        assert table is None or table.columns.tolist() == ["kind"]
+
+
 def test_a_standard_deviation_of_each_forecast(windows, forecaster):
     mean, std = forecaster.predict(windows[0], return_std=True)
     assert mean.shape == std.shape == windows[1].shape and (std > 0).all()

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
-from sklearn.utils import Tags
+from sklearn.utils import Tags, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skdl.closed_form.skip import SKIP_FEATURES
 from skdl.data.folds import Fold, block_folds, last_fold
 from skdl.data.sequences import SequenceEncoder, continued_channel
-from skdl.data.series import Series
+from skdl.data.series import Series, SeriesWithTable
 from skdl.engine.device import sheltered
 from skdl.engine.job import Plan, Samples
 from skdl.estimators.base import LONE_VALIDATION_FRACTION
@@ -245,6 +245,11 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         # The schedule ends at its best, and networks that stop where their held-out rows like it best make those rows
         # look easier than others are.
         return stops and (has_validation or not is_auto(self.early_stopping))
+
+    def _shown_rows(self, data: FitData, rows: NDArray[np.intp]) -> Any:
+        X = data.given_X
+        # scikit-learn takes no rows of a tuple.
+        return _safe_indexing(SeriesWithTable(*X) if isinstance(X, tuple) else X, rows)
 
     # --- "auto"; of the network's parameters see recurrent_plan.py, of skip see blended.py -----------------------
 
