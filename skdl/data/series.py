@@ -5,7 +5,7 @@ Axes: n series, C channels, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -17,8 +17,13 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from skdl.data.cells import is_missing_cell
-from skdl.data.frames import check_unique_names, column_names, is_frame, refuse_lazy
+from skdl.data.frames import check_unique_names, column_names, has_objects, is_frame, refuse_lazy
 from skdl.data.tensors import as_array
+
+#: Numbers of series, padding with them, that are encoded at a time, and padding that is not worth a time of its own.
+CHUNK_NUMBERS, LITTLE_PADDING = 2**23, 2**14
+#: Most padding beside series that are encoded together, as a share of their own steps.
+MOST_PADDING = 0.25
 
 
 class SeriesWithTable(NamedTuple):
@@ -108,6 +113,27 @@ class Series:
         rows = key[0] if isinstance(key, tuple) else key
         static = None if self.static is None else _safe_indexing(self.static, rows)
         return Series(self.values[rows], self.lengths[rows], static, self.channel_names)
+
+    def by_length(self) -> Iterator[tuple[NDArray[np.intp], Series]]:
+        """Series of like lengths together: their rows, and they without padding that all of them have."""
+        order, n_channels = np.argsort(self.lengths, kind="stable"), self.shape[1]
+        starts, own = [0], 0
+        for row, length in enumerate(self.lengths[order].tolist()):
+            n_together = row - starts[-1]
+            padding = n_together * length - own
+            is_padded = padding * n_channels > LITTLE_PADDING and padding > MOST_PADDING * own
+            if is_padded or (n_together and (n_together + 1) * length * n_channels > CHUNK_NUMBERS):
+                starts.append(row)
+                own = 0
+            own += length
+        # What a column of objects is its cells tell together.
+        if len(starts) == 1 or (is_frame(self.static) and has_objects(self.static)):
+            yield np.arange(len(self)), self
+            return
+        for rows in np.split(order, starts[1:]):
+            lengths = self.lengths[rows]
+            static = None if self.static is None else _safe_indexing(self.static, rows)
+            yield rows, Series(self.values[rows, :, : lengths.max()], lengths, static, self.channel_names)
 
     def check_like(
         self,

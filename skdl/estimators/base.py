@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -443,7 +444,11 @@ class NetworkEstimator(TrainedEstimator):
 
     def _network_outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of a lone network, ``(M, n, O)`` of several."""
-        return self._table_outputs(self._table(X))
+        return self._computed(X, self._table_outputs)
+
+    def _computed(self, X: Any, compute: Callable[[Table], NDArray]) -> NDArray:
+        """What is computed ``(..., n, O)`` of the table of X, here of all rows together."""
+        return compute(self._table(X))
 
     def _table(self, X: Any) -> Table:
         """X encoded as in ``fit``."""

@@ -20,7 +20,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """``transform`` of estimators whose networks are :class:`~skdl.nn.autograd.AutogradModule`."""
 
     device: str | torch.device
-    _table: Callable[[Any], Table]
+    _computed: Callable[[Any, Callable[[Table], NDArray]], NDArray]
     _members: Callable[[], list[Any]]
 
     def transform(self, X: Any) -> NDArray:
@@ -36,7 +36,10 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X_new : ndarray of shape (n_samples, n_embedding)
             With several networks, their embeddings side by side; float32, or float64 under ``dtype="float64"``.
         """
-        table, device = self._table(X), resolve_device(self.device)
+        return self._computed(X, self._table_embeddings)
+
+    def _table_embeddings(self, table: Table) -> NDArray:
+        device = resolve_device(self.device)
         return np.hstack([network_outputs(member, table, device, _embeddings) for member in self._members()])
 
     @property

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, TimeSeriesSpl
 from sklearn.pipeline import make_pipeline
 
 from skdl import RNNClassifier, RNNRegressor, SeriesWithTable, train_together, window
+from skdl.data.sequences import SequenceEncoder
 from skdl.data.series import series_values
 from skdl.nn.recurrent import CELLS
 
@@ -103,6 +104,32 @@ KINDS = {
     "padded with NaN": lambda X: (np.concatenate([X, np.full((*X.shape[:2], 5), np.nan)], axis=2), {}),
     "Fortran order": lambda X: (np.asfortranarray(X), {}),
 }
+
+
+@pytest.mark.parametrize(
+    "settings", [{"skip": None}, {"stem": None, "skip": "linear"}, {"early_stopping": False, "n_members": 1}]
+)
+def test_one_long_series_among_short_ones_pads_none_of_them(monkeypatch, settings):
+    X, y = unequal()
+    model = RNNRegressor(**SMALL | settings).fit(X, y)
+    table = pd.DataFrame({"kind": list("abc") * 16})
+    beside = RNNClassifier(**SMALL | settings).fit((X, table), y)
+    X = [*X[:10], np.tile(X[0], 200), *X[10:17]]
+    calls = [model.predict, model.transform, lambda X: beside.predict_proba((X, table[: len(X)]))]
+    alone = [np.concatenate([call([x]) for x in X]) for call in calls[:2]]
+    alone.append(np.concatenate([beside.predict_proba(([x], table[row : row + 1])) for row, x in enumerate(X)]))
+    steps = []
+    transform = SequenceEncoder.transform
+
+    def noted(encoder, series):
+        steps.append(series.shape[0] * series.shape[2])
+        return transform(encoder, series)
+
+    monkeypatch.setattr(SequenceEncoder, "transform", noted)
+    for call, expected in zip(calls, alone, strict=True):
+        steps.clear()
+        assert_allclose(call(X), expected, rtol=1e-5, atol=1e-6)
+        assert sum(steps) <= X[10].shape[1] + 17 * 24
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, cast
@@ -18,6 +19,7 @@ from skdl.closed_form.skip import SKIP_FEATURES
 from skdl.data.folds import Fold, block_folds, last_fold
 from skdl.data.sequences import SequenceEncoder, continued_channel
 from skdl.data.series import Series, SeriesWithTable
+from skdl.data.table import Table
 from skdl.engine.device import sheltered
 from skdl.engine.job import Plan, Samples
 from skdl.estimators.base import LONE_VALIDATION_FRACTION
@@ -284,6 +286,14 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         return replace(plan, network=replace(cast(RecurrentNetwork, plan.network), is_even=is_even))
 
     # --- predict -------------------------------------------------------------------------------------------------
+
+    def _computed(self, X: Any, compute: Callable[[Table], NDArray]) -> NDArray:
+        check_is_fitted(self, "network_")
+        rows, computed = [], []
+        for rows_of_part, part in self._check_X(X, reset=False).by_length():
+            rows.append(rows_of_part)
+            computed.append(super()._computed(part, compute))
+        return np.concatenate(computed, axis=-2)[..., np.argsort(np.concatenate(rows)), :]
 
     @sheltered
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "occlusion") -> NDArray[np.float64]:
