@@ -20,6 +20,7 @@ from skdl.data.cells import missing_cells
 from skdl.data.columns import Column
 from skdl.data.frames import check_unique_names, frame_columns, is_frame, refuse_lazy
 from skdl.data.series import SeriesWithTable
+from skdl.data.tensors import as_array
 from skdl.data.time_gaps import after_gaps
 
 
@@ -47,7 +48,7 @@ def window(
     Parameters
     ----------
     frame : DataFrame or array-like of shape (n_rows,) or (n_rows, n_columns)
-        One row per step, evenly spaced. Columns of an array are called 0, 1, ...
+        One row per step, evenly spaced. Columns of an array are called 0, 1, ...; masked values are missing.
     target : label, default=None
         Column to forecast, which becomes the first channel of the windows. None if there is only one column.
     lags : int
@@ -118,7 +119,7 @@ def window(
             f"known_future columns reach over the horizon of {horizon} steps, more than the {lags} lags hold. "
             f"Set lags to at least {horizon}."
         )
-    table = _Table.of(frame, target, by, time, features, known_future, static)
+    table = _Table.of(as_array(frame), target, by, time, features, known_future, static)
     series = table.series()
     follows_gap = after_gaps(table.times, series)
     parts = [_cut(table, rows, follows_gap[rows], lags, horizon, step, last) for rows in series]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
 from skdl import window
@@ -30,6 +31,24 @@ def test_windows_of_one_series():
     X, y = window(np.arange(7), lags=3, horizon=2)
     assert_array_equal(X[:, 0], [[0, 1, 2], [1, 2, 3], [2, 3, 4]])
     assert_array_equal(y, [[3, 4], [4, 5], [5, 6]])
+
+
+@pytest.mark.parametrize("dtype", [float, int])
+def test_masked_values_are_missing(dtype):
+    steps = np.array([[0, 1, 2, 3, -999, 5, 6, 7, 8], [4, 4, -999, 4, 4, 4, 4, 4, 4]], dtype=dtype).T
+    masked, plain = np.ma.masked_equal(steps, -999), np.where(steps == -999, np.nan, steps)
+    assert_array_equal(window(masked[:, 0], lags=2)[1], [2, 3, 6, 7, 8])
+    (X, table), y = window(masked, target=0, lags=2, static=[1])
+    expected, expected_y = window(plain, target=0, lags=2, static=[1])
+    assert_array_equal(X, expected.series)
+    assert_array_equal(table, expected.table)
+    assert_array_equal(y, expected_y)
+
+
+def test_tensors_that_require_a_gradient():
+    steps = torch.arange(7.0, requires_grad=True)
+    for tensor in (steps, steps.bfloat16()):
+        assert_array_equal(window(tensor, lags=3, horizon=2)[1], [[3, 4], [4, 5], [5, 6]])
 
 
 def test_a_horizon_of_one_step_gives_one_axis():
