@@ -45,21 +45,20 @@ class RegressionTask(Task):
         self.is_single = y.ndim == 1
         values = y.reshape(len(y), -1).astype(np.float64)
         self.n_targets = self.n_outputs = values.shape[1]
-        mean, deviation = mean_and_deviation(values, None if sample_weight is None else sample_weight[:, None])
+        self.mean, deviation = mean_and_deviation(values, None if sample_weight is None else sample_weight[:, None])
+        #: Targets that are predicted by their mean alone.
+        self.is_constant = deviation < np.finfo(float).tiny
         if self.has_log_link:
             self.location = np.zeros(self.n_targets)
-            self.scale = np.where(mean > 0, mean, 1)
-            self.is_constant = np.zeros(self.n_targets, dtype=bool)
+            self.scale = np.where(self.mean > 0, self.mean, 1)
         else:
-            self.location = mean
-            #: Targets that are predicted by their location alone.
-            self.is_constant = deviation < np.finfo(float).tiny
+            self.location = self.mean
             self.scale = np.where(self.is_constant, 1, deviation)
         return self
 
     def note_values(self, y: NDArray) -> None:
         """Take targets that were constant so far for what can be learned, where they no longer are."""
-        self.is_constant = self.is_constant & (self._columns(y) == self.location).all(axis=0)
+        self.is_constant = self.is_constant & (self._columns(y) == self.mean).all(axis=0)
 
     @property
     def _unit(self) -> NDArray[np.float64]:
@@ -119,7 +118,10 @@ class RegressionTask(Task):
         """Values in y's own units, in y's own number of axes, from outputs ``(n, O)``."""
         output = output.astype(np.float64)
         with np.errstate(over="ignore"):
-            values = np.exp(output) * self.scale if self.has_log_link else output * self._unit + self.location
+            if self.has_log_link:
+                values = np.where(self.is_constant, self.mean, np.exp(output) * self.scale)
+            else:
+                values = output * self._unit + self.location
         values = values + np.ravel(self.shift)
         values = np.clip(values, -np.finfo(float).max, np.finfo(float).max)
         return values[:, 0] if self.is_single else values

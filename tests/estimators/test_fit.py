@@ -776,6 +776,14 @@ def test_targets_that_are_constant_are_predicted_exactly(constant, n_rows):
     assert np.ptp(model.predict(X)[:, 1]) > 0
 
 
+@pytest.mark.parametrize("constant", [0.0, 3.0])
+def test_counts_that_are_constant_are_predicted_exactly(constant, valued):
+    model = MLPRegressor(**SMALL | {"early_stopping": True, "n_members": 2}, loss="poisson")
+    model.fit(valued[0], np.full(100, constant))
+    assert (model.predict(valued[0]) == constant).all()
+    assert np.ptp(model.partial_fit(valued[0], np.arange(100.0)).predict(valued[0])) > 0
+
+
 def test_targets_that_were_constant_are_learned_when_they_are_no_longer(valued):
     X, y = valued
     model = MLPRegressor(**SMALL).partial_fit(X[:20], np.full(20, 7.5))

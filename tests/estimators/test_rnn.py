@@ -607,6 +607,12 @@ def test_a_standard_deviation_of_each_forecast(windows, forecaster):
         RNNRegressor().predict(windows[0], return_std=True)
 
 
+def test_counts_of_series_that_stand_still_are_predicted_exactly():
+    # Their last values are targets of others.
+    model = RNNRegressor(**SMALL | {"max_epochs": 1}, loss="poisson").fit(np.full((40, 1, 12), 3.0), np.full(40, 3.0))
+    assert (model.predict(np.arange(24.0).reshape(2, 1, 12)) == 3).all()
+
+
 # --- oracles ---------------------------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,20 @@ def test_poisson__when_decoded__then_exponential_in_units_of_y():
     np.testing.assert_allclose(task.decode(np.array([[0.0], [np.log(2)]])), [3, 6])
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 7.0, 1e300, 5e-324])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_poisson__when_constant__then_decoded_exactly_until_it_is_not(value, weighted):
+    y = np.column_stack([np.full(7, value), np.arange(7.0)])
+    task = RegressionTask("poisson").fit(y, np.arange(1.0, 8) if weighted else None)
+    outputs = np.random.default_rng(0).normal(size=(7, 2))
+    np.testing.assert_array_equal(task.decode(outputs)[:, 0], value)
+    np.testing.assert_allclose(task.decode(outputs)[:, 1], np.exp(outputs[:, 1]) * task.scale[1])
+    task.note_values(y)
+    assert task.is_constant.tolist() == [True, False]
+    task.note_values(y[:, ::-1])
+    np.testing.assert_allclose(task.decode(outputs), np.exp(outputs) * task.scale)
+
+
 def test_poisson__when_target_is_negative__then_refused():
     with pytest.raises(ValueError, match="targets that are not negative"):
         RegressionTask("poisson").fit(np.array([1.0, -1.0]))

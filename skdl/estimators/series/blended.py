@@ -45,9 +45,10 @@ class BlendedEstimator(NetworkEstimator):
         self._skip: SkipPath | None = None
         self.blend_weights_ = {"network": 1.0}
         super()._prepare(data, train_rows, classes)
-        if isinstance(self._task, RegressionTask) and self._encoder.target_channel is not None:
-            # Series that are constant may be so at any level.
-            self._task.is_constant = np.zeros_like(self._task.is_constant)
+        task, goes_on = self._task, self._encoder.target_channel is not None
+        if isinstance(task, RegressionTask) and goes_on and not task.has_log_link:
+            # Series that are constant may be so at any level, which is given back to all but logarithms.
+            task.is_constant = np.zeros_like(task.is_constant)
 
     def _reversal(self) -> Reversal | None:
         """What is given back to outputs."""
