@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
@@ -347,6 +348,14 @@ def _check_rows(n_rows: int, n_series: int) -> None:
 
 
 def _static_array(static: Any) -> NDArray[np.float64]:
+    if sp.issparse(static):
+        raise ValueError(
+            "The table beside the series is a sparse matrix, which is not taken there. Pass table.toarray(), or few "
+            "columns that are made of it, with sklearn.decomposition.TruncatedSVD for example."
+        )
+    if type(static) is dict or (isinstance(static, np.ndarray) and static.dtype.names):
+        kind = "dict" if type(static) is dict else "structured array"
+        raise ValueError(f"The table beside the series is a {kind}. Pass pandas.DataFrame(table).")
     values = np.asarray(as_array(static))
     if values.ndim != 2:
         raise ValueError(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -904,6 +905,7 @@ def test_multilabel_targets(data):
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 SERIES = np.zeros((4, 2, 6)) + np.arange(6)
+RECORD = [("a", float), ("b", float)]
 
 
 @pytest.mark.parametrize(
@@ -933,6 +935,10 @@ SERIES = np.zeros((4, 2, 6)) + np.arange(6)
         ((SERIES, [["a"]] * 4), "Pass text as columns of a DataFrame"),
         ((SERIES, np.zeros(4)), r"table\[:, np.newaxis\]"),
         ((SERIES, pd.Series(np.zeros(4))), r"column.to_frame\(\)"),
+        ((SERIES, sp.csr_array(np.ones((4, 1)))), r"a sparse matrix, which is not taken there.*table\.toarray\(\)"),
+        ((SERIES, sp.coo_matrix(np.ones((4, 1)))), r"a sparse matrix, which is not taken there.*table\.toarray\(\)"),
+        ((SERIES, np.zeros(4, dtype=RECORD)), r"is a structured array\. Pass pandas\.DataFrame\(table\)"),
+        ((SERIES, {"a": np.zeros(4)}), r"is a dict\. Pass pandas\.DataFrame\(table\)"),
         ((SERIES, SERIES, SERIES), r"\(series, table\)"),
         ((SERIES, pd.DataFrame({"c": list("abcd")}).loc[[0] * 4].assign(c=["a", "b", "c", "d"])), None),
     ],
@@ -961,6 +967,13 @@ def test_many_levels_beside_the_series_are_refused():
 def test_a_dict_of_series_is_refused():
     with pytest.raises(TypeError, match=r"list\(X\.values\(\)\)"):
         RNNRegressor(**SMALL).fit({"a": SERIES[0], "b": SERIES[1]}, np.arange(2.0))
+
+
+def test_structured_arrays_are_refused_in_fit_and_predict(data):
+    model = RNNRegressor(**SMALL)
+    for call in (lambda X: model.fit(X, np.arange(4.0)), model.fit(data[0][:, 0], data[1]).predict):
+        with pytest.raises(TypeError, match=r"X is a structured array\. Pass pandas\.DataFrame\(X\)"):
+            call(np.zeros(4, dtype=RECORD))
 
 
 def test_a_lazy_frame_is_refused():

@@ -45,6 +45,8 @@ def _check_series_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
     """Values ``(n, T)`` of rows."""
     if type(X) is dict:
         raise TypeError("X is a dict. Pass a list of its series: list(X.values()).")
+    if isinstance(X, np.ndarray) and X.dtype.names:
+        raise TypeError("X is a structured array. Pass pandas.DataFrame(X).")
     try:
         return validate_data(
             estimator, as_array(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan"
