@@ -12,12 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from skdl.closed_form.acceleration import limit
 from skdl.closed_form.factors import fit_factors
 from skdl.closed_form.patterns import Block, blocks_of
 from skdl.data.sampling import sample_rows
@@ -32,8 +33,9 @@ MOST_PRIOR_ROWS, MOST_PRIOR_CELLS, FEWEST_PRIOR_ROWS = 4000, 200_000, 200
 #: Share of those rows that is held out, rows that they are to become by coming several times, and share of their cells
 #: that is hidden.
 PRIOR_HELD_OUT, PRIOR_JUDGED_ROWS, PRIOR_HIDDEN = 0.2, 800, 0.25
-#: EM ends after so many iterations, or when no covariance of standardised columns moves by more than this.
-MAX_ITERATIONS, TOLERANCE = 50, 3e-3
+#: EM ends after about so many iterations, or when no mean or covariance of standardised columns is expected to move by
+#: more than this from there on.
+MAX_ITERATIONS, TOLERANCE = 300, 3e-3
 #: Numbers of the covariances of missing cells that one iteration may compute, if no two rows lack the same.
 ITERATION_NUMBERS = 20_000_000
 #: Rows whose missing cells are counted for that.
@@ -145,18 +147,6 @@ class RowDistribution(Protocol):
         """A draw of the distribution itself, which so many complete rows leave uncertain."""
 
 
-class Prior(NamedTuple):
-    """Rows of independent columns that count beside those that are there."""
-
-    n_rows: float
-    variance_D: Tensor
-
-    def posterior(self, scatter_DD: Tensor, n_rows: int) -> Tensor:
-        """Covariance from sums of products of so many rows."""
-        covariance = scatter_DD + self.n_rows * torch.diag(self.variance_D)
-        return (covariance + covariance.t()) / (2 * (n_rows + self.n_rows))
-
-
 def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator: torch.Generator) -> float:
     """How many rows the prior should be worth, by hidden cells of rows that a Gaussian was not fitted to.
 
@@ -204,42 +194,82 @@ def fit_gaussian(
     affordable = int(ITERATION_NUMBERS / max(float((n_missing**2).mean()), 1.0))
     n_rows = min(max(affordable, FEWEST_ROWS, 2 * n_columns), MOST_ROWS)
     if len(x_ND) > n_rows:
-        rows = torch.randperm(len(x_ND), generator=generator)[:n_rows]
-        x_ND, present_ND = x_ND[rows], present_ND[rows]
+        chosen = torch.randperm(len(x_ND), generator=generator)[:n_rows]
+        x_ND, present_ND = x_ND[chosen], present_ND[chosen]
     if n_columns > MOST_COLUMNS:
         return fit_factors(x_ND, present_ND, prior_rows)
     x_ND = x_ND.to(torch.float64)
     n_present = present_ND.sum(0).clamp(min=1)
-    mean = torch.where(present_ND, x_ND, 0.0).sum(0) / n_present
-    filled = torch.where(present_ND, x_ND - mean, 0.0)
-    variance = (filled.square().sum(0) / n_present).clamp(min=1e-12)
-    prior = Prior(prior_rows, variance)
-    # The correlations of rows filled with means are too weak, but they are a start.
-    gaussian = Gaussian.of(mean, prior.posterior(filled.t() @ filled, len(filled)))
-    scale = variance.sqrt()
-    blocks = list(blocks_of(~present_ND))
-    for _ in range(MAX_ITERATIONS):
-        before = gaussian.covariance
-        gaussian = _improved(gaussian, x_ND, present_ND, prior, blocks)
-        moved = (gaussian.covariance - before) / torch.outer(scale, scale)
-        if moved.abs().max() < TOLERANCE:
-            break
-    return gaussian
+    center = torch.where(present_ND, x_ND, 0.0).sum(0) / n_present
+    filled = torch.where(present_ND, x_ND - center, 0.0)
+    scale = (filled.square().sum(0) / n_present).clamp(min=1e-12).sqrt()
+    rows = RowsWithHoles(filled / scale, present_ND, prior_rows, list(blocks_of(~present_ND)))
+    mean, covariance = rows.parts(limit(rows.improved, rows.start(), TOLERANCE, MAX_ITERATIONS))
+    return Gaussian.of(center + scale * mean, torch.outer(scale, scale) * covariance)
 
 
-def _improved(gaussian: Gaussian, x_ND: Tensor, present_ND: Tensor, prior: Prior, blocks: Sequence[Block]) -> Gaussian:
-    """The distribution after one iteration of EM; ``blocks`` are those of the missing cells."""
-    n_columns = x_ND.shape[1]
-    completed = torch.where(present_ND, x_ND, gaussian.mean)
-    pull_ND = gaussian.pull(x_ND, present_ND)
-    spread = torch.zeros(n_columns * n_columns, dtype=torch.float64)
-    for block in blocks:
-        covariance_PMM = block.inverse(gaussian.precision)
-        block.add(completed, block.product(covariance_PMM, block.cells(pull_ND[block.rows_B])))
-        if block.pattern_B is not None:
-            covariance_PMM *= block.pattern_B.bincount().view(-1, 1, 1)
-        spread.index_add_(0, block.places(n_columns).flatten(), covariance_PMM.flatten())
-    mean = completed.mean(0)
-    centred = completed - mean
-    scatter = centred.t() @ centred + spread.view(n_columns, n_columns)
-    return Gaussian.of(mean, prior.posterior(scatter, len(x_ND)))
+@dataclass(frozen=True, eq=False)
+class RowsWithHoles:
+    """Rows of columns whose present cells have mean 0 and variance 1, and zeros for the others, as EM sees them.
+
+    A distribution is the vector of its mean and its covariance here.
+
+    Parameters
+    ----------
+    x_ND : Tensor of shape (N, D)
+    present_ND : Tensor of bool
+    prior_rows : float
+        Rows of independent columns that count beside those that are there.
+    blocks : sequence of Block
+        Those of the missing cells.
+    """
+
+    x_ND: Tensor
+    present_ND: Tensor
+    prior_rows: float
+    blocks: Sequence[Block]
+
+    def parts(self, theta_P: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and covariance."""
+        n_columns = self.x_ND.shape[1]
+        return theta_P[:n_columns], theta_P[n_columns:].view(n_columns, n_columns)
+
+    def start(self) -> Tensor:
+        """Variances of the cells that are present, and covariances of rows filled with means: too weak, but a start."""
+        scatter_DD = self.x_ND.t() @ self.x_ND
+        scatter_DD.diagonal().fill_(len(self.x_ND))
+        return self._posterior(torch.zeros_like(self.x_ND[0]), scatter_DD)
+
+    def _posterior(self, mean_D: Tensor, scatter_DD: Tensor) -> Tensor:
+        """The most probable distribution, by sums of products of the rows' distances from the mean."""
+        covariance = scatter_DD + self.prior_rows * torch.eye(len(mean_D), dtype=mean_D.dtype)
+        covariance = (covariance + covariance.t()) / (2 * (len(self.x_ND) + self.prior_rows))
+        return torch.cat([mean_D, covariance.flatten()])
+
+    def improved(self, theta_P: Tensor) -> tuple[Tensor, float]:
+        """The distribution after one iteration of EM, and the log density before it, but for a constant."""
+        gaussian = Gaussian.of(*self.parts(theta_P))
+        n_rows, n_columns = self.x_ND.shape
+        completed = torch.where(self.present_ND, self.x_ND, gaussian.mean)
+        pull_ND = gaussian.pull(self.x_ND, self.present_ND)
+        # Twice the log density with the sign turned: the prior's part, then that of complete rows with means in their
+        # holes, from which each pattern takes what its holes do not say.
+        surprise = self.prior_rows * float(gaussian.precision.trace()) - float(
+            (pull_ND * (completed - gaussian.mean)).sum()
+        )
+        surprise += (n_rows + self.prior_rows) * float(gaussian.covariance.logdet())
+        spread = torch.zeros(n_columns * n_columns, dtype=torch.float64)
+        for block in self.blocks:
+            factor_PMM = block.factor(gaussian.precision)
+            covariance_PMM = block.inverse_by(factor_PMM)
+            pull_BM = block.cells(pull_ND[block.rows_B])
+            shift_BM = block.product(covariance_PMM, pull_BM)
+            block.add(completed, shift_BM)
+            log_PM = 2 * factor_PMM.diagonal(dim1=1, dim2=2).log()
+            surprise += float(block.of_rows(log_PM).sum() - (pull_BM * shift_BM).sum())
+            if block.pattern_B is not None:
+                covariance_PMM *= block.pattern_B.bincount().view(-1, 1, 1)
+            spread.index_add_(0, block.places(n_columns).flatten(), covariance_PMM.flatten())
+        mean = completed.mean(0)
+        centred = completed - mean
+        return self._posterior(mean, centred.t() @ centred + spread.view(n_columns, n_columns)), -surprise / 2

@@ -66,7 +66,11 @@ class Block:
 
     def inverse(self, matrix_DD: Tensor) -> Tensor:
         """Inverses ``(P, M, M)`` of the same matrices, zero where a pattern is filled up."""
-        return torch.cholesky_inverse(self.factor(matrix_DD)) * self._are_cells_PMM
+        return self.inverse_by(self.factor(matrix_DD))
+
+    def inverse_by(self, factor_PMM: Tensor) -> Tensor:
+        """The same by :meth:`factor`."""
+        return torch.cholesky_inverse(factor_PMM) * self._are_cells_PMM
 
     def solution(self, matrix_DD: Tensor, right_BM: Tensor) -> Tensor:
         """Solutions ``(B, M)`` of a system for each row, that of the matrix at its cells; zero where filled up."""

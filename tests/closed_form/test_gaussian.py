@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import multivariate_normal
 
 from skdl.closed_form import patterns
-from skdl.closed_form.gaussian import PRIOR_ROWS, PRIORS, Gaussian, best_prior, fit_gaussian
+from skdl.closed_form.gaussian import PRIOR_ROWS, PRIORS, Gaussian, RowsWithHoles, best_prior, fit_gaussian
 
 D = 6
 
@@ -150,6 +151,46 @@ def test_fit_when_cells_are_missing_at_random_then_finds_the_distribution(rng):
     assert_allclose((gaussian.mean.numpy() - mean) / scale, 0, atol=0.1)
     assert_allclose((gaussian.covariance.numpy() - covariance) / np.outer(scale, scale), 0, atol=0.1)
     assert abs(x[present[:, 3], 3].mean() - mean[3]) / scale[3] > 0.2
+
+
+@pytest.mark.parametrize("threshold", [-0.5, -1.0])
+def test_fit_when_most_of_a_column_is_missing_beyond_a_threshold_then_regression_on_the_other(rng, threshold):
+    a = rng.normal(size=5000)
+    x = np.column_stack([a, 0.8 * a + 0.6 * rng.normal(size=5000)])
+    present = np.column_stack([np.ones(5000, dtype=bool), a < threshold])
+    gaussian = fitted(x, present)
+    slope, constant = np.polyfit(a[a < threshold], x[a < threshold, 1], 1)
+    # The standard error of the mean by that regression is 0.02 and 0.05.
+    assert_allclose(gaussian.mean[1], slope * a.mean() + constant, atol=0.06)
+    assert_allclose(gaussian.covariance[0, 1] / gaussian.covariance[0, 0], slope, atol=0.05)
+
+
+def test_improved_when_rows_have_holes_then_never_less_probable(rng):
+    mean, covariance = random_gaussian(rng, 3)
+    x = rng.multivariate_normal(mean, covariance, size=60)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    present = rng.random(x.shape) > 0.4
+    for shown in (present, np.tile(present[:10], (6, 1))):
+        # Rows whose holes are their own, and rows that share them.
+        holes = tensors(~shown)[0]
+        rows = RowsWithHoles(*tensors(np.where(shown, x, 0.0), shown), 2.0, list(patterns.blocks_of(holes)))
+        found, expected = [], []
+        theta = rows.start()
+        for _ in range(4):
+            theta_mean, theta_covariance = (part.numpy() for part in rows.parts(theta))
+            theta, value = rows.improved(theta)
+            found.append(value)
+            expected.append(
+                sum(
+                    multivariate_normal.logpdf(row[cells], theta_mean[cells], theta_covariance[np.ix_(cells, cells)])
+                    for row, cells in zip(x, shown, strict=True)
+                    if cells.any()
+                )
+                - np.linalg.slogdet(theta_covariance)[1]
+                - np.trace(np.linalg.inv(theta_covariance))
+            )
+        assert_allclose(np.diff(found), np.diff(expected), rtol=1e-8)
+        assert (np.diff(found) > 0).all()
 
 
 def test_fit_when_nothing_is_missing_then_sample_moments(rng):
