@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from skdl.closed_form.gaussian import PRIOR_ROWS, RowDistribution, fit_gaussian
+from skdl.closed_form.row_sample import sampled_rows
 
 #: Bins of a column, fewer where there are many columns.
 MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 320
@@ -66,7 +67,7 @@ class CellFeatures:
         prior_rows: float = PRIOR_ROWS,
     ) -> CellFeatures:
         """Learn the rest from the standardised rows of a Gaussian; ``prior_rows`` are those of the other one."""
-        rows = torch.randperm(len(x_ND), generator=generator)[:EDGE_ROWS]
+        rows, _ = sampled_rows(present_ND, EDGE_ROWS, generator)
         x_ND, present_ND = x_ND[rows], present_ND[rows]
         if not len(numbers_M):
             return cls(gaussian, gaussian, x_ND.new_empty(0, 2), numbers_M, x_ND.shape[1])

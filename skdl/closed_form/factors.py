@@ -43,11 +43,14 @@ class FactorGaussian:
     loading : Tensor of shape (D, R)
     noise : Tensor of shape (D,)
         Variances.
+    n_rows : Tensor of shape (D,)
+        Complete rows that say as much of each column as those which the distribution was learned from.
     """
 
     mean: Tensor
     loading: Tensor
     noise: Tensor
+    n_rows: Tensor
 
     def complete(self, x_ND: Tensor, present_ND: Tensor) -> Tensor:
         """Rows with the conditional mean in their missing cells."""
@@ -77,9 +80,13 @@ class FactorGaussian:
             drawn[block] += of_factors @ self.loading.t()
         return drawn.masked_fill_(present_ND, 0)
 
-    def redrawn(self, n_rows: float, random_state: np.random.RandomState) -> FactorGaussian:
+    def redrawn(self, random_state: np.random.RandomState) -> FactorGaussian:
         """Itself: of many columns, how uncertain their factors are is not known."""
         return self
+
+    def n_predictors(self, present_ND: Tensor) -> Tensor:
+        """How many numbers were learned from rows to complete each row by."""
+        return present_ND.sum(1).clamp(max=self.loading.shape[1])
 
     def factors(self, x_BD: Tensor, present_BD: Tensor) -> Factors:
         """The conditional distribution of rows' factors."""
@@ -104,59 +111,67 @@ class FactorGaussian:
         return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
-def fit_factors(x_ND: Tensor, present_ND: Tensor, prior_rows: float) -> FactorGaussian:
+def fit_factors(
+    x_ND: Tensor, present_ND: Tensor, weight_N: Tensor, prior_rows: float, n_rows: Tensor
+) -> FactorGaussian:
     """Most probable distribution of standardised rows, by expectation maximisation (Rubin and Thayer 1982).
 
-    The prior is worth ``prior_rows`` rows of independent columns.
+    Each row stands for ``weight_N`` rows, and the prior is worth ``prior_rows`` rows of independent columns.
     """
     x_ND = x_ND.to(torch.float64)
-    n_present = present_ND.sum(0).clamp(min=1)
-    mean = torch.where(present_ND, x_ND, 0.0).sum(0) / n_present
+    n_present = (weight_N @ present_ND.to(torch.float64)).clamp(min=1)
+    mean = weight_N @ torch.where(present_ND, x_ND, 0.0) / n_present
     filled = torch.where(present_ND, x_ND - mean, 0.0)
-    variance = (filled.square().sum(0) / n_present).clamp(min=1e-12)
-    gaussian = _start(filled, mean, variance)
+    variance = (weight_N @ filled.square() / n_present).clamp(min=1e-12)
+    gaussian = _start(filled, weight_N, mean, variance, n_rows)
     for _ in range(MAX_ITERATIONS):
         before = gaussian.noise
-        gaussian = _improved(gaussian, x_ND, present_ND, prior_rows, variance)
+        gaussian = _improved(gaussian, x_ND, present_ND, weight_N, prior_rows, variance)
         if ((gaussian.noise - before) / variance).abs().max() < TOLERANCE:
             break
     return gaussian
 
 
-def _start(filled_ND: Tensor, mean_D: Tensor, variance_D: Tensor) -> FactorGaussian:
+def _start(filled_ND: Tensor, weight_N: Tensor, mean_D: Tensor, variance_D: Tensor, n_rows: Tensor) -> FactorGaussian:
     """Principal components of rows filled with means."""
-    n_rows, n_columns = filled_ND.shape
-    n_factors = max(min(MOST_FACTORS, n_columns // 2, n_rows // 4), 1)
+    n_columns = len(mean_D)
+    n_factors = max(min(MOST_FACTORS, n_columns // 2, len(filled_ND) // 4), 1)
     scaled = filled_ND / variance_D.sqrt()
-    values, vectors = torch.linalg.eigh(scaled.t() @ scaled / n_rows)
+    values, vectors = torch.linalg.eigh((scaled.t() * weight_N) @ scaled / weight_N.sum())
     rest = values[:-n_factors].mean().clamp(min=0)
     strength = (values[-n_factors:] - rest).clamp(min=1e-6).sqrt()
     loading = vectors[:, -n_factors:] * strength
     noise = (1 - loading.square().sum(1)).clamp(min=0.05)
     scale = variance_D.sqrt()
-    return FactorGaussian(mean_D, loading * scale.unsqueeze(1), noise * variance_D)
+    return FactorGaussian(mean_D, loading * scale.unsqueeze(1), noise * variance_D, n_rows)
 
 
 def _improved(
-    gaussian: FactorGaussian, x_ND: Tensor, present_ND: Tensor, prior_rows: float, variance_D: Tensor
+    gaussian: FactorGaussian,
+    x_ND: Tensor,
+    present_ND: Tensor,
+    weight_N: Tensor,
+    prior_rows: float,
+    variance_D: Tensor,
 ) -> FactorGaussian:
     """The distribution after one iteration of EM."""
     n_columns, n_factors = gaussian.loading.shape
-    present = present_ND.to(torch.float64)
+    # A missing cell has no weight.
+    weight_ND = present_ND * weight_N.unsqueeze(1)
     square_DS = x_ND.new_zeros(n_columns, n_factors**2)
     mean_NR = x_ND.new_empty(len(x_ND), n_factors)
     for block in gaussian._blocks(len(x_ND)):
         mean_BR, factor_BRR = gaussian.factors(x_ND[block], present_ND[block])
         square_BRR = torch.cholesky_inverse(factor_BRR) + mean_BR.unsqueeze(2) * mean_BR.unsqueeze(1)
-        square_DS += present[block].t() @ square_BRR.flatten(1)
+        square_DS += weight_ND[block].t() @ square_BRR.flatten(1)
         mean_NR[block] = mean_BR
-    n_present = present.sum(0)
-    explained = (mean_NR @ gaussian.loading.t()) * present
-    mean = ((x_ND * present - explained).sum(0) / n_present.clamp(min=1)).where(n_present > 0, gaussian.mean)
-    centred = (x_ND - mean) * present
-    product_DR = centred.t() @ mean_NR
+    n_present = weight_ND.sum(0)
+    explained = mean_NR @ gaussian.loading.t()
+    mean = (((x_ND - explained) * weight_ND).sum(0) / n_present.clamp(min=1)).where(n_present > 0, gaussian.mean)
+    centred = x_ND - mean
+    product_DR = (centred * weight_ND).t() @ mean_NR
     prior = prior_rows * torch.eye(n_factors, dtype=x_ND.dtype)
     loading = torch.linalg.solve(square_DS.view(-1, n_factors, n_factors) + prior, product_DR)
-    left = centred.square().sum(0) - (loading * product_DR).sum(1) + prior_rows * variance_D
+    left = (centred.square() * weight_ND).sum(0) - (loading * product_DR).sum(1) + prior_rows * variance_D
     noise = (left / (n_present + prior_rows)).clamp(min=1e-12)
-    return FactorGaussian(mean, loading, noise)
+    return FactorGaussian(mean, loading, noise, gaussian.n_rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from skdl.closed_form.acceleration import limit
 from skdl.closed_form.factors import fit_factors
 from skdl.closed_form.patterns import Block, blocks_of
+from skdl.closed_form.row_sample import BLOCK_ROWS, sampled_rows
 from skdl.data.sampling import sample_rows
 
 #: Tables of more columns have a Gaussian of few factors.
@@ -33,8 +34,8 @@ MOST_PRIOR_ROWS, MOST_PRIOR_CELLS, FEWEST_PRIOR_ROWS = 4000, 200_000, 200
 #: Share of those rows that is held out, rows that they are to become by coming several times, and share of their cells
 #: that is hidden.
 PRIOR_HELD_OUT, PRIOR_JUDGED_ROWS, PRIOR_HIDDEN = 0.2, 800, 0.25
-#: EM ends after about so many iterations, or when no mean or covariance of standardised columns is expected to move by
-#: more than this from there on.
+#: Expectation maximisation ends after about so many iterations, or when no mean or covariance of standardised columns
+#: is expected to move by more than this from there on.
 MAX_ITERATIONS, TOLERANCE = 300, 3e-3
 #: Numbers of the covariances of missing cells that one iteration may compute, if no two rows lack the same.
 ITERATION_NUMBERS = 20_000_000
@@ -56,16 +57,20 @@ class Gaussian:
     covariance : Tensor of shape (D, D)
     precision : Tensor of shape (D, D)
         Inverse of the covariance.
+    n_rows : Tensor of shape (D,)
+        Complete rows that say as much of each column as those which the distribution was learned from.
     """
 
     mean: Tensor
     covariance: Tensor
     precision: Tensor
+    n_rows: Tensor
 
     @classmethod
-    def of(cls, mean: Tensor, covariance: Tensor) -> Gaussian:
-        """The distribution with this mean and this covariance."""
-        return cls(mean, covariance, torch.cholesky_inverse(torch.linalg.cholesky(covariance)))
+    def of(cls, mean: Tensor, covariance: Tensor, n_rows: Tensor | None = None) -> Gaussian:
+        """The distribution with this mean and this covariance, which are certain if there is no number of rows."""
+        n_rows = torch.full_like(mean, math.inf) if n_rows is None else n_rows
+        return cls(mean, covariance, torch.cholesky_inverse(torch.linalg.cholesky(covariance)), n_rows)
 
     def complete(self, x_ND: Tensor, present_ND: Tensor) -> Tensor:
         """Rows with the conditional mean in their missing cells."""
@@ -96,16 +101,27 @@ class Gaussian:
             block.add(drawn, of_cells * block.of_rows(block.is_cell_PM))
         return drawn
 
-    def redrawn(self, n_rows: float, random_state: np.random.RandomState) -> Gaussian:
-        """A draw of the distribution itself, which so many complete rows leave uncertain; on average it is this one."""
-        from scipy.stats import invwishart
+    def redrawn(self, random_state: np.random.RandomState) -> Gaussian:
+        """A draw of the distribution itself, which so few rows leave uncertain; on average it is this one.
 
-        n_columns = len(self.mean)
-        n_rows = max(n_rows, FEWEST_KNOWN_ROWS)
-        drawn = invwishart.rvs(n_rows + n_columns + 1, n_rows * self.covariance.numpy(), random_state=random_state)
-        covariance = torch.as_tensor(drawn, dtype=torch.float64).view(n_columns, n_columns)
-        normal = torch.from_numpy(random_state.normal(size=n_columns))
-        return Gaussian.of(self.mean + torch.linalg.cholesky(covariance / n_rows) @ normal, covariance)
+        Each column's regression on those that more is known of is drawn, as if where those are missing it were, too:
+        in the order of a Cholesky factor, of which an inverse Wishart distribution has such draws (Bartlett 1933).
+        """
+        n_known, order = self.n_rows.clamp(min=FEWEST_KNOWN_ROWS).sort(descending=True, stable=True)
+        n_columns = len(order)
+        root = torch.linalg.cholesky(self.covariance[order][:, order])
+        degrees = n_known + torch.arange(2, n_columns + 2)
+        bartlett = torch.from_numpy(random_state.normal(size=(n_columns, n_columns))).tril(-1)
+        bartlett += torch.from_numpy(random_state.chisquare(degrees)).sqrt().diag()
+        bartlett /= n_known.sqrt().unsqueeze(1)
+        drawn = torch.linalg.solve_triangular(bartlett, root, upper=False, left=False)
+        moved = drawn @ (torch.from_numpy(random_state.normal(size=n_columns)) / n_known.sqrt())
+        back = order.argsort()
+        return Gaussian.of(self.mean + moved[back], (drawn @ drawn.t())[back][:, back], self.n_rows)
+
+    def n_predictors(self, present_ND: Tensor) -> Tensor:
+        """How many numbers were learned from rows to complete each row by."""
+        return present_ND.sum(1)
 
     def pull(self, x_BD: Tensor, present_BD: Tensor) -> Tensor:
         """What the cells that are present, by their precisions, pull each column by."""
@@ -134,6 +150,10 @@ class Gaussian:
 class RowDistribution(Protocol):
     """A distribution of rows that says what their missing cells are like."""
 
+    @property
+    def n_rows(self) -> Tensor:
+        """Complete rows that say as much of each column as those which it was learned from."""
+
     def complete(self, x_ND: Tensor, present_ND: Tensor) -> Tensor:
         """Rows with the conditional mean in their missing cells."""
 
@@ -143,8 +163,11 @@ class RowDistribution(Protocol):
     def draw(self, present_ND: Tensor, generator: torch.Generator) -> Tensor:
         """Draws of missing cells around their conditional mean, 0 of the others."""
 
-    def redrawn(self, n_rows: float, random_state: np.random.RandomState) -> RowDistribution:
-        """A draw of the distribution itself, which so many complete rows leave uncertain."""
+    def redrawn(self, random_state: np.random.RandomState) -> RowDistribution:
+        """A draw of the distribution itself, which the rows that it was learned from leave uncertain."""
+
+    def n_predictors(self, present_ND: Tensor) -> Tensor:
+        """How many numbers were learned from rows to complete each row by."""
 
 
 def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator: torch.Generator) -> float:
@@ -193,24 +216,36 @@ def fit_gaussian(
     n_missing = (~present_ND[torch.from_numpy(sample_rows(len(present_ND), MOST_COUNTED))]).sum(1).double()
     affordable = int(ITERATION_NUMBERS / max(float((n_missing**2).mean()), 1.0))
     n_rows = min(max(affordable, FEWEST_ROWS, 2 * n_columns), MOST_ROWS)
-    if len(x_ND) > n_rows:
-        chosen = torch.randperm(len(x_ND), generator=generator)[:n_rows]
-        x_ND, present_ND = x_ND[chosen], present_ND[chosen]
+    sample = sampled_rows(present_ND, n_rows, generator)
+    # Of all rows, or a level that no row of the sample has would seem impossible.
+    center, scale = _moments(x_ND, present_ND)
+    x_ND, present_ND = x_ND[sample.rows_N], present_ND[sample.rows_N]
+    # As many of the rows that the scarcest column has, in their weight: of the others enough is known.
+    prior_rows *= sample.least_weight(present_ND)
+    n_known = sample.n_known(present_ND)
     if n_columns > MOST_COLUMNS:
-        return fit_factors(x_ND, present_ND, prior_rows)
-    x_ND = x_ND.to(torch.float64)
+        return fit_factors(x_ND, present_ND, sample.weight_N, prior_rows, n_known)
+    x_ND = torch.where(present_ND, (x_ND - center) / scale, 0.0)
+    rows = RowsWithHoles(x_ND, present_ND, sample.weight_N, prior_rows, list(blocks_of(~present_ND)))
+    mean, covariance = rows.parts(limit(rows.improved, rows.start(), rows.rate(), TOLERANCE, MAX_ITERATIONS))
+    return Gaussian.of(center + scale * mean, torch.outer(scale, scale) * covariance, n_known)
+
+
+def _moments(x_ND: Tensor, present_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column's present cells; 0 where there are none, and not quite 0."""
     n_present = present_ND.sum(0).clamp(min=1)
-    center = torch.where(present_ND, x_ND, 0.0).sum(0) / n_present
-    filled = torch.where(present_ND, x_ND - center, 0.0)
-    scale = (filled.square().sum(0) / n_present).clamp(min=1e-12).sqrt()
-    rows = RowsWithHoles(filled / scale, present_ND, prior_rows, list(blocks_of(~present_ND)))
-    mean, covariance = rows.parts(limit(rows.improved, rows.start(), TOLERANCE, MAX_ITERATIONS))
-    return Gaussian.of(center + scale * mean, torch.outer(scale, scale) * covariance)
+    total, square = torch.zeros(2, x_ND.shape[1], dtype=torch.float64)
+    for x_BD, present_BD in zip(x_ND.split(BLOCK_ROWS), present_ND.split(BLOCK_ROWS), strict=True):
+        x_BD = torch.where(present_BD, x_BD.to(torch.float64), 0.0)
+        total += x_BD.sum(0)
+        square += x_BD.square().sum(0)
+    mean = total / n_present
+    return mean, (square / n_present - mean.square()).clamp(min=1e-12).sqrt()
 
 
 @dataclass(frozen=True, eq=False)
 class RowsWithHoles:
-    """Rows of columns whose present cells have mean 0 and variance 1, and zeros for the others, as EM sees them.
+    """Rows of about standardised columns, with zeros for missing cells, as expectation maximisation sees them.
 
     A distribution is the vector of its mean and its covariance here.
 
@@ -218,14 +253,17 @@ class RowsWithHoles:
     ----------
     x_ND : Tensor of shape (N, D)
     present_ND : Tensor of bool
+    weight_N : Tensor
+        How many rows each stands for.
     prior_rows : float
-        Rows of independent columns that count beside those that are there.
+        Rows of independent columns that count beside them.
     blocks : sequence of Block
         Those of the missing cells.
     """
 
     x_ND: Tensor
     present_ND: Tensor
+    weight_N: Tensor
     prior_rows: float
     blocks: Sequence[Block]
 
@@ -235,41 +273,61 @@ class RowsWithHoles:
         return theta_P[:n_columns], theta_P[n_columns:].view(n_columns, n_columns)
 
     def start(self) -> Tensor:
-        """Variances of the cells that are present, and covariances of rows filled with means: too weak, but a start."""
-        scatter_DD = self.x_ND.t() @ self.x_ND
-        scatter_DD.diagonal().fill_(len(self.x_ND))
-        return self._posterior(torch.zeros_like(self.x_ND[0]), scatter_DD)
+        """Each column's regression on those with more cells, with means in their holes: exact where those have none."""
+        weight_ND = self.present_ND * self.weight_N.unsqueeze(1)
+        order = weight_ND.sum(0).sort(descending=True, stable=True).indices
+        mean_D, covariance_DD = self.x_ND.new_zeros(len(order)), self.x_ND.new_zeros(len(order), len(order))
+        with_one = torch.cat([self.x_ND.new_ones(len(self.x_ND), 1), self.x_ND[:, order]], 1)
+        for d, weight_N in enumerate(weight_ND[:, order].unbind(1)):
+            product = (with_one[:, : d + 2].t() * weight_N) @ with_one[:, : d + 2]
+            product.diagonal()[1:] += self.prior_rows
+            product[0, 0].clamp_(min=1)
+            slope = torch.linalg.solve(product[:-1, :-1], product[:-1, -1])
+            left = (product[-1, -1] - slope @ product[:-1, -1]) / (product[0, 0] + self.prior_rows)
+            of_others = covariance_DD[:d, :d] @ slope[1:]
+            mean_D[d] = slope[0] + slope[1:] @ mean_D[:d]
+            covariance_DD[d, :d] = covariance_DD[:d, d] = of_others
+            covariance_DD[d, d] = slope[1:] @ of_others + left
+        back = order.argsort()
+        return torch.cat([mean_D[back], covariance_DD[back][:, back].flatten()])
+
+    def rate(self) -> float:
+        """How much smaller than the last one an iteration's step may be: missing cells follow the last distribution."""
+        return float(1 - (self.weight_N @ self.present_ND.to(torch.float64)).min() / self.weight_N.sum())
+
+    @cached_property
+    def _n_rows(self) -> float:
+        """Those that the rows stand for, and the prior's."""
+        return float(self.weight_N.sum()) + self.prior_rows
 
     def _posterior(self, mean_D: Tensor, scatter_DD: Tensor) -> Tensor:
         """The most probable distribution, by sums of products of the rows' distances from the mean."""
         covariance = scatter_DD + self.prior_rows * torch.eye(len(mean_D), dtype=mean_D.dtype)
-        covariance = (covariance + covariance.t()) / (2 * (len(self.x_ND) + self.prior_rows))
-        return torch.cat([mean_D, covariance.flatten()])
+        return torch.cat([mean_D, ((covariance + covariance.t()) / (2 * self._n_rows)).flatten()])
 
     def improved(self, theta_P: Tensor) -> tuple[Tensor, float]:
-        """The distribution after one iteration of EM, and the log density before it, but for a constant."""
+        """The distribution after one iteration, and the log density of the one before, but for a constant."""
         gaussian = Gaussian.of(*self.parts(theta_P))
-        n_rows, n_columns = self.x_ND.shape
+        n_columns = len(gaussian.mean)
         completed = torch.where(self.present_ND, self.x_ND, gaussian.mean)
         pull_ND = gaussian.pull(self.x_ND, self.present_ND)
-        # Twice the log density with the sign turned: the prior's part, then that of complete rows with means in their
-        # holes, from which each pattern takes what its holes do not say.
-        surprise = self.prior_rows * float(gaussian.precision.trace()) - float(
-            (pull_ND * (completed - gaussian.mean)).sum()
-        )
-        surprise += (n_rows + self.prior_rows) * float(gaussian.covariance.logdet())
-        spread = torch.zeros(n_columns * n_columns, dtype=torch.float64)
+        # Minus twice the log density, as if missing cells were their means; each block takes away what it is too much.
+        surprise = self._n_rows * gaussian.covariance.logdet() + self.prior_rows * gaussian.precision.trace()
+        surprise -= self.weight_N @ (pull_ND * (completed - gaussian.mean)).sum(1)
+        spread = torch.zeros(n_columns**2, dtype=torch.float64)
         for block in self.blocks:
             factor_PMM = block.factor(gaussian.precision)
             covariance_PMM = block.inverse_by(factor_PMM)
             pull_BM = block.cells(pull_ND[block.rows_B])
             shift_BM = block.product(covariance_PMM, pull_BM)
             block.add(completed, shift_BM)
-            log_PM = 2 * factor_PMM.diagonal(dim1=1, dim2=2).log()
-            surprise += float(block.of_rows(log_PM).sum() - (pull_BM * shift_BM).sum())
-            if block.pattern_B is not None:
-                covariance_PMM *= block.pattern_B.bincount().view(-1, 1, 1)
+            weight_B = self.weight_N[block.rows_B]
+            weight_P = block.of_patterns(weight_B)
+            surprise += 2 * weight_P @ factor_PMM.diagonal(dim1=1, dim2=2).log().sum(1)
+            surprise -= weight_B @ (pull_BM * shift_BM).sum(1)
+            covariance_PMM *= weight_P.view(-1, 1, 1)
             spread.index_add_(0, block.places(n_columns).flatten(), covariance_PMM.flatten())
-        mean = completed.mean(0)
+        mean = self.weight_N @ completed / self.weight_N.sum()
         centred = completed - mean
-        return self._posterior(mean, centred.t() @ centred + spread.view(n_columns, n_columns)), -surprise / 2
+        scatter = (centred.t() * self.weight_N) @ centred + spread.view(n_columns, n_columns)
+        return self._posterior(mean, scatter), -float(surprise) / 2

@@ -45,6 +45,10 @@ class Block:
         """What each row has, of what each pattern has."""
         return of_patterns if self.pattern_B is None else of_patterns[self.pattern_B]
 
+    def of_patterns(self, of_rows: Tensor) -> Tensor:
+        """Sums over the rows of each pattern."""
+        return of_rows if self.pattern_B is None else self.pattern_B.bincount(of_rows, len(self.columns_PM))
+
     def cells(self, values_BD: Tensor) -> Tensor:
         """The values ``(B, M)`` of the rows' cells, zero where a pattern is filled up."""
         return values_BD.gather(1, self.of_rows(self.columns_PM)) * self.of_rows(self.is_cell_PM)

@@ -22,7 +22,7 @@ def rng():
 
 @pytest.fixture
 def by_factors(rng):
-    parts = rng.normal(size=D), rng.normal(size=(D, R)), rng.uniform(0.1, 1, size=D)
+    parts = rng.normal(size=D), rng.normal(size=(D, R)), rng.uniform(0.1, 1, size=D), np.full(D, 50.0)
     return FactorGaussian(*map(torch.from_numpy, parts))
 
 
@@ -30,6 +30,11 @@ def by_factors(rng):
 def in_full(by_factors):
     covariance = by_factors.loading @ by_factors.loading.t() + torch.diag(by_factors.noise)
     return Gaussian.of(by_factors.mean, covariance)
+
+
+def fitted(x, present, weight=None, prior_rows=5.0):
+    weight = torch.ones(len(x), dtype=torch.float64) if weight is None else weight
+    return fit_factors(x * present, present, weight, prior_rows, present.sum(0))
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ def test_draw_when_repeated_then_conditional_covariance(kind, in_full, request):
 
 
 def test_redrawn_then_itself(by_factors):
-    assert by_factors.redrawn(10, np.random.RandomState(0)) is by_factors
+    assert by_factors.redrawn(np.random.RandomState(0)) is by_factors
 
 
 def test_complete_when_rows_are_alone_then_the_same(by_factors, rows):
@@ -78,14 +83,14 @@ def test_complete_when_rows_are_alone_then_the_same(by_factors, rows):
 def test_fit_when_rows_are_of_factors_then_almost_as_good_as_the_truth(by_factors, in_full, rng):
     x = by_factors.draw(torch.zeros(3000, D, dtype=torch.bool), generator()) + by_factors.mean
     present = torch.from_numpy(rng.random((3000, D)) > 0.3)
-    fitted = fit_factors(x[:2000] * present[:2000], present[:2000], 5.0)
+    found = fitted(x[:2000], present[:2000])
     hidden = ~present[2000:]
     error, least = (
         (gaussian.complete(x[2000:], present[2000:]) - x[2000:])[hidden].square().mean().sqrt()
-        for gaussian in (fitted, in_full)
+        for gaussian in (found, in_full)
     )
     assert error <= 1.02 * least
-    assert_allclose(fitted.deviation(present[2000:])[hidden], in_full.deviation(present[2000:])[hidden], rtol=0.25)
+    assert_allclose(found.deviation(present[2000:])[hidden], in_full.deviation(present[2000:])[hidden], rtol=0.25)
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 10])
@@ -93,8 +98,17 @@ def test_fit_when_rows_are_few_then_finite(rng, n_rows):
     x = torch.from_numpy(rng.normal(size=(n_rows, 80)))
     x[:, 0] = 0.7
     present = torch.from_numpy(rng.random((n_rows, 80)) > 0.3)
-    fitted = fit_factors(x * present, present, 5.0)
-    assert fitted.complete(x, present).isfinite().all() and fitted.deviation(present).isfinite().all()
+    found = fitted(x, present)
+    assert found.complete(x, present).isfinite().all() and found.deviation(present).isfinite().all()
+
+
+def test_fit_when_row_has_weight_two_then_as_when_it_comes_twice(rows):
+    x, present = rows
+    weight = 1 + (torch.arange(len(x)) < 50).double()
+    one, other = fitted(x, present, weight), fitted(torch.cat([x, x[:50]]), torch.cat([present, present[:50]]))
+    assert_allclose(one.mean, other.mean, rtol=1e-8, atol=1e-8)
+    assert_allclose(one.noise, other.noise, rtol=1e-8, atol=1e-8)
+    assert_allclose(one.loading @ one.loading.T, other.loading @ other.loading.T, rtol=1e-8, atol=1e-8)
 
 
 def test_fit_gaussian_when_columns_are_many_then_by_factors(rng):

@@ -112,9 +112,9 @@ def test_draw_when_repeated_then_conditional_covariance(rng):
 def test_redrawn_when_repeated_then_as_uncertain_as_from_so_many_rows(rng, n_columns):
     n_rows, root = 50, rng.normal(size=(n_columns, n_columns))
     mean, covariance = torch.from_numpy(rng.normal(size=n_columns)), torch.from_numpy(root @ root.T)
-    gaussian = Gaussian.of(mean, covariance + torch.eye(n_columns))
+    gaussian = Gaussian.of(mean, covariance + torch.eye(n_columns), torch.full((n_columns,), n_rows))
     random_state = np.random.RandomState(0)
-    drawn = [gaussian.redrawn(n_rows, random_state) for _ in range(4000)]
+    drawn = [gaussian.redrawn(random_state) for _ in range(4000)]
     deviation = gaussian.covariance.diagonal().sqrt()
     moved = torch.stack([one.mean - mean for one in drawn]) / deviation
     assert_allclose(moved.mean(0), 0, atol=0.01)
@@ -123,8 +123,26 @@ def test_redrawn_when_repeated_then_as_uncertain_as_from_so_many_rows(rng, n_col
     variances = torch.stack([one.covariance.diagonal() for one in drawn]) / deviation**2
     assert_allclose(variances.mean(0), 1, atol=0.02)
     assert_allclose(variances.var(0), 2 / n_rows, rtol=0.2)
+    covariances = torch.stack([one.covariance for one in drawn]) / torch.outer(deviation, deviation)
+    assert_allclose(covariances.mean(0), gaussian.covariance / torch.outer(deviation, deviation), atol=0.03)
     # One that is as good as unknown is drawn all the same.
-    assert torch.linalg.cholesky(gaussian.redrawn(0, random_state).covariance).isfinite().all()
+    unknown = Gaussian.of(gaussian.mean, gaussian.covariance, torch.zeros(n_columns))
+    assert torch.linalg.cholesky(unknown.redrawn(random_state).covariance).isfinite().all()
+
+
+def test_redrawn_when_one_column_is_less_known_then_more_uncertain(rng):
+    mean, covariance = tensors(*random_gaussian(rng, 3))
+    gaussian = Gaussian.of(mean, covariance, torch.tensor([400.0, 20.0, 400.0]))
+    random_state = np.random.RandomState(0)
+    drawn = [gaussian.redrawn(random_state) for _ in range(4000)]
+    variances = torch.stack([one.covariance.diagonal() for one in drawn]) / covariance.diagonal()
+    assert_allclose(variances[:, [0, 2]].var(0), 2 / 400, rtol=0.2)
+    # What the others say of it is drawn of 20 rows.
+    left = torch.stack([1 / one.precision[1, 1] for one in drawn]) * gaussian.precision[1, 1]
+    assert_allclose(left.var(), 2 / 20, rtol=0.4)
+    weights = torch.stack([-one.precision[1, 0] / one.precision[1, 1] for one in drawn])
+    others = torch.linalg.inv(covariance[[0, 2]][:, [0, 2]])
+    assert_allclose(weights.var(), others[0, 0] / gaussian.precision[1, 1] / 20, rtol=0.2)
 
 
 def test_fit_when_rows_share_their_holes_then_as_when_each_is_alone(rng, monkeypatch):
@@ -153,6 +171,29 @@ def test_fit_when_cells_are_missing_at_random_then_finds_the_distribution(rng):
     assert abs(x[present[:, 3], 3].mean() - mean[3]) / scale[3] > 0.2
 
 
+def test_fit_when_rows_are_many_then_all_cells_of_a_rare_column_count(rng):
+    n_rows = 20_000
+    a = rng.normal(size=n_rows)
+    x = np.column_stack([a, rng.normal(size=n_rows), a + 0.5 * rng.normal(size=n_rows)])
+    present = np.ones(x.shape, dtype=bool)
+    # They are where the first column is large, which is not to tell on that one.
+    present[:, 2] = (a > 0) & (rng.random(n_rows) < 0.02)
+    shown = present[:, 2]
+    gaussian = fitted(x, present)
+    assert gaussian.n_rows[2] == shown.sum() and 5000 < gaussian.n_rows.max() <= 6000
+    assert_allclose(gaussian.mean[0], a.mean(), atol=0.05)
+    slope, constant = np.polyfit(a[shown], x[shown, 2], 1)
+    # The standard error of the slope is 0.06.
+    assert_allclose(gaussian.covariance[0, 2] / gaussian.covariance[0, 0], slope, atol=0.06)
+    assert_allclose(gaussian.mean[2], constant + slope * a.mean(), atol=0.06)
+
+
+def test_fit_when_no_row_of_the_sample_differs_then_variance_is_that_of_all_rows(rng):
+    x = np.column_stack([rng.normal(size=50_000), np.arange(50_000) == 7])
+    gaussian = fitted(x.astype(float), np.ones(x.shape, dtype=bool))
+    assert gaussian.covariance[1, 1] > 0.1 * x[:, 1].var() * PRIOR_ROWS / 6000
+
+
 @pytest.mark.parametrize("threshold", [-0.5, -1.0])
 def test_fit_when_most_of_a_column_is_missing_beyond_a_threshold_then_regression_on_the_other(rng, threshold):
     a = rng.normal(size=5000)
@@ -165,7 +206,7 @@ def test_fit_when_most_of_a_column_is_missing_beyond_a_threshold_then_regression
     assert_allclose(gaussian.covariance[0, 1] / gaussian.covariance[0, 0], slope, atol=0.05)
 
 
-def test_improved_when_rows_have_holes_then_never_less_probable(rng):
+def test_improved_when_rows_have_holes_then_more_probable_each_time(rng):
     mean, covariance = random_gaussian(rng, 3)
     x = rng.multivariate_normal(mean, covariance, size=60)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
@@ -173,7 +214,8 @@ def test_improved_when_rows_have_holes_then_never_less_probable(rng):
     for shown in (present, np.tile(present[:10], (6, 1))):
         # Rows whose holes are their own, and rows that share them.
         holes = tensors(~shown)[0]
-        rows = RowsWithHoles(*tensors(np.where(shown, x, 0.0), shown), 2.0, list(patterns.blocks_of(holes)))
+        cells = tensors(np.where(shown, x, 0.0), shown, np.ones(60))
+        rows = RowsWithHoles(*cells, 2.0, list(patterns.blocks_of(holes)))
         found, expected = [], []
         theta = rows.start()
         for _ in range(4):
@@ -191,6 +233,23 @@ def test_improved_when_rows_have_holes_then_never_less_probable(rng):
             )
         assert_allclose(np.diff(found), np.diff(expected), rtol=1e-8)
         assert (np.diff(found) > 0).all()
+
+
+@pytest.mark.parametrize("n_copies", [1, 4], ids=["own patterns", "shared patterns"])
+def test_improved_when_row_has_weight_two_then_as_when_it_comes_twice(rng, n_copies):
+    x, shown = np.tile(rng.normal(size=(20, 3)), (n_copies, 1)), np.tile(rng.random((20, 3)) > 0.4, (n_copies, 1))
+
+    def improved(rows, weight):
+        cells = tensors(np.where(shown, x, 0.0)[rows], shown[rows], weight)
+        problem = RowsWithHoles(*cells, 2.0, list(patterns.blocks_of(~cells[1])))
+        return problem.improved(problem.start())
+
+    (one, value), (other, same) = (
+        improved(np.arange(len(x)), 1.0 + (np.arange(len(x)) < 7)),
+        improved(np.r_[np.arange(len(x)), np.arange(7)], np.ones(len(x) + 7)),
+    )
+    assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+    assert_allclose(value, same, rtol=1e-10)
 
 
 def test_fit_when_nothing_is_missing_then_sample_moments(rng):

@@ -5,7 +5,6 @@ Axes: N rows, D encoded columns, C columns of the table, A cells.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,6 +19,9 @@ from skdl.closed_form.residuals import ResidualQuantiles
 from skdl.engine.predict import network_outputs
 from skdl.estimators.imputation.completion_tables import CompletionTable
 from skdl.nn.network import Ensemble, NetworkModule
+
+#: Predictors a row that errors are widened by at most: the prior does not let more of them count.
+MOST_PREDICTORS = 0.5
 
 
 class JudgedCells(NamedTuple):
@@ -44,8 +46,6 @@ class CellModel:
     gaussian : RowDistribution
     column_of_D : Tensor of shape (D,)
         Which column of the table each encoded column belongs to.
-    n_rows : float
-        Complete rows that say as much as those which the Gaussian was fitted to.
 
     Attributes
     ----------
@@ -59,8 +59,8 @@ class CellModel:
 
     features: CellFeatures
 
-    def __init__(self, gaussian: RowDistribution, column_of_D: Tensor, n_rows: float) -> None:
-        self.gaussian, self.column_of_D, self.n_rows = gaussian, column_of_D, n_rows
+    def __init__(self, gaussian: RowDistribution, column_of_D: Tensor) -> None:
+        self.gaussian, self.column_of_D = gaussian, column_of_D
         self.shares_D: NDArray[np.float64] = np.zeros(len(column_of_D))
         self.quantiles: list[ResidualQuantiles | None] = [None] * len(column_of_D)
 
@@ -82,10 +82,10 @@ class CellModel:
         gaussian = self.gaussian.complete(table.x_ND, table.present_ND)
         return JudgedCells(x_ND.double(), is_hidden_ND, gaussian, self.gaussian.deviation(table.present_ND), output)
 
-    def fit_shares(self, parts: Sequence[JudgedCells], n_rows: int) -> None:
+    def fit_shares(self, parts: Sequence[JudgedCells]) -> None:
         """Learn how far to follow the networks in each column, and how errors are spread.
 
-        ``parts`` are the cells that each of them was judged by, ``n_rows`` the rows that the Gaussian was fitted to.
+        ``parts`` are the cells that each of them was judged by.
         """
         truth, is_hidden, gaussian, deviation, network = (torch.cat(part) for part in zip(*parts, strict=True))
         correction, error = (network - gaussian) * is_hidden, (truth - gaussian) * is_hidden
@@ -102,8 +102,9 @@ class CellModel:
         self.shares_D = shares.numpy()
         mean = gaussian + shares * correction
         # The Gaussian has seen these rows: a regression's residuals are as much smaller than those of other rows.
-        n_predictors = min(len(shares), n_rows / 4)
-        optimism = math.sqrt((n_rows - n_predictors) / (n_rows + n_predictors))
+        n_rows = self.gaussian.n_rows.clamp(min=1)
+        n_predictors = (n_rows / 4).clamp(max=len(shares))
+        optimism = ((n_rows - n_predictors) / (n_rows + n_predictors)).sqrt()
         scaled = (truth - mean) / deviation.clamp(min=1e-12) / optimism
         self.quantiles = [
             ResidualQuantiles.of(mean[is_hidden[:, d], d].numpy(), scaled[is_hidden[:, d], d].numpy())
@@ -123,11 +124,11 @@ class CellModel:
 
     def deviation(self, present_ND: Tensor) -> NDArray[np.float64]:
         """Conditional standard deviation of missing cells by the Gaussian, 0 of the others."""
-        return self.gaussian.deviation(present_ND).numpy()
+        return (self.gaussian.deviation(present_ND) * self._widening(present_ND)).numpy()
 
     def redrawn(self, n_draws: int, random_state: np.random.RandomState) -> list[RowDistribution]:
         """Gaussians that the rows of ``fit`` allow for as well."""
-        return [self.gaussian.redrawn(self.n_rows, random_state) for _ in range(n_draws)]
+        return [self.gaussian.redrawn(random_state) for _ in range(n_draws)]
 
     def errors(
         self, x_ND: Tensor, present_ND: Tensor, redrawn: Sequence[RowDistribution], generator: torch.Generator
@@ -137,12 +138,24 @@ class CellModel:
         Part of an error is that the Gaussian itself is uncertain.
         """
         mean_ND = self.gaussian.complete(x_ND, present_ND)
+        widening_ND = self._widening(present_ND)
         for gaussian in redrawn:
             error_ND = gaussian.draw(present_ND, generator)
             if gaussian is not self.gaussian:
                 # One that knows nothing of its own uncertainty is redrawn as itself, and completing takes a while.
                 error_ND += gaussian.complete(x_ND, present_ND) - mean_ND
-            yield error_ND.numpy()
+            yield (error_ND * widening_ND).numpy()
+
+    def _widening(self, present_ND: Tensor) -> Tensor:
+        """How much larger errors ``(N, D)`` are than the residuals that the Gaussian was fitted by, as a regression's.
+
+        Where the errors of hidden cells are known, they tell.
+        """
+        if self.quantiles[0] is not None:
+            return torch.ones(present_ND.shape, dtype=torch.float64)
+        n_rows = self.gaussian.n_rows.clamp(min=1)
+        share_ND = (self.gaussian.n_predictors(present_ND).unsqueeze(1) / n_rows).clamp(max=MOST_PREDICTORS)
+        return ((1 + share_ND) / (1 - share_ND)).sqrt()
 
     def reshaped(
         self, d: int, error_A: NDArray[np.float64], deviation_A: NDArray[np.float64], mean_A: NDArray[np.float64]

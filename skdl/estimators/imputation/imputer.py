@@ -370,7 +370,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             # It takes a few times as long as the Gaussian itself, which is little beside the networks.
             self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)
         gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
-        self._model = CellModel(gaussian, column_of_D, n_rows=int(present_ND.sum()) / present_ND.shape[1])
+        self._model = CellModel(gaussian, column_of_D)
 
     def _prepared_cells(self, X: Any, goes_on: bool) -> EncodedRows:
         """The encoded cells of X, by an encoding that is learned of them or goes on."""
@@ -423,7 +423,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             model.judged(members[min(m, len(members) - 1)], x_ND[rows], present_ND[rows], is_hidden, device)
             for m, (rows, is_hidden) in enumerate(judged)
         ]
-        model.fit_shares(parts, self._n_rows)
+        model.fit_shares(parts)
 
     def _likely_epochs(self, n_rows: int, stops: bool) -> int:
         """Epochs to prepare for: early stopping seldom takes as many as it may."""
