@@ -4,7 +4,7 @@ The covariance of D columns is that of R factors, ``loading @ loading.T``, and a
 analysis). What a row says of the factors costs the columns times the square of the factors, where a full covariance
 would cost the cube of the missing cells.
 
-Axes: N rows, B rows computed at a time, D columns, R factors, S = R * R pairs of factors.
+Axes: N rows, B rows computed at a time, D columns, K of them, R factors, S = R * R pairs of factors.
 """
 
 from __future__ import annotations
@@ -68,6 +68,15 @@ class FactorGaussian:
             factor_BRR = torch.linalg.cholesky(self._precision(present_ND[block]))
             variance[block] += torch.cholesky_inverse(factor_BRR).flatten(1) @ pairs_DS.t()
         return variance.sqrt_().masked_fill_(present_ND, 0)
+
+    def covariance_of(self, columns: slice, present_ND: Tensor) -> Tensor:
+        """Conditional covariance ``(N, K, K)`` of some columns, of rows that lack all of them."""
+        loading_KR, noise_KK = self.loading[columns], self.noise[columns].diag()
+        covariance = noise_KK.expand(len(present_ND), *noise_KK.shape).clone()
+        for block in self._blocks(len(present_ND)):
+            factor_BRR = torch.linalg.cholesky(self._precision(present_ND[block]))
+            covariance[block] += loading_KR @ torch.cholesky_inverse(factor_BRR) @ loading_KR.t()
+        return covariance
 
     def draw(self, present_ND: Tensor, generator: torch.Generator) -> Tensor:
         """Draws of missing cells around their conditional mean, 0 of the others."""

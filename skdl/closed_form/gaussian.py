@@ -3,7 +3,8 @@
 The missing cells of a row, given those that are present, are Gaussian again. Its precision matrix is a piece of the
 precision matrix of all columns, so that a row costs the cube of its missing cells, however many columns there are.
 
-Axes: N rows, B rows computed at a time, D columns, P patterns of missing cells, M missing cells of a pattern.
+Axes: N rows, B rows computed at a time, D columns, K of them, P patterns of missing cells, M missing cells of a
+pattern.
 """
 
 from __future__ import annotations
@@ -91,6 +92,18 @@ class Gaussian:
             block.add(deviation, block.of_rows(variance_PM.sqrt()))
         return deviation
 
+    def covariance_of(self, columns: slice, present_ND: Tensor) -> Tensor:
+        """Conditional covariance ``(N, K, K)`` of some columns, of rows that lack all of them."""
+        covariance = torch.empty(len(present_ND), *self.covariance[columns, columns].shape, dtype=torch.float64)
+        for block in blocks_of(~present_ND):
+            # Columns rise in a pattern, so that these are neighbours there, too.
+            first_P = (block.columns_PM == columns.start).int().argmax(1)
+            at_PK = first_P.unsqueeze(1) + torch.arange(covariance.shape[1])
+            places_P = torch.arange(len(at_PK)).view(-1, 1, 1)
+            inverse_PMM = block.inverse(self.precision)
+            covariance[block.rows_B] = block.of_rows(inverse_PMM[places_P, at_PK.unsqueeze(2), at_PK.unsqueeze(1)])
+        return covariance
+
     def draw(self, present_ND: Tensor, generator: torch.Generator) -> Tensor:
         """Draws of missing cells around their conditional mean, 0 of the others."""
         drawn = torch.zeros(present_ND.shape, dtype=torch.float64)
@@ -159,6 +172,9 @@ class RowDistribution(Protocol):
 
     def deviation(self, present_ND: Tensor) -> Tensor:
         """Conditional standard deviation of missing cells, 0 of the others."""
+
+    def covariance_of(self, columns: slice, present_ND: Tensor) -> Tensor:
+        """Conditional covariance ``(N, K, K)`` of some columns, of rows that lack all of them."""
 
     def draw(self, present_ND: Tensor, generator: torch.Generator) -> Tensor:
         """Draws of missing cells around their conditional mean, 0 of the others."""

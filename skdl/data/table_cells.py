@@ -47,9 +47,6 @@ class CellEncoder(Protocol):
     def decode(self, encoded: NDArray[np.float64]) -> NDArray:
         """Cells ``(N,)`` of encoded ones, as in ``encode``."""
 
-    def draw(self, encoded: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray:
-        """Cells drawn by numbers from 0 to 1, of encoded draws."""
-
     def spread(self, deviation: NDArray[np.float64], encoded: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard deviation of cells in their own unit, by those of encoded ones."""
 
@@ -95,9 +92,6 @@ class NumberCells:
         if self.unit:
             values = np.round(values / self.unit) * self.unit
         return values.astype("datetime64[us]") if self.is_date else values
-
-    def draw(self, encoded: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray:
-        return self.decode(encoded)
 
     def spread(self, deviation: NDArray[np.float64], encoded: NDArray[np.float64]) -> NDArray[np.float64]:
         return deviation[:, 0] * self.scale
@@ -158,9 +152,16 @@ class LevelCells:
     def decode(self, encoded: NDArray[np.float64]) -> NDArray:
         return self._values(self.probabilities(encoded).argmax(axis=1))
 
-    def draw(self, encoded: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray:
-        cumulative = self.probabilities(encoded).cumsum(axis=1)
-        return self._values((uniform[:, None] > cumulative[:, :-1]).sum(axis=1))
+    def draw(self, encoded: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Encoded cells of drawn levels, by independent numbers from 0 to 1 ``(N, width - 1)``.
+
+        Level by level, each of those that are left is taken if its number is among the largest.
+        """
+        probabilities = self.probabilities(encoded)
+        left = probabilities[:, ::-1].cumsum(axis=1)[:, ::-1]
+        is_taken = np.ones(encoded.shape, dtype=bool)
+        is_taken[:, :-1] = uniform > 1 - (probabilities / left)[:, :-1]
+        return (np.eye(self.width)[is_taken.argmax(axis=1)] - self.shares) / self.scale
 
     def _values(self, codes: NDArray[np.intp]) -> NDArray:
         cells = np.empty(self.width, dtype=object)

@@ -57,6 +57,14 @@ def test_deviation_when_cells_are_missing_then_that_of_the_full_gaussian(by_fact
     assert (by_factors.deviation(present)[present] == 0).all()
 
 
+def test_covariance_of_when_cells_are_missing_then_that_of_the_full_gaussian(by_factors, in_full, rows):
+    present = rows[1].clone()
+    present[:, 4:7] = False
+    columns = slice(4, 7)
+    found, expected = by_factors.covariance_of(columns, present), in_full.covariance_of(columns, present)
+    assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+
+
 @pytest.mark.parametrize("kind", ["by_factors", "in_full"])
 def test_draw_when_repeated_then_conditional_covariance(kind, in_full, request):
     present = torch.arange(D) % 3 > 0

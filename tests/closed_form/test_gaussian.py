@@ -71,6 +71,16 @@ def test_deviation_when_patterns_are_random_then_root_of_conditional_variance(ro
         assert_allclose(got[~shown], expected, rtol=1e-8, atol=1e-8)
 
 
+def test_covariance_of_when_patterns_are_random_then_conditional_covariance(rows):
+    mean, covariance, x, present = rows
+    present[:, 2:4] = False
+    found = Gaussian.of(*tensors(mean, covariance)).covariance_of(slice(2, 4), *tensors(present)).numpy()
+    for row, shown, got in zip(x, present, found, strict=True):
+        at = np.searchsorted(np.flatnonzero(~shown), [2, 3])
+        expected = conditional(mean, covariance, row, shown)[1][np.ix_(at, at)]
+        assert_allclose(got, expected, rtol=1e-8, atol=1e-8)
+
+
 def test_complete_when_nothing_is_missing_then_rows_as_they_are(rows):
     mean, covariance, x, present = rows
     completed = Gaussian.of(*tensors(mean, covariance)).complete(*tensors(x, np.ones_like(present)))

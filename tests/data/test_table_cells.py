@@ -189,10 +189,18 @@ def test_probabilities_when_encoded_then_one_hot_and_shares_between():
 
 def test_draw_when_uniform_then_levels_by_their_probabilities():
     (encoder,) = fitted(pd.DataFrame({"c": list("aaaabbbccc")})).encoders.values()
-    uniform = (np.arange(1000) + 0.5) / 1000
-    drawn = encoder.draw(np.zeros((1000, 3)), uniform)
-    assert [(drawn == level).sum() for level in "abc"] == [400, 300, 300]
-    assert set(encoder.draw(np.zeros((2, 3)), np.array([0.0, 1.0]))) == {"a", "c"}
+    uniform = np.stack(np.meshgrid((np.arange(50) + 0.5) / 50, (np.arange(50) + 0.5) / 50), axis=-1).reshape(-1, 2)
+    drawn = encoder.decode(encoder.draw(np.zeros((2500, 3)), uniform))
+    assert [(drawn == level).sum() for level in "abc"] == [1000, 750, 750]
+    # The higher a level's number, the rather it is taken.
+    extremes = encoder.draw(np.zeros((3, 3)), np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+    assert encoder.decode(extremes).tolist() == ["a", "b", "c"]
+    assert_array_equal(extremes, encoder.encode(np.array(["a", "b", "c"], dtype=object)))
+
+
+def test_draw_when_there_is_one_level_then_that():
+    (encoder,) = fitted(pd.DataFrame({"c": ["a", "a", None]})).encoders.values()
+    assert encoder.decode(encoder.draw(np.zeros((2, 1)), np.empty((2, 0)))).tolist() == ["a", "a"]
 
 
 def test_type_when_levels_are_rare_then_without_their_names():

@@ -1,11 +1,11 @@
 """What an imputer knows of missing cells: a Gaussian, a correction of it by networks, and how far both are off.
 
-Axes: N rows, D encoded columns, C columns of the table, A cells.
+Axes: N rows, D encoded columns, K of them, C columns of the table, A cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,21 +130,28 @@ class CellModel:
         """Gaussians that the rows of ``fit`` allow for as well."""
         return [self.gaussian.redrawn(random_state) for _ in range(n_draws)]
 
-    def errors(
-        self, x_ND: Tensor, present_ND: Tensor, redrawn: Sequence[RowDistribution], generator: torch.Generator
-    ) -> Iterator[NDArray[np.float64]]:
-        """A draw of the Gaussian's errors by each redrawn one: a row's missing cells together, 0 of the others.
+    def error(
+        self,
+        gaussian: RowDistribution,
+        x_ND: Tensor,
+        present_ND: Tensor,
+        mean_ND: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """A draw of the Gaussian's errors by a redrawn one: a row's missing cells together, 0 of the others.
 
-        Part of an error is that the Gaussian itself is uncertain.
+        Part of an error is that the Gaussian, whose means these are, is itself uncertain.
         """
-        mean_ND = self.gaussian.complete(x_ND, present_ND)
-        widening_ND = self._widening(present_ND)
-        for gaussian in redrawn:
-            error_ND = gaussian.draw(present_ND, generator)
-            if gaussian is not self.gaussian:
-                # One that knows nothing of its own uncertainty is redrawn as itself, and completing takes a while.
-                error_ND += gaussian.complete(x_ND, present_ND) - mean_ND
-            yield (error_ND * widening_ND).numpy()
+        error_ND = gaussian.draw(present_ND, generator)
+        if gaussian is not self.gaussian:
+            # One that knows nothing of its own uncertainty is redrawn as itself, and completing takes a while.
+            error_ND += gaussian.complete(x_ND, present_ND) - mean_ND
+        return error_ND * self._widening(present_ND)
+
+    def error_roots(self, columns: slice, present_ND: Tensor) -> Tensor:
+        """Cholesky factors ``(N, K, K)`` of the covariance of the errors of K columns that rows lack."""
+        roots = torch.linalg.cholesky(self.gaussian.covariance_of(columns, present_ND))
+        return roots * self._widening(present_ND)[:, columns].unsqueeze(2)
 
     def _widening(self, present_ND: Tensor) -> Tensor:
         """How much larger errors ``(N, D)`` are than the residuals that the Gaussian was fitted by, as a regression's.

@@ -490,9 +490,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def sample(self, X: Any, n_samples: int = 10, random_state: Any = None) -> list[Any]:
         """Complete tables with random draws instead of means, for multiple imputation.
 
-        The missing cells of a row are drawn jointly, with the correlations of the Gaussian, which is itself drawn anew
-        for each table, because the rows of ``fit`` leave it uncertain (Rubin 1987). Deviations of numbers from their
-        mean follow the errors of held-out cells; levels follow their probabilities.
+        The missing cells of a row are drawn jointly, with the correlations of the Gaussian: levels by their
+        probabilities, then numbers given those levels. The Gaussian is itself drawn anew for each table, because the
+        rows of ``fit`` leave it uncertain (Rubin 1987), but for tables of more than 64 encoded columns, whose draws
+        are those of one distribution. Deviations of numbers from their mean follow the errors of held-out cells.
 
         Parameters
         ----------
