@@ -6,7 +6,7 @@ completions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -75,6 +75,10 @@ class CellFeatures:
         scored = _scored(x_ND, numbers_M, _bins(x_ND[:, numbers_M], edges_ME))
         score_gaussian = fit_gaussian(scored, present_ND, generator, prior_rows)
         return cls(gaussian, score_gaussian, edges_ME, numbers_M, x_ND.shape[1])
+
+    def of_dtype(self, dtype: torch.dtype) -> CellFeatures:
+        """The same, of rows of another precision."""
+        return replace(self, edges_ME=self.edges_ME.to(dtype))
 
     @property
     def n_completed(self) -> int:

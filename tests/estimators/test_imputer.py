@@ -286,6 +286,15 @@ def test_deep_when_network_has_learned_nothing_then_gaussian(numbers, monkeypatc
     np.testing.assert_allclose(imputer.transform(numbers), gaussian.transform(numbers), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32")])
+def test_warm_start_when_precision_changes_then_goes_on(numbers, dtypes):
+    imputer = DeepImputer(**QUICK, warm_start=True, dtype=dtypes[0]).fit(numbers)
+    n_steps = imputer.t_
+    imputer.set_params(dtype=dtypes[1]).fit(numbers)
+    assert imputer.t_ == 2 * n_steps
+    assert np.isfinite(imputer.transform(numbers)).all()
+
+
 def test_warm_start_when_members_become_auto_then_as_many_go_on(numbers):
     imputer = DeepImputer(**QUICK, n_members=2, warm_start=True).fit(numbers)
     assert len(imputer.set_params(n_members="auto").fit(numbers).network_.members) == 2

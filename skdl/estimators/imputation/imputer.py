@@ -395,7 +395,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     ) -> None:
         # A copy, so that a fit that fails leaves that of the last one as it was.
         model = self._model = copy.copy(self._model)
-        if not self._continues():
+        if self._continues():
+            model.features = model.features.of_dtype(x_ND.dtype)
+        else:
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
             model.follow(CellFeatures.of(model.gaussian, x_ND, present_ND, numbers, generator, self._prior_rows))
         stops = self._stops_early(self._n_rows)
