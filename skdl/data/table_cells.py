@@ -55,7 +55,8 @@ class CellEncoder(Protocol):
 class NumberCells:
     """Numbers, standardised.
 
-    ``low`` and ``high`` bound what is decoded, which is rounded to multiples of ``unit``; 0 leaves it.
+    ``low`` and ``high`` bound what is decoded, which is rounded to multiples of ``unit``; 0 leaves it. A ``scale`` of 0
+    is that of a constant, whose cells are all encoded as zeros, whatever rounding has made of them.
     """
 
     center: float
@@ -73,7 +74,6 @@ class NumberCells:
         values = _numbers(column.values)
         values = values[~np.isnan(values)]
         center, scale = map(float, mean_and_deviation(values))
-        usable = scale > 0 and np.isfinite(scale)
         low, high = float(values.min()), float(values.max())
         if not clip:
             first, last = column.type.limits
@@ -81,11 +81,11 @@ class NumberCells:
         # Dates without a time of day keep having none.
         unit = DAY if is_date else float(round_integers)
         unit = unit if unit and (values % unit == 0).all() else 0.0
-        return cls(center, scale if usable else 1.0, low, high, unit, is_date)
+        return cls(center, scale if np.isfinite(scale) else 0.0, low, high, unit, is_date)
 
     def encode(self, values: NDArray) -> NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.clip((_numbers(values) - self.center) / self.scale, -LARGEST, LARGEST)[:, None]
+            return np.clip((_numbers(values) - self.center) / (self.scale or np.inf), -LARGEST, LARGEST)[:, None]
 
     def decode(self, encoded: NDArray[np.float64]) -> NDArray:
         values = np.clip(encoded[:, 0] * self.scale + self.center, self.low, self.high)

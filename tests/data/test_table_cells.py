@@ -89,6 +89,17 @@ def test_decode_when_all_numbers_are_whole_then_rounded_on_request(values, is_wh
     assert_array_equal(rounded, np.round(exact) if is_whole else exact)
 
 
+@pytest.mark.parametrize("size", [1e17, 1e25])
+def test_encode_when_values_differ_by_rounding_only_then_zero_and_back(size):
+    values = np.full(120, size)
+    values[::2] = np.nextafter(size, np.inf)
+    cells = fitted(values[:, None])
+    (encoder,) = cells.encoders.values()
+    assert_array_equal(encoder.encode(np.append(values, np.nan))[:, 0], [*np.zeros(120), np.nan])
+    assert_allclose(encoder.decode(np.array([[0.3]])), size, rtol=1e-15)
+    assert encoder.spread(np.ones((1, 1)), np.zeros((1, 1))) == 0
+
+
 def test_encode_when_column_is_constant_then_zero_and_back():
     decoded, _, cells = there_and_back(np.full((5, 1), 0.1))
     assert_array_equal(decoded, 0.1)
