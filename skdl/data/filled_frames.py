@@ -48,7 +48,7 @@ def with_cells(
 
 
 def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray, trained: ColumnType) -> Any:
-    if len(rows) == len(series) and not _holds(series, trained.dtype):
+    if len(rows) == len(series) and not _has_type(series, trained):
         return _as_trained(series, values, trained)
     is_text = series.dtype == nw.String and all(isinstance(value, str) for value in values)
     if series.dtype == nw.Object or (trained.dtype == nw.Object and not is_text):
@@ -61,23 +61,19 @@ def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray, trained: 
     return series.scatter(rows.tolist(), _cells_of(series, values, series.dtype))
 
 
-def _holds(series: Any, dtype: Any) -> bool:
-    """Whether a column without values has a type that takes what a column of another type had."""
-    if series.dtype in (nw.Object, nw.Unknown) or (is_pandas(series) and series.to_native().dtype == object):
-        return False
+def _has_type(series: Any, trained: ColumnType) -> bool:
+    """Whether a column has the very type that it had in training, but for categories, which may be others."""
     if series.dtype in (nw.Categorical, nw.Enum):
-        return dtype in (nw.String, nw.Categorical, nw.Enum)
-    return _family(series.dtype) is _family(dtype)
-
-
-def _family(dtype: Any) -> type:
-    if dtype.is_numeric():
-        return nw.Float64
-    return nw.Datetime if dtype == nw.Date else type(dtype)
+        return trained.dtype in (nw.String, nw.Categorical, nw.Enum)
+    if is_pandas(series) and trained.native is not None:
+        return bool(series.to_native().dtype == trained.native) and trained.native != np.dtype(object)
+    return series.dtype == trained.dtype
 
 
 def _as_trained(like: Any, values: NDArray, trained: ColumnType) -> Any:
     """A column of values, in the type that it had in training."""
+    if trained.dtype == nw.Date and trained.native == np.dtype(object):
+        return _new_series(like, [stamp.date() for stamp in values.tolist()], nw.Object())
     dtype = _wide_enough(trained.dtype, values)
     cells = _cells_of(like, values, dtype)
     series = cells if isinstance(cells, nw.Series) else _new_series(like, cells, dtype)

@@ -45,6 +45,8 @@ def object_column(name: Any, cells: list[Any]) -> Column:
         if types and all(issubclass(cell_type, accepted) for cell_type in types):
             if kind == "datetime" and _have_zone(name, cells):
                 dtype = nw.Datetime("us", "UTC")
+            elif types == {datetime.date}:
+                dtype = nw.Date()
             return replace(_alike_cells(name, cells, kind, dtype), type=ColumnType(dtype))
     simple = (str, numbers.Real, bool, np.bool_, datetime.date, decimal.Decimal)
     strange = sorted(cell_type.__name__ for cell_type in types if not issubclass(cell_type, simple))

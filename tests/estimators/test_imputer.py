@@ -644,6 +644,31 @@ def test_transform_when_integers_have_no_cell_then_integers_if_rounded(rounds):
     np.testing.assert_allclose(completed["c"], [3, 20], atol=1.5)
 
 
+PANDAS_DAYS = pd.Series(pd.date_range("2024-01-01", periods=20)).where(np.arange(20) % 4 != 1)
+
+
+@pytest.mark.parametrize(
+    ("series", "new"),
+    [
+        (PANDAS_DAYS.dt.tz_localize("Europe/Berlin"), pd.to_datetime(pd.Series([None, None]))),
+        (PANDAS_DAYS.astype("datetime64[ms]"), pd.to_datetime(pd.Series([None, None]))),
+        (pd.Series([1, None, 3, 4] * 5, dtype="Int64"), pd.Series([np.nan, np.nan])),
+        (pd.Series([0.5, None, 3, 4] * 5, dtype="Float32"), pd.Series([np.nan, np.nan])),
+        (pl.Series([1, None, 3, 4] * 5, dtype=pl.Int8), pl.Series([None, None], dtype=pl.Float64)),
+        (pl.Series([0.5, None, 3, 4] * 5).cast(pl.Decimal(10, 2)), pl.Series([None, None], dtype=pl.Float64)),
+        (PANDAS_DAYS.dt.date.astype(object), pd.Series([None, None], dtype=object)),
+    ],
+    ids=["zone", "unit", "Int64", "Float32", "Int8", "decimal", "date objects"],
+)
+def test_transform_when_column_has_no_cell_then_the_very_type_of_fit(series, new):
+    library = pd if isinstance(series, pd.Series) else pl
+    imputer = DeepImputer(strategy="gaussian", round_integers=True)
+    fitted = imputer.fit_transform(library.DataFrame({"c": series, "x": np.arange(20.0)}))["c"]
+    completed = imputer.transform(library.DataFrame({"c": new, "x": [3.0, 4.0]}))["c"]
+    assert completed.dtype == fitted.dtype
+    assert type(completed[0]) is type(fitted[1])
+
+
 @pytest.mark.parametrize(
     ("series", "new", "categories"),
     [
