@@ -1202,12 +1202,15 @@ def test_sample_when_gaussian_then_conditional_mean_and_covariance(gaussian_tabl
     scale = np.sqrt(np.diag(expected))
     # 3,000 rows, a third of them hidden, tell a mean that far out to about 0.1 standard deviations: the estimate of
     # maximum likelihood is off by 0.11 in the third column. "deep" knows the spread from some 200 cells of like
-    # predictions: variances to 0.1, from one seed to the next.
-    for strategy, tolerance in (("gaussian", 0.15), ("deep", 0.35)):
-        imputer = DeepImputer(**QUICK | {"strategy": strategy}, clip=False).fit(holes)
-        draws = imputer.sample(np.tile(row, (20_000, 1)), 1, random_state=0)[0][:, np.isnan(row)]
-        np.testing.assert_allclose((draws.mean(axis=0) - mean) / scale, 0, atol=tolerance)
-        np.testing.assert_allclose((np.cov(draws.T) - expected) / np.outer(scale, scale), 0, atol=tolerance)
+    # predictions, which differ from one random state to the next.
+    for strategy, tolerance in (("gaussian", 0.15), ("deep", 0.25)):
+        draws = []
+        for seed in range(4):
+            imputer = DeepImputer(**QUICK | {"strategy": strategy, "random_state": seed}, clip=False).fit(holes)
+            draws.append(imputer.sample(np.tile(row, (5_000, 1)), 1, random_state=seed)[0][:, np.isnan(row)])
+        means, covariances = np.mean(draws, axis=1), np.array([np.cov(drawn.T) for drawn in draws])
+        np.testing.assert_allclose((means.mean(axis=0) - mean) / scale, 0, atol=tolerance)
+        np.testing.assert_allclose((covariances.mean(axis=0) - expected) / np.outer(scale, scale), 0, atol=tolerance)
 
 
 def test_sample_when_deep_then_intervals_cover(gaussian_table):
