@@ -36,8 +36,8 @@ MOST_PRIOR_ROWS, MOST_PRIOR_CELLS, FEWEST_PRIOR_ROWS = 4000, 200_000, 200
 #: that is hidden.
 PRIOR_HELD_OUT, PRIOR_JUDGED_ROWS, PRIOR_HIDDEN = 0.2, 800, 0.25
 #: Expectation maximisation ends after about so many iterations, or when no mean or covariance of standardised columns
-#: is expected to move by more than this from there on.
-MAX_ITERATIONS, TOLERANCE = 300, 3e-3
+#: is expected to move by more than this from there on: a third of the standard error that 1,000 rows leave.
+MAX_ITERATIONS, TOLERANCE = 60, 1e-2
 #: Numbers of the covariances of missing cells that one iteration may compute, if no two rows lack the same.
 ITERATION_NUMBERS = 20_000_000
 #: Rows whose missing cells are counted for that.
