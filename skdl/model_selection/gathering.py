@@ -34,7 +34,8 @@ from skdl.model_selection.permits import LOOK_SECONDS, IdleClock, Permits
 #: Seconds without a new job before a gathering that threads of somebody else take part in is closed, and seconds
 #: that it waits for such threads as came before.
 FOREIGN_PAUSE, FOREIGN_PATIENCE = 0.02, 0.25
-#: Seconds after which the threads of tasks that do not work are taken to be waiting, although the process works.
+#: Seconds after which threads of tasks, and those that hand tasks out, are taken to be waiting if they do not work,
+#: although the process does.
 TASK_PATIENCE = 2.0
 #: Seconds that the end of the process waits for each task.
 END_SECONDS = 10
@@ -369,7 +370,7 @@ class Gathering:
             return self._idle.is_idle()
         here = {waiting.thread for waiting in self._waiting}
         if self._n_live > 0 or not here.issuperset(self._dispatching):
-            return self._idle.is_idle(self._tasks)
+            return self._idle.is_idle([*self._tasks, *self._dispatching])
         if not self._has_foreign():
             return True
         pause = time.monotonic() - self._last_arrival

@@ -55,18 +55,18 @@ class IdleClock:
         self._process, self._threads = LastWork(time.process_time()), LastWork(0.0)
 
     def is_idle(self, threads: Iterable[threading.Thread] | None = None) -> bool:
-        """To be asked every :data:`LOOK_SECONDS` or so, of the process alone or of threads, which must be alive."""
+        """To be asked every :data:`LOOK_SECONDS` or so, of the process alone or of threads as well."""
         if self._process.idle_for(time.process_time()) >= IDLE_SECONDS:
             return True
         return threads is not None and self._threads.idle_for(_seconds_of(threads)) >= self.patience
 
 
 def _seconds_of(threads: Iterable[threading.Thread]) -> float:
-    """Seconds that threads have spent on a processor; none where the system does not say."""
+    """Seconds that threads have spent on a processor; none of those that have ended, or if the system does not say."""
     clock_of = getattr(time, "pthread_getcpuclockid", None)
     if clock_of is None:
         return 0.0
-    return sum(time.clock_gettime(clock_of(thread.ident)) for thread in threads)
+    return sum(time.clock_gettime(clock_of(thread.ident)) for thread in threads if thread.is_alive())
 
 
 class Permits:

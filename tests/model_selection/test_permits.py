@@ -82,6 +82,9 @@ def test_seconds_of_threads_are_those_that_they_work():
     begun.wait(10)
     assert _seconds_of([working]) >= 0.1 > _seconds_of([waiting])
     ended.set()
+    for thread in (working, waiting):
+        thread.join()
+    assert _seconds_of([working, waiting]) == 0
 
 
 def test_slots__when_lent__then_the_threads_own_comes_back_and_no_other():

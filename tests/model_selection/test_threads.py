@@ -224,7 +224,25 @@ def test_threads__when_an_error_ends_the_context__then_those_of_others_go_on(fit
 # --- threads inside a task: the task runs, but waits for them --------------------------------------------------------
 
 
-def test_task__when_it_waits_for_threads_that_fit__then_they_are_trained(fit, scores):
+@pytest.fixture(params=["nothing", "a thread"])
+def at_work(request):
+    """What uses a part of a processor all the time, as a progress bar may."""
+    ended = threading.Event()
+
+    def work():
+        while not ended.wait(0.02):
+            end = time.thread_time() + 0.005
+            while time.thread_time() < end:
+                sum(range(1000))
+
+    thread = threading.Thread(target=work if request.param == "a thread" else ended.wait, daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def test_task__when_it_waits_for_threads_that_fit__then_they_are_trained(fit, scores, at_work):
     def task(seed):
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(fit, [seed, seed + 1]))
@@ -271,35 +289,6 @@ def test_task__when_it_holds_a_lock_that_others_want__then_they_have_their_turn(
 
     with skdl.train_together():
         assert joblib.Parallel()(joblib.delayed(task)(seed) for seed in range(4)) == scores[:4]
-
-
-@pytest.fixture
-def works_on():
-    """A thread that uses a part of a processor all the time, as a progress bar may."""
-    ended = threading.Event()
-
-    def work():
-        while not ended.wait(0.02):
-            end = time.thread_time() + 0.005
-            while time.thread_time() < end:
-                sum(range(1000))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    yield
-    ended.set()
-    thread.join()
-
-
-def test_task__when_it_waits_for_threads_and_another_one_works__then_they_are_trained(fit, scores, works_on):
-    def task(seed):
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(fit, [seed, seed + 1]))
-
-    with skdl.train_together():
-        results = joblib.Parallel()(joblib.delayed(task)(seed) for seed in [0, 2, 4])
-
-    assert [score for pair in results for score in pair] == scores
 
 
 @pytest.mark.parametrize("backend", ["sequential", "threading"])
