@@ -36,8 +36,8 @@ MOST_PRIOR_ROWS, MOST_PRIOR_CELLS, FEWEST_PRIOR_ROWS = 4000, 200_000, 200
 #: that is hidden.
 PRIOR_HELD_OUT, PRIOR_JUDGED_ROWS, PRIOR_HIDDEN = 0.2, 800, 0.25
 #: Expectation maximisation ends after about so many iterations, or when no mean or covariance of standardised columns
-#: is expected to move by more than this from there on: a third of the standard error that 1,000 rows leave.
-MAX_ITERATIONS, TOLERANCE = 60, 1e-2
+#: is expected to move any more by a larger share than this of a mean's standard error: that much is chance anyway.
+MAX_ITERATIONS, TOLERANCE = 60, 0.3
 #: Numbers of the covariances of missing cells that one iteration may compute, if no two rows lack the same.
 ITERATION_NUMBERS = 20_000_000
 #: Rows whose missing cells are counted for that.
@@ -243,7 +243,8 @@ def fit_gaussian(
         return fit_factors(x_ND, present_ND, sample.weight_N, prior_rows, n_known)
     x_ND = torch.where(present_ND, (x_ND - center) / scale, 0.0)
     rows = RowsWithHoles(x_ND, present_ND, sample.weight_N, prior_rows, list(blocks_of(~present_ND)))
-    mean, covariance = rows.parts(limit(rows.improved, rows.start(), rows.rate(), TOLERANCE, MAX_ITERATIONS))
+    tolerance = TOLERANCE / math.sqrt(len(x_ND))
+    mean, covariance = rows.parts(limit(rows.improved, rows.start(), rows.rate(), tolerance, MAX_ITERATIONS))
     return Gaussian.of(center + scale * mean, torch.outer(scale, scale) * covariance, n_known)
 
 

@@ -131,7 +131,7 @@ def test_device__when_networks_of_a_fit_cannot_be_stacked__then_they_are_one_fit
 
 
 def test_report__when_a_network_is_the_users__then_it_is_not_kept(data):
-    backbone = torch.nn.Conv2d(1, 2, 3)
+    backbone = torch.nn.Conv2d(1, 5, (2, 3))
     images = np.random.default_rng(0).integers(256, size=(20, 8, 8)).astype(np.uint8)
     with skdl.train_together() as run:
         skdl.CNNClassifier(backbone=backbone, freeze="all", max_epochs=1).fit(images, np.arange(20) % 2)
