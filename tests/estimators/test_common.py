@@ -43,7 +43,7 @@ CNN_EXACT = {
     "weight_decay": 0.1,
 }
 
-RNN_SMALL = {"hidden_size": 8, "hidden_layer_sizes": (), "max_epochs": 15, "learning_rate": 0.03, "n_members": 2}
+RNN_SMALL = {"hidden_size": 8, "hidden_layer_sizes": (), "max_epochs": 10, "learning_rate": 0.03, "n_members": 2}
 #: Of a recurrent network: a fit that depends on nothing but the rows and their weights.
 RNN_EXACT = {
     "dtype": "float64",
@@ -75,7 +75,7 @@ ESTIMATORS = [
     MLPEstimator(**SMALL | EXACT, activation="tanh", numeric_scaling="standard"),
     MLPEstimator(task="regression", **SMALL | EXACT | {"max_epochs": 80}, optimizer="rmsprop", l1=1e-4, l2=1e-3),
     MLPClassifier(
-        **SMALL | {"max_epochs": 25},
+        **SMALL | {"max_epochs": 15},
         normalization="layer",
         loss="focal",
         early_stopping=True,
@@ -88,12 +88,12 @@ ESTIMATORS = [
     MLPClassifier(**SMALL | EXACT | {"numeric_embedding": "periodic"}),
     MLPEstimator(task="regression", **QUICK, loss="absolute_error", normalization="layer"),
     CNNClassifier(**CNN_SMALL),
-    CNNRegressor(**CNN_SMALL | {"max_epochs": 80}),
+    CNNRegressor(**CNN_SMALL | {"max_epochs": 50}),
     CNNClassifier(**CNN_SMALL | CNN_EXACT),
-    CNNRegressor(**CNN_SMALL | CNN_EXACT | {"max_epochs": 200}, hidden_layer_sizes=(16,)),
+    CNNRegressor(**CNN_SMALL | CNN_EXACT | {"max_epochs": 120}, hidden_layer_sizes=(16,)),
     RNNClassifier(**RNN_SMALL, batch_size=128),
     RNNRegressor(**RNN_SMALL, batch_size=128),
-    RNNClassifier(**RNN_SMALL | RNN_EXACT | {"max_epochs": 40}, cell="lstm"),
+    RNNClassifier(**RNN_SMALL | RNN_EXACT | {"max_epochs": 25}, cell="lstm"),
     RNNRegressor(**RNN_SMALL | RNN_EXACT | {"max_epochs": 60, "hidden_size": 16, "learning_rate": 0.1}, pooling="last"),
     *IMPUTERS,
 ]
