@@ -19,7 +19,7 @@ from sklearn.utils.validation import _num_samples
 
 from skdl.data.cells import is_missing_cell
 from skdl.data.frames import check_unique_names, column_names, has_objects, is_frame, refuse_lazy
-from skdl.data.tensors import as_array
+from skdl.data.tensors import as_array, is_structured
 
 #: Numbers of series, padding with them, that are encoded at a time, and padding that is not worth a time of its own.
 CHUNK_NUMBERS, LITTLE_PADDING = 2**23, 2**14
@@ -353,7 +353,7 @@ def _static_array(static: Any) -> NDArray[np.float64]:
             "The table beside the series is a sparse matrix, which is not taken there. Pass table.toarray(), or few "
             "columns that are made of it, with sklearn.decomposition.TruncatedSVD for example."
         )
-    if type(static) is dict or (isinstance(static, np.ndarray) and static.dtype.names):
+    if type(static) is dict or is_structured(static):
         kind = "dict" if type(static) is dict else "structured array"
         raise ValueError(f"The table beside the series is a {kind}. Pass pandas.DataFrame(table).")
     values = np.asarray(as_array(static))

@@ -1,4 +1,4 @@
-"""Torch's tensors and masked arrays as numpy's plain arrays."""
+"""Torch's tensors and masked arrays as numpy's plain arrays, and arrays that are not plain."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def as_array(X: Any) -> Any:
         return X
     tensor = X.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def is_structured(X: Any) -> bool:
+    """Whether an array has named fields, each of a type of its own."""
+    return isinstance(X, np.ndarray) and X.dtype.names is not None

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from skdl.data.categories import numbered
 from skdl.data.cells import is_missing_cell
 from skdl.data.frames import check_unique_names, column_names, is_frame, refuse_lazy
-from skdl.data.tensors import as_array
+from skdl.data.tensors import as_array, is_structured
 from skdl.tasks.classification import label_type_error
 
 #: Weights are rounded to multiples of their next power of two over this.
@@ -43,7 +43,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
             )
         return X
     refuse_lazy(X)
-    if type(X) is dict or (isinstance(X, np.ndarray) and X.dtype.names):
+    if type(X) is dict or is_structured(X):
         raise TypeError(f"X is a {'dict' if type(X) is dict else 'structured array'}. Pass pandas.DataFrame(X).")
     if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
         raise TypeError("X is an array of dates or durations, which are encoded in a DataFrame's columns: pass one.")

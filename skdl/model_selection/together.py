@@ -260,8 +260,10 @@ def _together(limits: Limits) -> Iterator[TogetherRun]:
     except BaseException as error:
         if _leave(context):
             # Ctrl-C is meant for all that is at work; an error is no concern of threads that somebody else started.
-            is_interrupted = isinstance(error, KeyboardInterrupt)
-            context.gathering.cancel_all() if is_interrupted else context.gathering.cancel_tasks()
+            if isinstance(error, KeyboardInterrupt):
+                context.gathering.cancel_all()
+            else:
+                context.gathering.cancel_tasks()
         raise
     # Threads that outlive the context go on with what they have begun.
     _leave(context)

@@ -101,27 +101,35 @@ def get_activation(activation: str | Forward | type[nn.Module], axes: Sequence[i
         return ACTIVATIONS[activation]
     if isinstance(activation, nn.Module):
         raise ValueError("activation must be a module class such as torch.nn.Hardswish, not an instance of it.")
-    if not isinstance(activation, type):
-        for n_axes in axes:
-            _check_activation(activation, getattr(activation, "__name__", repr(activation)), n_axes)
-        return _differentiated(activation, partial(_Function, activation))
+    function: Forward
+    module: Callable[[], nn.Module]
+    if isinstance(activation, type):
+        function, module = _instance(activation), partial(_on_cpu, activation)
+    else:
+        function, module = activation, partial(_Function, activation)
+    for n_axes in axes:
+        _check_activation(function, getattr(activation, "__name__", repr(activation)), n_axes)
+    return _differentiated(function, module)
+
+
+def _instance(module_class: type[nn.Module]) -> nn.Module:
+    """A module of a class that serves as an activation."""
+    name = module_class.__name__
     try:
-        module = _on_cpu(activation)
+        module = _on_cpu(module_class)
     except TypeError as error:
         raise ValueError(
-            f"activation={activation.__name__} cannot be created without arguments: {error}. "
+            f"activation={name} cannot be created without arguments: {error}. "
             "Pass a class that needs none, or a function."
         ) from error
     if next(module.parameters(), None) is not None:
         raise ValueError(
-            f"activation={activation.__name__} has parameters of its own, which would not be trained. "
+            f"activation={name} has parameters of its own, which would not be trained. "
             "Use an activation without parameters."
         )
     if isinstance(module, nn.RReLU | nn.modules.dropout._DropoutNd):
-        raise ValueError(f"activation={activation.__name__} draws random numbers. Use one that does not, and dropout.")
-    for n_axes in axes:
-        _check_activation(module, activation.__name__, n_axes)
-    return _differentiated(module, partial(_on_cpu, activation))
+        raise ValueError(f"activation={name} draws random numbers. Use one that does not, and dropout.")
+    return module
 
 
 def _on_cpu(module_class: type[nn.Module]) -> nn.Module:

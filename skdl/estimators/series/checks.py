@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skdl.data.series import Series, channel_names, series_and_table, series_values
-from skdl.data.tensors import as_array
+from skdl.data.tensors import as_array, is_structured
 from skdl.estimators.checks import forget_columns
 
 
@@ -45,7 +45,7 @@ def _check_series_rows(estimator: Any, X: Any, reset: bool) -> NDArray:
     """Values ``(n, T)`` of rows."""
     if type(X) is dict:
         raise TypeError("X is a dict. Pass a list of its series: list(X.values()).")
-    if isinstance(X, np.ndarray) and X.dtype.names:
+    if is_structured(X):
         raise TypeError("X is a structured array. Pass pandas.DataFrame(X).")
     try:
         return validate_data(
