@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from skdl.data.sampling import sample_rows
+
 #: Taps of a kernel, and those of weight 2.
 KERNEL_SIZE, N_HEAVY = 9, 3
 #: One kernel for each choice of the taps of weight 2: 84.
@@ -68,7 +70,7 @@ class RandomConvolutions:
         self.dilations, counts = np.unique(steps.astype(int), return_counts=True)
         # Arrays, which skops knows how to save.
         self.weight = kernels(x_BCT.shape[1], generator).numpy()
-        rows = torch.linspace(0, len(x_BCT) - 1, min(len(x_BCT), THRESHOLD_SERIES)).long().unique()
+        rows = torch.from_numpy(sample_rows(len(x_BCT), THRESHOLD_SERIES))
         known_BT = _inside(lengths_B[rows], x_BCT.shape[2])
         # The fractional parts of multiples of the golden ratio are spread evenly, however many there are.
         golden = (np.sqrt(5) + 1) / 2

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from skdl.data.image_files import ImageFiles, ImageShape, files_shape
 from skdl.data.pixel_range import PixelRange, check_unit
+from skdl.data.sampling import sample_rows
 from skdl.data.scaling import Weights
 from skdl.data.table import SAMPLE_ROWS, DenseTable, Table
 
@@ -73,16 +74,16 @@ class ImageEncoder:
             Checked pixels, or paths.
         y : ignored
         rows : ndarray of shape (n_training,)
-            At most 5,000 of them are looked at, evenly spaced; fewer, where images are large.
+            At most 5,000 of them are looked at, at random; fewer, where images are large.
         weight : ndarray of shape (n_training,), optional
         classification : ignored
         """
         h, w, c = files_shape(X, self.resize) if X.ndim == 1 else X.shape[1:]
         self.image_shape: ImageShape = (h, w, c)
         self.n_outputs = h * w * c
-        n_rows = min(len(rows), STATISTICS_ROWS, max(STATISTICS_NUMBERS // self.n_outputs, 1))
-        chosen = _evenly_spaced(len(rows), n_rows)
-        moments = self._moments(X, rows[chosen], np.ones(n_rows) if weight is None else weight[chosen])
+        most = min(STATISTICS_ROWS, max(STATISTICS_NUMBERS // self.n_outputs, 1))
+        chosen = sample_rows(len(rows), most)
+        moments = self._moments(X, rows[chosen], np.ones(len(chosen)) if weight is None else weight[chosen])
         scale = moments.deviation()
         if not np.isfinite(scale).all():
             raise ValueError("The pixels of X are so large that their squares overflow. Divide X by a constant.")
@@ -129,17 +130,13 @@ class ImageEncoder:
 
     def _check_unit(self, X: NDArray) -> None:
         most = min(UNIT_FILES if X.ndim == 1 else UNIT_ROWS, max(CHUNK_NUMBERS // self.n_outputs, 1))
-        rows = _evenly_spaced(len(X), min(len(X), most))
+        rows = sample_rows(len(X), most)
         check_unit(self._moments(X, rows, np.ones(len(rows))).pixels(_is_8_bit(X)), self.pixels)
 
 
 def _is_8_bit(X: NDArray) -> bool:
     # Image files are decoded to 8 bits.
     return X.ndim == 1 or X.dtype == np.uint8
-
-
-def _evenly_spaced(n: int, n_chosen: int) -> NDArray[np.intp]:
-    return np.linspace(0, n - 1, n_chosen).round().astype(np.intp)
 
 
 class ImageArray(Table):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skdl.closed_form.convolutions import RandomConvolutions, kernels
+from skdl.closed_form.convolutions import THRESHOLD_SERIES, RandomConvolutions, kernels
 
 
 def series(n=20, n_channels=2, n_steps=40, seed=0):
@@ -41,6 +41,15 @@ def test_a_feature_is_the_share_of_steps_above_its_threshold():
     features = convolutions.transform(x, lengths)
     output = torch.nn.functional.conv1d(x[:1], torch.from_numpy(convolutions.weight), padding=4)[0, :, : lengths[0]]
     torch.testing.assert_close(features[0], (output > torch.from_numpy(convolutions.thresholds[0])).float().mean(1))
+
+
+def test_thresholds_are_those_of_series_that_come_in_turn():
+    n = 2 * THRESHOLD_SERIES - 1
+    x = torch.randn(n, 1, 40, generator=torch.Generator().manual_seed(0))
+    x[1::2] *= 100
+    convolutions = RandomConvolutions(84).fit(x, torch.full((n,), 40), torch.Generator().manual_seed(0))
+    # Of as many loud series as quiet ones, hardly any share of steps lies between the two.
+    assert 0.1 < (np.abs(convolutions.thresholds[0]) > 50).mean() < 0.9
 
 
 def test_padding_and_company_change_nothing():

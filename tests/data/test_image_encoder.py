@@ -51,6 +51,13 @@ def test_images_in_another_order_are_flattened_as_they_are_drawn(view):
     assert not table.equals(other)
 
 
+def test_statistics_are_those_of_images_that_come_in_turn(monkeypatch):
+    monkeypatch.setattr(image_encoder, "STATISTICS_ROWS", 100)
+    encoder = encoded(np.stack([np.zeros((4, 4, 1), np.uint8), np.full((4, 4, 1), 200, np.uint8)] * 100)[:199])
+    assert_allclose(encoder.mean, 100, atol=25)
+    assert_allclose(encoder.scale, 100, atol=10)
+
+
 def test_statistics_do_not_depend_on_the_chunks(monkeypatch):
     X = noise(20, 6, 5, 2)
     weight = np.random.RandomState(1).rand(20)
