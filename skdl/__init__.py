@@ -4,8 +4,8 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skdl.data.series import SeriesWithTable
-    from skdl.data.windows import window
+    from skdl.data.series.series_reading import SeriesWithTable
+    from skdl.data.series.windows import window
     from skdl.estimators.images.cnn import CNNClassifier, CNNRegressor
     from skdl.estimators.imputation.imputer import DeepImputer
     from skdl.estimators.series.rnn import RNNClassifier, RNNRegressor
@@ -41,9 +41,9 @@ _MODULES = {
     "MLPRegressor": "skdl.estimators.tables.mlp",
     "RNNClassifier": "skdl.estimators.series.rnn",
     "RNNRegressor": "skdl.estimators.series.rnn",
-    "SeriesWithTable": "skdl.data.series",
+    "SeriesWithTable": "skdl.data.series.series_reading",
     "train_together": "skdl.model_selection.together",
-    "window": "skdl.data.windows",
+    "window": "skdl.data.series.windows",
 }
 
 

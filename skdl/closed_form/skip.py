@@ -16,7 +16,7 @@ from torch import Tensor
 from skdl.closed_form.convolutions import RandomConvolutions
 from skdl.closed_form.ridge import Floats, RidgeProblem, best_penalty
 from skdl.data.folds import Fold
-from skdl.data.series_rows import Parts, Reversal, RowLayout
+from skdl.data.series.row_layout import Parts, Reversal, RowLayout
 
 #: Most columns that steps become; longer series are averaged.
 MOST_COLUMNS = 2000

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from skdl.data.image_files import ImageFiles
+from skdl.data.images.image_files import ImageFiles
 from skdl.estimators.images.checks import check_images
 
 #: Images side by side, and inches for each, by default.
@@ -112,7 +112,7 @@ class SaliencyDisplay:
         Raises
         ------
         ValueError
-            See :func:`skdl.data.image_checks.read_images`, ``estimator.explain`` and :meth:`plot`.
+            See :func:`skdl.data.images.image_reading.read_images`, ``estimator.explain`` and :meth:`plot`.
         TypeError
             If the estimator cannot explain images.
         ImportError

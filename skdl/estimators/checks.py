@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
-from skdl.data.categories import numbered
-from skdl.data.cells import is_missing_cell
-from skdl.data.frames import check_unique_names, column_names, is_frame, refuse_lazy
+from skdl.data.tables.categories import numbered
+from skdl.data.tables.cells import is_missing_cell
+from skdl.data.tables.frames import check_unique_names, column_names, is_frame, refuse_lazy
 from skdl.data.tensors import as_array, is_structured
 from skdl.tasks.classification import label_type_error
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from skdl.data.image_files import ImageShape
+from skdl.data.images.image_files import ImageShape
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
 from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skdl.data.image_files import ImageShape
+from skdl.data.images.image_files import ImageShape
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
 from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer

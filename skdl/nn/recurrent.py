@@ -1,7 +1,7 @@
 """Recurrent networks for series.
 
 Axes: B series, C channels, T steps, F features of a step, S steps after the stem, H hidden units, O outputs, D numbers
-of an encoded row; see :mod:`skdl.data.series_rows`.
+of an encoded row; see :mod:`skdl.data.series.row_layout`.
 
 Steps behind the end of a series are padding. They are zero wherever they could be read, or are never read, so that the
 outputs of a series do not depend on how long the other series of its batch are.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skdl.data.series_rows import Parts, Reversal, RowLayout
+from skdl.data.series.row_layout import Parts, Reversal, RowLayout
 from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
 from skdl.nn.dropout import Draws, Dropout
 from skdl.nn.recurrent_cells import CellSteps, GRUSteps, TanhSteps

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skdl.closed_form import skip
 from skdl.closed_form.skip import SkipPath, StepFeatures
 from skdl.data.folds import Fold
-from skdl.data.series_rows import Parts, RowLayout
+from skdl.data.series.row_layout import Parts, RowLayout
 
 LAYOUT = RowLayout(n_channels=1, n_beside=0)
 

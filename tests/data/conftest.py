@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from skdl.data.tabular import TableEncoder
+from skdl.data.tables.table_encoder import TableEncoder
 
 
 @pytest.fixture

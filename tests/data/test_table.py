@@ -25,7 +25,7 @@ def test_rows_are_taken_in_the_wanted_order(table, rows):
     assert codes is None or torch.equal(codes, CODES[rows])
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 4), (1, 3), (3, 10)])
+@pytest.mark.parametrize(("start", "stop"), [(0, 4), (1, 3), (3, 10), (2, 2)])
 def test_slices(table, start, stop):
     values, codes = table.slice(start, stop)
     assert torch.equal(values, VALUES[start:stop])

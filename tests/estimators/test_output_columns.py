@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
-from skdl.data.table_cells import TableCells
+from skdl.data.tables.table_cells import TableCells
 from skdl.estimators.imputation.output_columns import ImputedRows, OutputColumns
 
 NAMES = np.array(["a", "b", "c"], dtype=object)

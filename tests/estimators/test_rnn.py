@@ -19,8 +19,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, TimeSeriesSpl
 from sklearn.pipeline import make_pipeline
 
 from skdl import RNNClassifier, RNNRegressor, SeriesWithTable, train_together, window
-from skdl.data.sequences import SequenceEncoder
-from skdl.data.series import series_values
+from skdl.data.series.series_encoder import SequenceEncoder
+from skdl.data.series.series_reading import series_values
 from skdl.nn.recurrent import CELLS
 
 SMALL = {

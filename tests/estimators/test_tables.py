@@ -15,7 +15,7 @@ from sklearn.datasets import make_classification
 from sklearn.metrics import r2_score
 
 from skdl import MLPClassifier, MLPRegressor
-from skdl.data.tabular import TableEncoder
+from skdl.data.tables.table_encoder import TableEncoder
 from skdl.datasets import load_penguins
 
 SMALL = {
@@ -375,7 +375,7 @@ def test_levels_of_few_rows_count_by_their_mean_target():
 
 
 def test_levels_that_tell_nothing_do_no_harm(monkeypatch):
-    monkeypatch.setattr("skdl.data.tabular.columns_with_means", lambda columns, y, classification: [0])
+    monkeypatch.setattr("skdl.data.tables.table_encoder.columns_with_means", lambda columns, y, classification: [0])
     X, y = panel(effect=0)
     train = np.arange(len(y)) % 4 > 0
     model = MLPRegressor(random_state=0).fit(X[train], y[train])

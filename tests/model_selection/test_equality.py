@@ -49,7 +49,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from torch.nn import functional as F
 
 import skdl
-from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS
+from skdl.data.tables.numeric_embeddings import NUMERIC_EMBEDDINGS
 
 GRID = {"learning_rate": [0.005, 0.02, 0.1], "l1": [0.0, 0.01]}
 

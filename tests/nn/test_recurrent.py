@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from skdl.data.series_rows import N_TAIL, Reversal, RowLayout
+from skdl.data.series.row_layout import N_TAIL, Reversal, RowLayout
 from skdl.nn.dropout import Draws, Dropout
 from skdl.nn.recurrent import CELLS, POOLINGS, BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
 

@@ -8,14 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from skdl.data.frames import is_frame
-from skdl.data.image_checks import CheckedImages, ImageReading, check_shape, images_of_rows, read_images, training_shape
+from skdl.data.images.image_reading import (
+    CheckedImages,
+    ImageReading,
+    check_shape,
+    images_of_rows,
+    read_images,
+    training_shape,
+)
+from skdl.data.tables.frames import is_frame
 from skdl.data.tensors import as_array
 from skdl.estimators.checks import forget_columns
 
 
 def check_images(estimator: Any, X: Any, *, reset: bool) -> NDArray:
-    """Images as one array, or as the paths of their files; see :func:`skdl.data.image_checks.read_images`.
+    """Images as one array, or as the paths of their files; see :func:`skdl.data.images.image_reading.read_images`.
 
     If ``reset``, sets ``image_shape_``, and ``n_features_in_`` and ``feature_names_in_`` for rows; otherwise images
     must have the shape of those in ``fit``.

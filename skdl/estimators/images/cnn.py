@@ -24,7 +24,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skdl.data.image_encoder import ImageEncoder
+from skdl.data.images.image_encoder import ImageEncoder
 from skdl.data.table import Table
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.predict import network_outputs

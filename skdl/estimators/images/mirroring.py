@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from skdl.data.image_encoder import CHUNK_NUMBERS
+from skdl.data.images.image_encoder import CHUNK_NUMBERS
 from skdl.data.sampling import sample_rows
 from skdl.data.table import Table
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.closed_form.gaussian import RowDistribution
-from skdl.data.columns import Column
-from skdl.data.table_cells import NumberCells, TableCells
+from skdl.data.tables.columns import Column
+from skdl.data.tables.table_cells import NumberCells, TableCells
 from skdl.estimators.imputation.cell_model import CellModel
 from skdl.estimators.imputation.output_columns import ImputedRows
 

@@ -28,10 +28,10 @@ from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
-from skdl.data.cells import is_missing_cell, is_same_cell
-from skdl.data.filled_frames import LARGEST_EXACT, in_library
-from skdl.data.frames import check_flat_names, is_frame
-from skdl.data.table_cells import TableCells
+from skdl.data.tables.cells import is_missing_cell, is_same_cell
+from skdl.data.tables.filled_frames import LARGEST_EXACT, in_library
+from skdl.data.tables.frames import check_flat_names, is_frame
+from skdl.data.tables.table_cells import TableCells
 from skdl.engine.device import resolve_device, sheltered
 from skdl.engine.job import Samples
 from skdl.estimators.atomic import atomic

@@ -14,10 +14,10 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.columns import ColumnType
-from skdl.data.filled_frames import exact_integers, with_cells, with_columns, with_floats, with_names
-from skdl.data.frames import column_names, is_frame
-from skdl.data.table_cells import TableCells
+from skdl.data.tables.columns import ColumnType
+from skdl.data.tables.filled_frames import exact_integers, with_cells, with_columns, with_floats, with_names
+from skdl.data.tables.frames import column_names, is_frame
+from skdl.data.tables.table_cells import TableCells
 from skdl.estimators.training import caller_level
 
 

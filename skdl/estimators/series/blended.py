@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from skdl.closed_form.skip import SkipPath
 from skdl.data.folds import Fold, mean_by_row
 from skdl.data.sampling import sample_rows
-from skdl.data.sequences import SequenceEncoder
-from skdl.data.series_rows import Reversal
+from skdl.data.series.row_layout import Reversal
+from skdl.data.series.series_encoder import SequenceEncoder
 from skdl.data.table import DenseTable, Table
 from skdl.engine.device import sheltered
 from skdl.estimators.base import NetworkEstimator, RowOutputs

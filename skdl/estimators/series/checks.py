@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from skdl.data.series import Series, channel_names, series_and_table, series_values
+from skdl.data.series.series_reading import Series, channel_names, series_and_table, series_values
 from skdl.data.tensors import as_array, is_structured
 from skdl.estimators.checks import forget_columns
 
 
 def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
-    """Series as one array, with the table beside them if X is a tuple; see :func:`skdl.data.series.series_values`.
+    """Series as one array, with the table beside them if X is a tuple.
+
+    See :func:`~skdl.data.series.series_reading.series_values`.
 
     If ``reset``, sets ``n_channels_`` and ``n_static_``, and ``n_features_in_`` and ``feature_names_in_`` for rows;
     otherwise X must be as in ``fit``.

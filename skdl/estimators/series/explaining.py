@@ -1,7 +1,7 @@
 """Which steps and channels of encoded series an output rests on.
 
-Axes: B series, C channels, T steps, D numbers of an encoded row; see :mod:`skdl.data.series_rows`. In encoded rows 0 is
-the mean of a channel, or the level of the series where that is taken out.
+Axes: B series, C channels, T steps, D numbers of an encoded row; see :mod:`skdl.data.series.row_layout`. In encoded
+rows 0 is the mean of a channel, or the level of the series where that is taken out.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from skdl.data.sequences import SequenceEncoder
-from skdl.data.series_rows import Reversal
+from skdl.data.series.row_layout import Reversal
+from skdl.data.series.series_encoder import SequenceEncoder
 from skdl.estimators.parameters import is_auto, layer_sizes
 from skdl.nn.recurrent import POOLINGS, ConvLayer, RecurrentNetwork
 

@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdl.closed_form.skip import SKIP_FEATURES
 from skdl.data.folds import Fold, block_folds, last_fold
-from skdl.data.sequences import SequenceEncoder, continued_channel
-from skdl.data.series import Series, SeriesWithTable
+from skdl.data.series.series_encoder import SequenceEncoder, continued_channel
+from skdl.data.series.series_reading import Series, SeriesWithTable
 from skdl.data.table import Table
 from skdl.engine.device import sheltered
 from skdl.engine.job import Plan, Samples

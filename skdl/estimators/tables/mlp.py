@@ -18,11 +18,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skdl.data.folds import Fold
-from skdl.data.frames import has_objects, is_frame
-from skdl.data.numeric_embeddings import NUMERIC_EMBEDDINGS
-from skdl.data.scaling import SCALINGS
 from skdl.data.table import Table
-from skdl.data.tabular import TableEncoder
+from skdl.data.tables.frames import has_objects, is_frame
+from skdl.data.tables.numeric_embeddings import NUMERIC_EMBEDDINGS
+from skdl.data.tables.scaling import SCALINGS
+from skdl.data.tables.table_encoder import TableEncoder
 from skdl.engine.job import Job, Result, State
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.checks import FitData, check_table

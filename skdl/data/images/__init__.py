@@ -1,0 +1,1 @@
+"""Arrays, lists and files of images to encoded tables."""

@@ -1,0 +1,1 @@
+"""Arrays, lists and long tables of series to encoded tables."""
