@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skdl.closed_form.acceleration import limit
 from skdl.closed_form.factors import fit_factors
 from skdl.closed_form.patterns import Block, blocks_of
 from skdl.closed_form.row_sample import BLOCK_ROWS, sampled_rows
+from skdl.closed_form.squarem import squarem
 from skdl.data.sampling import sample_rows
 
 #: Tables of more columns have a Gaussian of few factors.
@@ -244,7 +244,7 @@ def fit_gaussian(
     x_ND = torch.where(present_ND, (x_ND - center) / scale, 0.0)
     rows = RowsWithHoles(x_ND, present_ND, sample.weight_N, prior_rows, list(blocks_of(~present_ND)))
     tolerance = TOLERANCE / math.sqrt(len(x_ND))
-    mean, covariance = rows.parts(limit(rows.improved, rows.start(), rows.rate(), tolerance, MAX_ITERATIONS))
+    mean, covariance = rows.parts(squarem(rows.improved, rows.start(), rows.rate(), tolerance, MAX_ITERATIONS))
     return Gaussian.of(center + scale * mean, torch.outer(scale, scale) * covariance, n_known)
 
 

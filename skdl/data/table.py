@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 #: Rows that a sample of a table has at least.
-SAMPLE_ROWS = 8
+FINGERPRINT_ROWS = 8
 #: Encoded numbers to take at once: enough to make up for the call, few enough to stay in the cache.
 TAKEN_NUMBERS = 131_072
 
@@ -68,7 +68,7 @@ class Encoder(Protocol):
 class ComparableTable(Table, Protocol):
     """A table that can be told to be the same as another one."""
 
-    def sample(self) -> Hashable:
+    def fingerprint(self) -> Hashable:
         """A few of the numbers, by which most tables that differ can be told apart; unlike those of other kinds."""
 
     def equals(self, other: Any, /) -> bool:
@@ -98,10 +98,10 @@ class DenseTable(Table):
             return self.values, self.codes
         return self.values[start:stop], None if self.codes is None else self.codes[start:stop]
 
-    def sample(self) -> Hashable:
+    def fingerprint(self) -> Hashable:
         """A few of the numbers, by which most tables that differ can be told apart."""
         n_rows = len(self)
-        rows = self.values[:: max(n_rows // SAMPLE_ROWS, 1)]
+        rows = self.values[:: max(n_rows // FINGERPRINT_ROWS, 1)]
         return self.values.shape, self.values.dtype, rows.numpy().tobytes()
 
     def equals(self, other: DenseTable) -> bool:

@@ -110,7 +110,7 @@ class _DefaultPrecision:
 _default_precision = _DefaultPrecision()
 
 
-def sheltered(function: Callable[P, R]) -> Callable[P, R]:
+def with_torch_defaults(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function as torch is by itself, whatever surrounds the call.
 
     A caller may have set another default device than the CPU, on which tables are prepared wherever the training is, or

@@ -1,6 +1,6 @@
 """What the networks of a stack are worth on validation rows.
 
-Axes: K models, P numbers of one network.
+Axes: K models, P parameters of one network.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def loss_settings(jobs: Sequence[Job], *, training: bool) -> LossSettings:
 
 def evaluation_rows(job: Job) -> int:
     """Rows of one batch when the outputs of a job's network are only looked at."""
-    numbers = job.train.table.n_columns + job.plan.network.n_activations
+    numbers = job.train.table.n_columns + job.plan.architecture.n_activations
     return min(max(EVALUATION_NUMBERS // max(numbers, 1), FEWEST_ROWS), MOST_ROWS)
 
 
-def row_of(theta_KP: Tensor, k: int) -> Tensor:
+def parameters_of(theta_KP: Tensor, k: int) -> Tensor:
     """A copy of one network's parameters, on the CPU."""
     return theta_KP[k].cpu().clone()
 
@@ -72,7 +72,7 @@ class Evaluation:
         n_rows = evaluation_rows(self.jobs[0])
         self.batches = Batches([_validation(job) for job in self.jobs], n_rows, tables, self.plan.dtype)
         # In one piece from the start, as the losses of a stack are.
-        shape = (len(self.jobs), self.plan.network.n_outputs, self.batches.n_rows)
+        shape = (len(self.jobs), self.plan.architecture.n_outputs, self.batches.n_rows)
         self.output_KON = torch.zeros(shape, dtype=self.plan.dtype, device=self.plan.device)
         self.loss_settings = loss_settings(self.jobs, training=False)
         self.some_are_robust = any(job.settings.robust_score for job in self.jobs)
@@ -87,14 +87,14 @@ class Evaluation:
         for batch in self.batches.in_order():
             k = len(batch.x_KBD)
             if k not in networks:
-                networks[k] = self.plan.network.stack(theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
+                networks[k] = self.plan.architecture.stack(theta_KP[:k], matmul_dtype=self.plan.matmul_dtype)
             output = networks[k].predict(batch.x_KBD, batch.codes_KBE)
             settings = first_settings(self.loss_settings, k)
             loss_KB = row_losses(self.plan.loss, output, batch.target_KTB, settings)
             weight_KB = batch.weight_K1B[:, 0]
             loss_K[:k] += (loss_KB * weight_KB).sum(1)
             if self.some_are_robust:
-                robust_K[:k] += (self.plan.loss.robust(loss_KB, output.shape[1]) * weight_KB).sum(1)
+                robust_K[:k] += (self.plan.loss.robust_loss(loss_KB, output.shape[1]) * weight_KB).sum(1)
             weight_K[:k] += weight_KB.sum(1)
             self.output_KON[:k, :, batch.start : batch.start + output.shape[2]] = output
         validations: list[Validation | None] = [None] * self.n_models
@@ -103,7 +103,7 @@ class Evaluation:
             score = -robust_losses[k] if job.settings.robust_score else -loss
             output_On = self.output_KON[k, :, : self.batches.lengths[k]]
             if job.monitor.scores and math.isfinite(loss):
-                score = job.monitor.score(job, output_On.t().cpu().numpy(), partial(row_of, theta_KP, k))
+                score = job.monitor.score(job, output_On.t().cpu().numpy(), partial(parameters_of, theta_KP, k))
             validations[place] = Validation(loss, score, output_On)
         return validations
 

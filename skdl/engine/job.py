@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skdl.data.table import Table
 from skdl.engine.schedules import Schedule
-from skdl.nn.network import Network
+from skdl.nn.network import Architecture
 from skdl.tasks.losses import Loss
 
 
@@ -33,7 +33,7 @@ class OptimizerKind:
 class Plan:
     """What jobs must share to be trained in one stack."""
 
-    network: Network
+    architecture: Architecture
     loss: Loss
     optimizer: OptimizerKind
     batch_size: int
@@ -45,7 +45,7 @@ class Plan:
     @property
     def is_stackable(self) -> bool:
         """Whether several jobs of this plan may be trained side by side."""
-        return self.loss.stackable and self.network.stacks_on(self.device)
+        return self.loss.stackable and self.architecture.stacks_on(self.device)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Settings:
     tol: float = 0.0
     #: Whether a validated job ends with the parameters of its best epoch; of its last one otherwise.
     keep_best: bool = True
-    #: Whether the score of a validated job is of robust losses, see :meth:`~skdl.tasks.losses.Loss.robust`.
+    #: Whether a validated job is scored by :meth:`~skdl.tasks.losses.Loss.robust_loss`.
     robust_score: bool = False
 
 
@@ -103,7 +103,7 @@ class Samples:
 
 @dataclass
 class State:
-    """The numbers of one network and of its optimiser, on the CPU."""
+    """The parameters of one network and the moments of its optimiser, on the CPU."""
 
     theta_P: Tensor
     moments: list[Tensor] = field(default_factory=list)
@@ -173,13 +173,13 @@ class Job:
     monitor: Monitor = field(default_factory=Monitor)
     member: int = 0
 
-    def plain_row(self, theta_P: Tensor) -> Tensor:
-        """The numbers of the network for inputs that nobody has multiplied by the factors of its samples."""
+    def for_unscaled_inputs(self, theta_P: Tensor) -> Tensor:
+        """The parameters for inputs that are not multiplied by the factors of its samples."""
         if self.train.factors_D is None:
             return theta_P
         # Only tables have such factors.
-        network: Any = self.plan.network
-        return network.with_inputs_times(theta_P, self.train.factors_D)
+        architecture: Any = self.plan.architecture
+        return architecture.with_inputs_times(theta_P, self.train.factors_D)
 
 
 @dataclass

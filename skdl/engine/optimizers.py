@@ -57,7 +57,7 @@ class Rule(ABC):
         """A steady gradient over its direction, ``(K, P)`` or ``(K, 1)``: what the proximal step is divided by."""
 
     @staticmethod
-    def rate_factors(first: int, count: int) -> NDArray[np.float64]:
+    def bias_corrections(first: int, count: int) -> NDArray[np.float64]:
         """Correction of the learning rate at so many steps from the first on, which are counted from 1."""
         return np.ones(count)
 
@@ -102,7 +102,7 @@ class Adam(Rule):
 
     @staticmethod
     @lru_cache(maxsize=16)
-    def rate_factors(first: int, count: int) -> NDArray[np.float64]:
+    def bias_corrections(first: int, count: int) -> NDArray[np.float64]:
         steps = np.arange(first, first + count)
         return np.sqrt(1 - Adam.BETA2**steps) / (1 - Adam.BETA1**steps)
 
@@ -182,7 +182,7 @@ class Muon(Adam):
 
     @staticmethod
     @lru_cache(maxsize=16)
-    def rate_factors(first: int, count: int) -> NDArray[np.float64]:
+    def bias_corrections(first: int, count: int) -> NDArray[np.float64]:
         return np.ones(count)
 
 
@@ -248,8 +248,8 @@ class StackedOptimizer:
         clips = [np.inf if s.gradient_clip is None else s.gradient_clip for s in settings]
         self.gradient_clip = _vector(clips, theta_KP) if np.isfinite(clips).any() else None
 
-    def step(self, grad_KP: Tensor, learning_rates: Rates, rates: Rates) -> None:
-        """Change the parameters; ``rates`` are the learning rates times the rule's correction for the step."""
+    def step(self, grad_KP: Tensor, learning_rates: Rates, step_sizes: Rates) -> None:
+        """Change the parameters; ``step_sizes`` are the learning step_sizes times the rule's bias correction."""
         if self.l2 is not None:
             grad_KP[:, : self.n_weights].addcmul_(self.weights, self.l2)
         if self.gradient_clip is not None:
@@ -261,12 +261,12 @@ class StackedOptimizer:
         if self.rate_factors_P is not None:
             # A new tensor: the direction may be the rule's own memory.
             direction = direction * self.rate_factors_P
-        if isinstance(rates, float):
-            self.theta_KP.add_(direction, alpha=rates)
+        if isinstance(step_sizes, float):
+            self.theta_KP.add_(direction, alpha=step_sizes)
         else:
-            self.theta_KP.addcmul_(direction, rates)
+            self.theta_KP.addcmul_(direction, step_sizes)
         if self.l1 is not None:
-            self._shrink(rates * self.l1)
+            self._shrink(step_sizes * self.l1)
 
     def _shrink(self, threshold: Tensor) -> None:
         threshold = threshold / self.rule.curvature()[:, : self.n_weights]

@@ -14,7 +14,7 @@ from skdl.engine.device import Streams
 from skdl.engine.evaluation import Validation
 from skdl.engine.job import EpochRecord, Job, Result, State, StopReason
 from skdl.engine.schedules import PlateauRule
-from skdl.nn.network import Network
+from skdl.nn.network import Architecture
 
 
 class Run:
@@ -24,7 +24,7 @@ class Run:
         plan, settings = job.plan, job.settings
         self.job = job
         self.streams = Streams(job.seed, plan.device)
-        start = job.start or State(plan.network.initial(self.streams.init, plan.dtype))
+        start = job.start or State(plan.architecture.initial(self.streams.init, plan.dtype))
         self.theta_P, self.first_step = start.theta_P, start.n_steps
         #: What the optimiser's rule carries from step to step; empty where there was no step yet.
         self.moments = start.moments
@@ -49,10 +49,10 @@ class Run:
         return len(self.history)
 
     @property
-    def network(self) -> Network:
+    def architecture(self) -> Architecture:
         """The network as the next epoch trains it. Training that goes on from an earlier one is past all phases."""
         n_epochs = self.job.settings.max_epochs
-        return self.job.plan.network.at(self.epoch if self.job.start is None else n_epochs, n_epochs)
+        return self.job.plan.architecture.at(self.epoch if self.job.start is None else n_epochs, n_epochs)
 
     def learning_rates(self, n_steps: int) -> NDArray[np.float64]:
         """The learning rate of each of the next epoch's steps."""

@@ -1,6 +1,6 @@
 """The tensors of runs that are trained side by side.
 
-Axes: K models, P numbers of one network.
+Axes: K models, P parameters of one network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LARGEST = 1e12
 class Part:
     """The first models of a stack: those that have a batch at some step."""
 
-    network: NetworkStack
+    networks: NetworkStack
     grad_KP: Tensor
     optimizer: StackedOptimizer
 
@@ -50,7 +50,7 @@ class Stack:
             run.theta_P = run.kept_P = torch.empty(0)
             run.moments = []
         self.batches = Batches([job.train for job in jobs], plan.batch_size, tables, plan.dtype)
-        self.noise = plan.network.noise(
+        self.noise = plan.architecture.noise(
             [run.streams.noise for run in runs],
             [s.dropout for s in settings],
             self.batches.lengths,
@@ -59,9 +59,9 @@ class Stack:
         )
         self.evaluation = Evaluation(jobs, tables) if any(job.validation is not None for job in jobs) else None
         numbers = loss_settings(jobs, training=True)
-        self.losses = EpochLosses(plan.loss, numbers, self.batches.n_rows, plan.network.n_outputs, self.theta_KP)
+        self.losses = EpochLosses(plan.loss, numbers, self.batches.n_rows, plan.architecture.n_outputs, self.theta_KP)
         self._parts: dict[int, Part] = {}
-        self.network = plan.network
+        self.architecture = plan.architecture
 
     def _moments(self) -> list[Tensor]:
         """What the optimiser's rule carries from step to step: of each run that has been trained, else zeros."""
@@ -74,25 +74,25 @@ class Stack:
     def begin_epoch(self) -> None:
         """Switch to the network that this epoch trains. Parameters and optimiser state stay in place."""
         # A network that changes is alone in its stack.
-        network = self.runs[0].network
-        if network != self.network:
-            self.network, self._parts = network, {}
+        architecture = self.runs[0].architecture
+        if architecture != self.architecture:
+            self.architecture, self._parts = architecture, {}
 
     def first(self, k: int) -> Part:
         """The first ``k`` models."""
         if k not in self._parts:
             theta, grad = self.theta_KP[:k], self.grad_KP[:k]
             self._parts[k] = Part(
-                self.network.stack(theta, grad, self.plan.matmul_dtype),
+                self.architecture.stack(theta, grad, self.plan.matmul_dtype),
                 grad,
                 StackedOptimizer(
                     self.plan.optimizer,
                     [run.job.settings for run in self.runs[:k]],
                     theta,
                     [moment[:k] for moment in self.moments],
-                    self.network.n_weights,
-                    rate_factors_P=self.network.rate_factors_P,
-                    matrices=self.network.matrices,
+                    self.architecture.n_weights,
+                    rate_factors_P=self.architecture.rate_factors_P,
+                    matrices=self.architecture.matrices,
                 ),
             )
         return self._parts[k]
@@ -102,7 +102,7 @@ class Stack:
         n_steps = self.batches.n_steps
         rule = RULES[self.plan.optimizer.name]
         bare = [run.learning_rates(n) for run, n in zip(self.runs, n_steps, strict=True)]
-        factors = [rule.rate_factors(run.n_steps + 1, n) for run, n in zip(self.runs, n_steps, strict=True)]
+        factors = [rule.bias_corrections(run.n_steps + 1, n) for run, n in zip(self.runs, n_steps, strict=True)]
         if len(self.runs) == 1:
             return zip(bare[0].tolist(), (bare[0] * factors[0]).tolist(), strict=True)
         rates = np.zeros((2, n_steps[0], len(self.runs), 1))
@@ -137,7 +137,7 @@ class Stack:
     @property
     def _trained_KP(self) -> Tensor:
         """The numbers that training changes; a buffer of a user's network may well be infinite."""
-        return self.theta_KP[:, : self.network.n_trained]
+        return self.theta_KP[:, : self.architecture.n_trained]
 
     def release(self) -> None:
         """Hand the runs their rows back, so that another stack can take them on."""

@@ -28,15 +28,15 @@ ACTIVATION_COPIES = 3
 
 def step_bytes(plan: Plan, n_rows: int) -> int:
     """Bytes that one model's training step works on, of so many training rows in all."""
-    activations = min(plan.batch_size, n_rows) * plan.network.n_activations
-    numbers = PARAMETER_COPIES * plan.network.n_numbers + ACTIVATION_COPIES * activations
+    activations = min(plan.batch_size, n_rows) * plan.architecture.n_activations
+    numbers = PARAMETER_COPIES * plan.architecture.n_parameters + ACTIVATION_COPIES * activations
     return numbers * plan.dtype.itemsize
 
 
 def widest_stack(plan: Plan, n_rows: int, max_models: int | None = None, max_bytes: int | None = None) -> int:
     """How many models of a plan, with so many training rows each, one stack should hold; at least 1."""
     if plan.device == "cpu":
-        if min(plan.batch_size, n_rows) * plan.network.n_multiplications > LARGE_STEP:
+        if min(plan.batch_size, n_rows) * plan.architecture.n_multiplications > LARGE_STEP:
             return 1
         room = CACHE_BYTES
     elif plan.device.startswith("cuda"):

@@ -19,7 +19,7 @@ import torch
 
 from skdl.engine.batches import DeviceTables, table_numbers
 from skdl.engine.device import flush_denormals, one_thread_each, threads_for
-from skdl.engine.evaluation import row_of
+from skdl.engine.evaluation import parameters_of
 from skdl.engine.job import Epoch, Job, Monitor, Result
 from skdl.engine.run import Run, untrained
 from skdl.engine.stack import Stack
@@ -74,7 +74,7 @@ def train(
         if on_stack is not None:
             n_epochs = sum(len(result.history) for result in trained)
             plan, seconds = members[0].plan, time.perf_counter() - started
-            on_stack(StackReport(plan.network.label, plan.device, len(members), n_epochs, seconds))
+            on_stack(StackReport(plan.architecture.label, plan.device, len(members), n_epochs, seconds))
         return trained
 
     stacks = stacks_of(jobs, max_models, max_bytes, n_workers)
@@ -209,7 +209,7 @@ def tell_monitors(stacks: Sequence[Stack]) -> None:
     epochs: dict[Monitor, list[tuple[Run, Epoch]]] = defaultdict(list)
     for stack in stacks:
         for k, run in enumerate(stack.runs):
-            epoch = Epoch(run.job, run.history, partial(row_of, stack.theta_KP, k))
+            epoch = Epoch(run.job, run.history, partial(parameters_of, stack.theta_KP, k))
             epochs[run.job.monitor].append((run, epoch))
     for monitor, ended in epochs.items():
         try:
@@ -226,9 +226,9 @@ def tell_monitors(stacks: Sequence[Stack]) -> None:
 
 def product_multiplications(jobs: Sequence[Job]) -> int:
     """Multiplications of one matrix product, on average over the forward pass of a training step."""
-    network, batch_size = jobs[0].plan.network, jobs[0].plan.batch_size
+    architecture, batch_size = jobs[0].plan.architecture, jobs[0].plan.batch_size
     n_rows = sum(min(batch_size, len(job.train)) for job in jobs)
-    return network.n_multiplications * n_rows // network.n_products
+    return architecture.n_multiplications * n_rows // architecture.n_products
 
 
 def train_epoch(stack: Stack) -> None:
@@ -241,9 +241,9 @@ def train_epoch(stack: Stack) -> None:
         for batch, rates in zip(batches, stack.learning_rates(), strict=True):
             part = stack.first(batch.n_models)
             drawn = None if noise is None else noise.draw(batch.start, *batch.x_KBD.shape[:2])
-            output, tape = part.network.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
+            output, tape = part.networks.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
             # Images are mixed on their way through the network.
             grad_KOB = losses.gradient(batch, output, None if noise is None else noise.mixing)
-            part.network.backward(grad_KOB.mul_(batch.weight_K1B), tape)
+            part.networks.backward(grad_KOB.mul_(batch.weight_K1B), tape)
             part.optimizer.step(part.grad_KP, *rates)
     stack.end_epoch(started)

@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdl.data.folds import Fold, cross_folds, group_folds, mean_by_row, n_held_out_rows, random_folds, trained_rows
 from skdl.data.table import Encoder, Table
-from skdl.engine.device import resolve_device, sheltered
+from skdl.engine.device import resolve_device, with_torch_defaults
 from skdl.engine.dispatch import shared
 from skdl.engine.job import Job, Result, Samples
 from skdl.engine.predict import network_outputs
@@ -68,7 +68,7 @@ class NetworkEstimator(TrainedEstimator):
     #: The family's own kind of :class:`~skdl.data.table.Encoder`.
     _encoder: Any
     _mean_weight: MeanWeight
-    #: Whether epochs of several networks are compared by robust losses, see :meth:`~skdl.tasks.losses.Loss.robust`.
+    #: Whether epochs of several networks are compared by :meth:`~skdl.tasks.losses.Loss.robust_loss`.
     _robust_score = False
     #: X and the outputs for it, where a scorer asks for predictions that the training has made already.
     _known_outputs: tuple[Any, NDArray] | None = None
@@ -93,9 +93,9 @@ class NetworkEstimator(TrainedEstimator):
     def _check_held_out(self, holds_out: bool) -> None:
         """Refuse, before anything is trained, what cannot be with or without held-out rows: here nothing."""
 
-    def _keeps_best(self, stops: bool, has_validation: bool) -> bool:
+    def _stops_early(self, validates: bool, has_validation: bool) -> bool:
         """Whether validation rows, of the caller's own or held out, say when training ends and which epoch is kept."""
-        return stops
+        return validates
 
     def _blend(self, data: FitData, folds: list[Fold], unseen: list[RowOutputs]) -> None:
         """Fit what is blended with the networks, by their outputs for rows that they held out: here nothing."""
@@ -113,7 +113,7 @@ class NetworkEstimator(TrainedEstimator):
 
     @atomic
     @with_callbacks
-    @sheltered
+    @with_torch_defaults
     def fit(
         self,
         X: Any,
@@ -163,8 +163,8 @@ class NetworkEstimator(TrainedEstimator):
         data = replace(given, weight=relative_weight(given.weight), groups=check_groups(groups, len(given.y)))
         validation = self._check_validation(X_val, y_val, sample_weight_val)
         random_state = check_random_state(self.random_state)
-        stops = self._stops_early(len(data.rows), validation is not None)
-        holds_out = stops and validation is None
+        validates = self._validates(len(data.rows), validation is not None)
+        holds_out = validates and validation is None
         n_members = self._n_members(data.n_apart if holds_out else len(data.rows), holds_out)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)
         if holds_out:
@@ -175,7 +175,7 @@ class NetworkEstimator(TrainedEstimator):
         self._prepare(data, trained_rows(folds))
         self._check_held_out(holds_out)
         monitor = FitMonitor(self, self._module)
-        jobs, is_interrupted = self._scaled(self._jobs(data, folds, validation, seeds, stops, monitor))
+        jobs, is_interrupted = self._scaled(self._jobs(data, folds, validation, seeds, validates, monitor))
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, **shown)
@@ -199,7 +199,7 @@ class NetworkEstimator(TrainedEstimator):
         folds: list[Fold],
         validation: FitData | None,
         seeds: NDArray[np.int_],
-        stops: bool,
+        validates: bool,
         monitor: FitMonitor,
     ) -> list[Job]:
         """A job for each member: its rows to train on and to be validated on, and where it starts."""
@@ -209,11 +209,11 @@ class NetworkEstimator(TrainedEstimator):
         if validation is not None:
             validation_table = shared(self._encoder.transform(validation.X))
             held_out = [self._samples(validation_table, validation, validation.rows)] * len(folds)
-        elif stops:
+        elif validates:
             held_out = [self._samples(table, data, fold.held_out) for fold in folds]
         if held_out[0] is not None and self.scoring is not None:
             monitor.set_scorers([self._scorer(data, fold, validation) for fold in folds])
-        settings = self._settings(training[0], stops=self._keeps_best(stops, validation is not None))
+        settings = self._settings(training[0], stops=self._stops_early(validates, validation is not None))
         settings = replace(settings, robust_score=self._robust_score and len(folds) > 1)
         starts = self._states(len(folds)) if self._continues() else [None] * len(folds)
         return self._member_jobs(settings, training, seeds, held_out, starts, monitor)
@@ -230,7 +230,7 @@ class NetworkEstimator(TrainedEstimator):
         return jobs, False
 
     @atomic
-    @sheltered
+    @with_torch_defaults
     def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
         self._validate_params()
@@ -257,7 +257,7 @@ class NetworkEstimator(TrainedEstimator):
         mean_weight = self._mean_weight_with(data, MeanWeight() if is_first else self._mean_weight)
         samples = self._samples(table, data, data.rows, mean_weight)
         settings = self._settings(samples, stops=False, epochs=1, schedule=Schedule())
-        n_members = self._n_members(len(data.rows), stops=False) if is_first else len(self._optimizer_states)
+        n_members = self._n_members(len(data.rows), holds_out=False) if is_first else len(self._optimizer_states)
         starts = [None] * n_members if is_first else self._states(n_members)
         monitor = FitMonitor(self, self._module)
         # Another call draws other orders and masks.

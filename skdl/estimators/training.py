@@ -21,7 +21,7 @@ from skdl.engine.optimizers import RULES
 from skdl.engine.run import untrained
 from skdl.engine.schedules import Schedule
 from skdl.estimators.parameters import TrainingParameters, is_auto
-from skdl.nn.network import Ensemble, Network, NetworkModule
+from skdl.nn.network import Architecture, Ensemble, NetworkModule
 from skdl.tasks.losses import Loss
 
 #: Epochs without an improvement that end a training: so many, or fewer after an early best epoch, its number and so
@@ -42,7 +42,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     # --- what an estimator says --------------------------------------------------------------------------------
 
     @abstractmethod
-    def _network(self) -> Network:
+    def _architecture(self) -> Architecture:
         """The network to train, by what was learned of the data."""
 
     @abstractmethod
@@ -76,19 +76,20 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     def _auto_early_stopping(self, n_rows: int, has_validation: bool, /) -> bool:
         """Whether to stop early with so many rows, or validation rows of the caller's own."""
 
-    def _stops_early(self, n_rows: int, has_validation: bool = False) -> bool:
+    def _validates(self, n_rows: int, has_validation: bool = False) -> bool:
+        """Whether networks are validated as they train, on rows that they hold out or on the caller's own."""
         if is_auto(self.early_stopping):
             return self._auto_early_stopping(n_rows, has_validation)
         return bool(self.early_stopping)
 
     @abstractmethod
-    def _auto_n_members(self, n_rows: int, stops: bool, /) -> int:
-        """Networks of an ensemble for so many rows, with or without early stopping on rows of their own."""
+    def _auto_n_members(self, n_rows: int, holds_out: bool, /) -> int:
+        """Networks of an ensemble for so many rows, with or without rows that each of them holds out."""
 
-    def _n_members(self, n_rows: int, stops: bool) -> int:
+    def _n_members(self, n_rows: int, holds_out: bool) -> int:
         if not is_auto(self.n_members):
             return self.n_members
-        return len(self._optimizer_states) if self._continues() else self._auto_n_members(n_rows, stops)
+        return len(self._optimizer_states) if self._continues() else self._auto_n_members(n_rows, holds_out)
 
     def _auto_patience(self) -> tuple[int, int]:
         """Most epochs without an improvement, and by how many they are more than those up to the best one."""
@@ -160,7 +161,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         if self.dtype == "bfloat16" and device == "cpu":
             raise ValueError("dtype='bfloat16' needs a GPU, and this fit runs on the CPU. Use dtype='float32'.")
         return Plan(
-            network=self._network(),
+            architecture=self._architecture(),
             loss=self._loss(),
             optimizer=OptimizerKind(self.optimizer, self.nesterov and self.optimizer == "sgd"),
             batch_size=self._batch_size(len(samples)),
@@ -198,9 +199,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
     # Parameters of a caller's inference mode could not be trained on or explained.
     @torch.inference_mode(False)
     def _module(self, jobs: Sequence[Job], rows: Sequence[torch.Tensor]) -> NetworkModule | Ensemble:
-        """The network of a job with these numbers, or the ensemble of several."""
+        """The network of a job with these parameters, or the ensemble of several."""
         modules = [
-            job.plan.network.module(job.plain_row(theta_P), self._dropout())
+            job.plan.architecture.module(job.for_unscaled_inputs(theta_P), self._dropout())
             for job, theta_P in zip(jobs, rows, strict=True)
         ]
         return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
@@ -211,9 +212,9 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     def _states(self, n_members: int) -> list[State]:
         """Parameters and optimiser states to go on from."""
-        network = self._network()
+        architecture = self._architecture()
         try:
-            rows = [module.to_row(network).to(self._torch_dtype()) for module in self._members()]
+            rows = [module.to_vector(architecture).to(self._torch_dtype()) for module in self._members()]
         except LookupError:
             rows = []
         if rows and len(rows) != n_members:
@@ -221,7 +222,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
                 f"warm_start continues with {len(rows)} network(s), but n_members={n_members}. "
                 "Set warm_start=False, or restore n_members."
             )
-        if not rows or len(rows[0]) != network.n_numbers:
+        if not rows or len(rows[0]) != architecture.n_parameters:
             raise ValueError(
                 "The architecture was changed since the last fit, so training cannot continue from there. "
                 "Restore the previous architecture parameters, or call fit with warm_start=False."

@@ -322,7 +322,7 @@ class Gathering:
             return table
         # To compare large tables takes a while: that is no reason for others to wait.
         with self._comparing:
-            alike = self._tables[table.sample()]
+            alike = self._tables[table.fingerprint()]
             known = next((other for other in alike if table.equals(other)), None)
             if known is None:
                 alike.append(table)

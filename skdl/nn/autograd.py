@@ -4,7 +4,7 @@ The module that trains holds views of the row, so that an optimiser step on the 
 gradients are written where the engine wants them. Most such networks are trained one at a time; those that say so are
 stacked by :func:`torch.func.vmap`.
 
-Axes: K models, B batch rows, D numbers of one encoded row, F units of a layer, O outputs, P numbers of one network.
+Axes: K models, B batch rows, D numbers of one encoded row, F units of a layer, O outputs, P parameters of one network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from skdl.nn.dropout import Draws, Dropout
-from skdl.nn.network import NetworkModule, Slot, laid_out, row_length
+from skdl.nn.network import NetworkModule, Slot, laid_out, vector_length
 
 
 class AutogradModule(NetworkModule):
@@ -65,19 +65,19 @@ class AutogradModule(NetworkModule):
         with torch.inference_mode():
             return self(x)
 
-    def to_row(self, network: AutogradNetwork) -> Tensor:
-        """The module's numbers as a row of the network.
+    def to_vector(self, architecture: AutogradArchitecture) -> Tensor:
+        """The module's parameters as a vector, laid out as the architecture says.
 
         Raises
         ------
         LookupError
-            If the module's parameters are not those of the network.
+            If the module's parameters are not those of the architecture.
         """
         state = self.state_dict()
-        if state.keys() != network.template.state_dict().keys():
+        if state.keys() != architecture.template.state_dict().keys():
             raise LookupError("The network has other parts.")
-        row_P = torch.zeros(network.n_numbers, dtype=next(self.parameters()).dtype)
-        for name, slot in network.slots.items():
+        row_P = torch.zeros(architecture.n_parameters, dtype=next(self.parameters()).dtype)
+        for name, slot in architecture.slots.items():
             if tuple(state[name].shape) != slot.shape:
                 raise LookupError(f"{name} has another shape than the network's.")
             slot.view(row_P).copy_(state[name])
@@ -98,8 +98,8 @@ def draw_layer(part: nn.Module, generator: torch.Generator, *, is_last: bool = F
             part.running_var.fill_(1)  # type: ignore[union-attr]
 
 
-class AutogradNetwork(ABC):
-    """The plan of a network that is a torch module. Subclasses are frozen dataclasses."""
+class AutogradArchitecture(ABC):
+    """The architecture of a network that is a torch module. Subclasses are frozen dataclasses."""
 
     @property
     @abstractmethod
@@ -179,9 +179,9 @@ class AutogradNetwork(ABC):
         return tuple(self.slots[name] for name in self._names[0] if name != "output.weight")
 
     @cached_property
-    def n_numbers(self) -> int:
+    def n_parameters(self) -> int:
         """Length P of a row."""
-        return row_length(self.slots.values())
+        return vector_length(self.slots.values())
 
     def rate_factor(self, name: str) -> float:
         """What the learning rate of a parameter is multiplied by."""
@@ -193,7 +193,7 @@ class AutogradNetwork(ABC):
         factors = {name: self.rate_factor(name) for name in self.slots}
         if all(factor == 1 for factor in factors.values()):
             return None
-        factors_P = torch.ones(self.n_numbers)
+        factors_P = torch.ones(self.n_parameters)
         for name, slot in self.slots.items():
             factors_P[slot.start : slot.stop] = factors[name]
         return factors_P
@@ -213,11 +213,11 @@ class AutogradNetwork(ABC):
         return self
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        """Fresh numbers ``(P,)``."""
+        """Fresh parameters ``(P,)``."""
         module = self.build()
         with torch.no_grad():
             self.draw_initial(module, generator)
-        return module.to_row(self).to(dtype)
+        return module.to_vector(self).to(dtype)
 
     def noise(
         self,
@@ -233,7 +233,7 @@ class AutogradNetwork(ABC):
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
     ) -> AutogradStack:
-        """The networks with these numbers; ``grad_KP`` is where their gradients go."""
+        """The networks with these parameters; ``grad_KP`` is where their gradients go."""
         kind = LoneStack if len(theta_KP) == 1 else VmapStack
         return kind(self, theta_KP, grad_KP, matmul_dtype)
 
@@ -264,7 +264,7 @@ class AutogradNetwork(ABC):
         return module
 
     def module(self, theta_P: Tensor, dropout: float = 0.0) -> AutogradModule:
-        """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
+        """The module that computes what the network with these parameters computes; in eval mode, on the CPU."""
         module = self.bound(theta_P.detach().cpu())
         for owner, name, full_name in list(_owners(module)):
             # Tensors that share memory would each be pickled with all of it.
@@ -285,11 +285,11 @@ def _owners(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
 
 
 class AutogradStack(ABC):
-    """Networks of one plan in training.
+    """Networks of one architecture in training.
 
     Parameters
     ----------
-    network : AutogradNetwork
+    architecture : AutogradArchitecture
     theta_KP, grad_KP : Tensor
         Numbers of the networks, and where :meth:`backward` writes their gradients.
     matmul_dtype : torch.dtype, optional
@@ -298,12 +298,17 @@ class AutogradStack(ABC):
 
     def __init__(
         self,
-        network: AutogradNetwork,
+        architecture: AutogradArchitecture,
         theta_KP: Tensor,
         grad_KP: Tensor | None = None,
         matmul_dtype: torch.dtype | None = None,
     ) -> None:
-        self.network, self.theta_KP, self.grad_KP, self.matmul_dtype = network, theta_KP, grad_KP, matmul_dtype
+        self.architecture, self.theta_KP, self.grad_KP, self.matmul_dtype = (
+            architecture,
+            theta_KP,
+            grad_KP,
+            matmul_dtype,
+        )
 
     # Only training asks for parameters and gradients: stacks that merely predict do without them.
 
@@ -363,12 +368,12 @@ class AutogradStack(ABC):
 
 
 class LoneStack(AutogradStack):
-    """One network, whose module holds views of its numbers. K is 1."""
+    """One network, whose module holds views of its parameters. K is 1."""
 
     @cached_property
     def module(self) -> AutogradModule:
         (theta_P,) = self.theta_KP
-        return self.network.bound(theta_P, None if self.grad_KP is None else self.grad_KP[0])
+        return self.architecture.bound(theta_P, None if self.grad_KP is None else self.grad_KP[0])
 
     @cached_property
     def _trained(self) -> list[Tensor]:
@@ -396,12 +401,12 @@ class VmapStack(AutogradStack):
 
     @cached_property
     def module(self) -> TrainingStep:
-        return TrainingStep(copy.deepcopy(self.network.template))
+        return TrainingStep(copy.deepcopy(self.architecture.template))
 
     @cached_property
     def _slots(self) -> dict[str, Slot]:
-        names = (name for name, _ in self.network.template.named_parameters())
-        return {f"module.{name}": self.network.slots[name] for name in names}
+        names = (name for name, _ in self.architecture.template.named_parameters())
+        return {f"module.{name}": self.architecture.slots[name] for name in names}
 
     @cached_property
     def _trained(self) -> list[Tensor]:
@@ -425,7 +430,7 @@ class VmapStack(AutogradStack):
 
     @cached_property
     def _lone(self) -> list[LoneStack]:
-        return [LoneStack(self.network, theta_1P, None, self.matmul_dtype) for theta_1P in self.theta_KP.split(1)]
+        return [LoneStack(self.architecture, theta_1P, None, self.matmul_dtype) for theta_1P in self.theta_KP.split(1)]
 
 
 class TrainingStep(nn.Module):

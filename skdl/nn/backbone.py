@@ -23,7 +23,7 @@ from torch.nn.parameter import is_lazy
 from skdl.data.images.image_files import ImageShape
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
+from skdl.nn.autograd import AutogradArchitecture, AutogradModule, draw_layer
 from skdl.nn.conv import CHUNK_NUMBERS, POOLED_SIDE, ConvModule, ImageModule
 from skdl.nn.dropout import Draws
 from skdl.nn.network import Ensemble
@@ -39,8 +39,8 @@ LARGEST_STEP, LARGEST_RATIO = 4.0, 8.0
 
 
 @dataclass(frozen=True)
-class BackboneNetwork(AutogradNetwork):
-    """The plan of a network with a given feature extractor.
+class BackboneArchitecture(AutogradArchitecture):
+    """The architecture of a network with a given feature extractor.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class BackboneNetwork(AutogradNetwork):
     n_outputs : int
     backbone : torch.nn.Module
         Of images ``(B, C, H, W)``, gives features ``(B, F)`` or ``(B, F, h, w)``; or an :class:`ImageModule`, whose
-        feature extractor and standardisation are taken. Networks with equal plans share it, and it is never changed.
+        feature extractor and standardisation are taken. Equal architectures share it, and it is never changed.
     freeze : "all", "gradual", int or None
         How many of its first layers keep their weights. Under "all", the head sees the maps of all blocks of a
         :class:`ConvModule` (Evci et al. 2022). "gradual": all of them at first, then one less at equal
@@ -119,10 +119,10 @@ class BackboneNetwork(AutogradNetwork):
 
 
 class BackboneModule(ImageModule):
-    """The network of a :class:`BackboneNetwork`."""
+    """The network of a :class:`BackboneArchitecture`."""
 
-    def __init__(self, network: BackboneNetwork) -> None:
-        backbone, mean, scale = network.backbone, network.mean, network.scale
+    def __init__(self, architecture: BackboneArchitecture) -> None:
+        backbone, mean, scale = architecture.backbone, architecture.mean, architecture.scale
         sees_blocks = False
         if isinstance(backbone, Ensemble):
             backbone = backbone.members[0]
@@ -130,38 +130,38 @@ class BackboneModule(ImageModule):
             # Its features are of images as it was trained on.
             if _are_alike((backbone.mean, backbone.scale), (mean, scale)):
                 mean, scale = backbone.mean, backbone.scale
-            sees_blocks = network.freeze == "all" and isinstance(backbone, ConvModule)
+            sees_blocks = architecture.freeze == "all" and isinstance(backbone, ConvModule)
             backbone = backbone.extractor
-        super().__init__(network.image_shape, mean, scale, network.augmentation)
+        super().__init__(architecture.image_shape, mean, scale, architecture.augmentation)
         # The backbone has its values already, and is computed with.
         with torch.device("cpu"):
-            self._take(backbone, network)
-            shape, self.n_multiplications, largest = self._probed(network)
+            self._take(backbone, architecture)
+            shape, self.n_multiplications, largest = self._probed(architecture)
             #: The blocks whose maps the head sees, of a backbone that keeps still: its last ones lack detail.
             self.n_seen = len(cast(nn.Sequential, self.extractor)) if sees_blocks else 1
-            shape = self._seen_shape(network, shape)
-        self.add_image_head(shape, network.hidden, network.activation, network.n_outputs)
+            shape = self._seen_shape(architecture, shape)
+        self.add_image_head(shape, architecture.hidden, architecture.activation, architecture.n_outputs)
         self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
-        self.n_layers = self.n_backbone_layers + len(network.hidden) + 2
+        self.n_layers = self.n_backbone_layers + len(architecture.hidden) + 2
         self.n_products = self.n_layers - 1
 
-    def _take(self, backbone: nn.Module, network: BackboneNetwork) -> None:
+    def _take(self, backbone: nn.Module, architecture: BackboneArchitecture) -> None:
         """Copy the backbone, and freeze some of its layers."""
-        _refuse_untrainable(network)
+        _refuse_untrainable(architecture)
         self.extractor = copy.deepcopy(backbone).cpu().float()
         layers = list(_layers(self.extractor))
         self.n_backbone_layers = len(layers)
-        if isinstance(network.freeze, Integral) and network.freeze > len(layers):
+        if isinstance(architecture.freeze, Integral) and architecture.freeze > len(layers):
             raise ValueError(
-                f"freeze={network.freeze}, but backbone={type(network.backbone).__name__} has {len(layers)} layer(s) "
-                "with weights. Use freeze='all' for all of them."
+                f"freeze={architecture.freeze}, but backbone={type(architecture.backbone).__name__} has {len(layers)} "
+                "layer(s) with weights. Use freeze='all' for all of them."
             )
         n_frozen: dict[str | int | None, int] = {None: 0, "gradual": 0, "all": sys.maxsize}
-        n_kept = cast(int, n_frozen.get(network.freeze, network.freeze))
+        n_kept = cast(int, n_frozen.get(architecture.freeze, architecture.freeze))
         #: Names of the extractor's parts that never train, and of those that do not train yet: of modules that stand in
         #: two places, skops would save both.
         self.frozen_names = _names_of_first_parts(self.extractor, layers, n_kept)
-        self.still_names = _names_of_first_parts(self.extractor, layers, network.n_still)
+        self.still_names = _names_of_first_parts(self.extractor, layers, architecture.n_still)
         for parameter in self.extractor.parameters():
             parameter.requires_grad_(True)
         for part in self.frozen:
@@ -178,7 +178,7 @@ class BackboneModule(ImageModule):
         """The parts of the extractor that do not train yet."""
         return list(map(self.extractor.get_submodule, self.still_names))
 
-    def _probed(self, network: BackboneNetwork) -> tuple[tuple[int, int, int], int, int]:
+    def _probed(self, architecture: BackboneArchitecture) -> tuple[tuple[int, int, int], int, int]:
         """Shape of an image's feature maps, multiplications an image, and numbers of the largest feature map."""
         multiplications, largest = 0, 1
 
@@ -195,8 +195,8 @@ class BackboneModule(ImageModule):
                 output = self.extractor(torch.zeros(1, channels, height, width))
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise ValueError(
-                f"backbone={type(network.backbone).__name__} does not take images of {height} x {width} pixels and "
-                f"{channels} channel(s): {error}. Use a module of such images, (n, channels, height, width), or "
+                f"backbone={type(architecture.backbone).__name__} does not take images of {height} x {width} pixels "
+                f"and {channels} channel(s): {error}. Use a module of such images, (n, channels, height, width), or "
                 "bring X to those it takes: by resize, or by repeating the channel."
             ) from error
         finally:
@@ -205,10 +205,10 @@ class BackboneModule(ImageModule):
         _, *shape = _feature_maps(output, 1).shape
         return cast(ImageShape, tuple(shape)), multiplications, largest
 
-    def _seen_shape(self, network: BackboneNetwork, shape: ImageShape) -> ImageShape:
+    def _seen_shape(self, architecture: BackboneArchitecture, shape: ImageShape) -> ImageShape:
         if self.n_seen == 1:
             return shape
-        height, width, channels = network.image_shape
+        height, width, channels = architecture.image_shape
         with torch.no_grad():
             return cast(ImageShape, tuple(self.features(torch.zeros(1, channels, height, width)).shape[1:]))
 
@@ -256,14 +256,14 @@ def _seed_global_draws(device: torch.device, seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
-def _refuse_untrainable(network: BackboneNetwork) -> None:
+def _refuse_untrainable(architecture: BackboneArchitecture) -> None:
     """Refuse modules without parameters of real numbers that could lie in a row."""
-    backbone, name = network.backbone, f"backbone={type(network.backbone).__name__}"
+    backbone, name = architecture.backbone, f"backbone={type(architecture.backbone).__name__}"
     if any(isinstance(part, torch.jit.ScriptModule) for part in backbone.modules()):
         raise ValueError(f"{name} was scripted or traced by torch.jit. Pass the module that it was made of.")
     values = [*backbone.parameters(), *backbone.buffers()]
     if any(is_lazy(value) for value in values):
-        height, width, channels = network.image_shape
+        height, width, channels = architecture.image_shape
         raise ValueError(
             f"{name} has lazy layers, which have no weights yet. Call it once: "
             f"backbone(torch.zeros(1, {channels}, {height}, {width}))."

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from skdl.data.images.image_files import ImageShape
 from skdl.nn.activations import Activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
+from skdl.nn.autograd import AutogradArchitecture, AutogradModule, draw_layer
 from skdl.nn.dropout import Draws
 
 #: Numbers of the largest feature map that are computed at a time.
@@ -45,8 +45,8 @@ def auto_channels(height: int, width: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class ConvNetwork(AutogradNetwork):
-    """The plan of a convolutional network.
+class ConvArchitecture(AutogradArchitecture):
+    """The architecture of a convolutional network.
 
     Blocks of convolution, pooling, normalisation and activation, means over the quarters of each
     channel, then dense layers.
@@ -211,35 +211,37 @@ def _changed(
 
 
 class ConvModule(ImageModule):
-    """The convolutional network of a :class:`ConvNetwork`."""
+    """The convolutional network of a :class:`ConvArchitecture`."""
 
-    def __init__(self, network: ConvNetwork) -> None:
-        super().__init__(network.image_shape, network.mean, network.scale, network.augmentation)
-        height, width, n_in = network.image_shape
+    def __init__(self, architecture: ConvArchitecture) -> None:
+        super().__init__(architecture.image_shape, architecture.mean, architecture.scale, architecture.augmentation)
+        height, width, n_in = architecture.image_shape
         self.is_signal = height == 1
         self.n_multiplications = largest = 0
         blocks: list[nn.Module] = []
-        for n_out in network.channels:
-            layers: list[nn.Module] = [*self._convolution(network, n_in, n_out, height, width)]
+        for n_out in architecture.channels:
+            layers: list[nn.Module] = [*self._convolution(architecture, n_in, n_out, height, width)]
             largest = max(largest, height * width * n_out)
             if is_halved(height, width):
                 # Pooling first leaves a quarter of the numbers to what follows.
-                layers.append(self._pool(network))
+                layers.append(self._pool(architecture))
                 height, width = (height if self.is_signal else height // 2), width // 2
-            layers += self._norm_activation(network, n_out)
-            if network.residual:
-                inner = self._convolution(network, n_out, n_out, height, width)
-                layers.append(Residual([*inner, *self._norm_activation(network, n_out)]))
+            layers += self._norm_activation(architecture, n_out)
+            if architecture.residual:
+                inner = self._convolution(architecture, n_out, n_out, height, width)
+                layers.append(Residual([*inner, *self._norm_activation(architecture, n_out)]))
             blocks.append(nn.Sequential(*layers))
             n_in = n_out
         self.extractor = nn.Sequential(*blocks)
-        self.add_image_head((n_in, height, width), network.hidden, network.activation, network.n_outputs)
+        self.add_image_head((n_in, height, width), architecture.hidden, architecture.activation, architecture.n_outputs)
         self.chunk_rows = max(CHUNK_NUMBERS // largest, 1)
-        self.n_layers = len(network.channels) * (2 if network.residual else 1) + len(network.hidden) + 2
+        self.n_layers = len(architecture.channels) * (2 if architecture.residual else 1) + len(architecture.hidden) + 2
         self.n_products = self.n_layers - 1
 
-    def _convolution(self, network: ConvNetwork, n_in: int, n_out: int, height: int, width: int) -> Iterator[nn.Module]:
-        k = network.kernel_size
+    def _convolution(
+        self, architecture: ConvArchitecture, n_in: int, n_out: int, height: int, width: int
+    ) -> Iterator[nn.Module]:
+        k = architecture.kernel_size
         size = (1, k) if self.is_signal else (k, k)
         self.n_multiplications += height * width * n_in * n_out * math.prod(size)
         padding = (size[0] // 2, size[1] // 2)
@@ -249,20 +251,20 @@ class ConvModule(ImageModule):
             yield nn.ZeroPad2d((k // 2 - 1, k // 2, rows, 0 if self.is_signal else k // 2))
             padding = (0, 0)
         # A bias would be taken out again by the normalisation.
-        yield nn.Conv2d(n_in, n_out, size, padding=padding, bias=network.normalization is None)
+        yield nn.Conv2d(n_in, n_out, size, padding=padding, bias=architecture.normalization is None)
 
-    def _pool(self, network: ConvNetwork) -> nn.Module:
+    def _pool(self, architecture: ConvArchitecture) -> nn.Module:
         size = (1, 2) if self.is_signal else (2, 2)
-        return nn.MaxPool2d(size) if network.pooling == "max" else nn.AvgPool2d(size)
+        return nn.MaxPool2d(size) if architecture.pooling == "max" else nn.AvgPool2d(size)
 
-    def _norm_activation(self, network: ConvNetwork, n_channels: int) -> list[nn.Module]:
+    def _norm_activation(self, architecture: ConvArchitecture, n_channels: int) -> list[nn.Module]:
         norms: dict[str | None, list[nn.Module]] = {
             None: [],
             "batch": [BatchNorm2d(n_channels)],
             "layer": [nn.GroupNorm(1, n_channels)],
         }
-        activation = network.activation.module()
-        if isinstance(activation, nn.ReLU) and network.normalization is not None:
+        activation = architecture.activation.module()
+        if isinstance(activation, nn.ReLU) and architecture.normalization is not None:
             # Nobody needs what the normalisation gave: one copy less.
             activation.inplace = True
-        return [*norms[network.normalization], activation]
+        return [*norms[architecture.normalization], activation]

@@ -1,6 +1,6 @@
 """Stacks of dense networks: K networks of one shape, trained side by side, with a backward pass of their own.
 
-Axes: K models, B batch rows, D inputs, H units of a hidden layer, O outputs, P numbers of one network. Outputs and
+Axes: K models, B batch rows, D inputs, H units of a hidden layer, O outputs, P parameters of one network. Outputs and
 their gradients stand in front of the rows, ``(K, O, B)``: products and sums with few outputs in front are several
 times faster.
 
@@ -40,7 +40,7 @@ from skdl.nn.layers import (
     Products,
     WithEmbedding,
 )
-from skdl.nn.network import NetworkModule, NetworkStack, Slot, laid_out, row_length
+from skdl.nn.network import NetworkModule, NetworkStack, Slot, laid_out, vector_length
 from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicViews
 
 #: Numbers of the widest layer that a prediction computes at a time, so that they stay in the processor's cache.
@@ -48,7 +48,7 @@ CHUNK_NUMBERS = 131_072
 
 
 @dataclass(frozen=True)
-class DenseNetwork:
+class DenseArchitecture:
     """The shape of a dense network: embeddings, hidden layers, one linear output layer.
 
     Parameters
@@ -112,7 +112,7 @@ class DenseNetwork:
     def n_trained(self) -> int:
         """How many of the leading numbers of a row are trained: all but the statistics of batch normalisation."""
         statistics = self.slots.get("mean0")
-        return self.n_numbers if statistics is None else statistics.start
+        return self.n_parameters if statistics is None else statistics.start
 
     @property
     def matrices(self) -> tuple[Slot, ...]:
@@ -120,9 +120,9 @@ class DenseNetwork:
         return tuple(self.slots[f"weight{i}"] for i in range(len(self.hidden)))
 
     @property
-    def n_numbers(self) -> int:
+    def n_parameters(self) -> int:
         """Length P of a row."""
-        return row_length(self.slots.values())
+        return vector_length(self.slots.values())
 
     @property
     def n_activations(self) -> int:
@@ -134,13 +134,13 @@ class DenseNetwork:
         """None: every number of a row has the same learning rate."""
         return None
 
-    def at(self, epoch: int, n_epochs: int) -> DenseNetwork:
+    def at(self, epoch: int, n_epochs: int) -> DenseArchitecture:
         """Itself: every epoch trains all of it."""
         return self
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        """Fresh numbers for one network, shape ``(P,)``, drawn on the CPU."""
-        theta_P = torch.zeros(self.n_numbers, dtype=torch.float64)
+        """Fresh parameters for one network, shape ``(P,)``, drawn on the CPU."""
+        theta_P = torch.zeros(self.n_parameters, dtype=torch.float64)
         for name, slot in self.slots.items():
             values = slot.view(theta_P)
             if name.startswith("weight"):
@@ -178,7 +178,7 @@ class DenseNetwork:
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
     ) -> NetworkStack:
-        """The networks with these numbers; ``grad_KP`` is where their gradients go."""
+        """The networks with these parameters; ``grad_KP`` is where their gradients go."""
         return DenseStack(self, theta_KP, grad_KP, matmul_dtype)
 
     def noise(
@@ -195,11 +195,11 @@ class DenseNetwork:
         return DropoutMasks(generators, dropout, lengths, self.hidden, batch_size, dtype)
 
     def module(self, theta_P: Tensor, dropout: float = 0.0) -> NetworkModule:
-        """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
-        return DenseModule.from_row(self, theta_P, dropout)
+        """The module that computes what the network with these parameters computes; in eval mode, on the CPU."""
+        return DenseModule.from_vector(self, theta_P, dropout)
 
     def with_inputs_times(self, theta_P: Tensor, factors_D: Tensor) -> Tensor:
-        """The numbers of a network that multiplies its leading inputs by factors before it does as this one."""
+        """The parameters of a network that multiplies its leading inputs by factors before it does as this one."""
         theta_P = theta_P.clone()
         weight = self.slots["weight0"].view(theta_P)
         # A lone layer's weight stands as (outputs, inputs).
@@ -208,7 +208,7 @@ class DenseNetwork:
         return theta_P
 
     def with_outputs_times(self, theta_P: Tensor, factor: float) -> Tensor:
-        """The numbers of a network whose outputs are so many times those of this one."""
+        """The parameters of a network whose outputs are so many times those of this one."""
         theta_P = theta_P.clone()
         last = len(self.hidden)
         for name in (f"weight{last}", f"bias{last}"):
@@ -223,17 +223,17 @@ class DenseNetwork:
 class DenseViews:
     """Parameters (or gradients) of K networks, seen layer by layer."""
 
-    def __init__(self, by_name: dict[str, Tensor], network: DenseNetwork) -> None:
-        layers = range(len(network.hidden) + 1)
-        hidden = range(len(network.hidden))
-        self.embeddings = [by_name[f"embedding{i}"] for i in range(len(network.embeddings))]
+    def __init__(self, by_name: dict[str, Tensor], architecture: DenseArchitecture) -> None:
+        layers = range(len(architecture.hidden) + 1)
+        hidden = range(len(architecture.hidden))
+        self.embeddings = [by_name[f"embedding{i}"] for i in range(len(architecture.embeddings))]
         self.weights = [by_name[f"weight{i}"] for i in layers]
         self.biases = [by_name[f"bias{i}"] for i in layers]
         self.gains = [by_name[f"gain{i}"].unsqueeze(1) for i in hidden if f"gain{i}" in by_name]
         self.shifts = [by_name[f"shift{i}"].unsqueeze(1) for i in hidden if f"shift{i}" in by_name]
         self.means = [by_name[f"mean{i}"].unsqueeze(1) for i in hidden if f"mean{i}" in by_name]
         self.variances = [by_name[f"variance{i}"].unsqueeze(1) for i in hidden if f"variance{i}" in by_name]
-        self.periodic = PeriodicViews(by_name) if network.periodic else None
+        self.periodic = PeriodicViews(by_name) if architecture.periodic else None
 
 
 @dataclass(frozen=True)
@@ -257,11 +257,11 @@ class Space(NamedTuple):
 
 
 class DenseStack:
-    """Forward and backward passes through K networks of one :class:`DenseNetwork`.
+    """Forward and backward passes through K networks of one :class:`DenseArchitecture`.
 
     Parameters
     ----------
-    network : DenseNetwork
+    architecture : DenseArchitecture
     theta_KP, grad_KP : Tensor
         Parameters, and where :meth:`backward` writes their gradients. Same shape.
     matmul_dtype : torch.dtype, optional
@@ -270,18 +270,18 @@ class DenseStack:
 
     def __init__(
         self,
-        network: DenseNetwork,
+        architecture: DenseArchitecture,
         theta_KP: Tensor,
         grad_KP: Tensor | None = None,
         matmul_dtype: torch.dtype | None = None,
     ) -> None:
-        self.network = network
-        self.theta = network.views(theta_KP)
-        self.grad = None if grad_KP is None else network.views(grad_KP)
+        self.architecture = architecture
+        self.theta = architecture.views(theta_KP)
+        self.grad = None if grad_KP is None else architecture.views(grad_KP)
         self.products = Products.of(matmul_dtype)
         self._chains: dict[tuple[int, bool], Chain] = {}
         self._memory: dict[int, Tensor] = {}
-        if self.grad is not None and network.normalization == "batch":
+        if self.grad is not None and architecture.normalization == "batch":
             # Batch normalisation takes a bias out again: its gradient would be rounding noise.
             for bias_grad in self.grad.biases[:-1]:
                 bias_grad.zero_()
@@ -344,7 +344,7 @@ class DenseStack:
     # --- the layers ----------------------------------------------------------------------------------------------
 
     def _chain(self, spaces: list[Space], has_dropout: bool) -> Chain:
-        network = self.network
+        architecture = self.architecture
         embedding = self._embedding()
         chain = Chain([], embedding, [], [])
         for i, space in enumerate(spaces[:-1]):
@@ -354,11 +354,11 @@ class DenseStack:
                 chain.layers.append(norm)
             if isinstance(norm, BatchNorm):
                 chain.norms.append(norm)
-            chain.layers.append(Nonlinearity(network.activation))
+            chain.layers.append(Nonlinearity(architecture.activation))
             if has_dropout:
                 chain.dropouts.append(DroppedUnits())
                 chain.layers.append(chain.dropouts[-1])
-        chain.layers.append(self._layer(len(network.hidden), Output, spaces[-1].input_grad, embedding))
+        chain.layers.append(self._layer(len(architecture.hidden), Output, spaces[-1].input_grad, embedding))
         return chain
 
     def _layer(
@@ -369,23 +369,23 @@ class DenseStack:
         if i > 0 or embedding is None:
             return make(parameters, self.products, input_grad=input_grad, is_back_wanted=i > 0)
         # Weights of the last layer have outputs in front.
-        inputs, embedded = parameters.split(self.network.n_inputs, axis=1 if self.network.hidden else 2)
+        inputs, embedded = parameters.split(self.architecture.n_inputs, axis=1 if self.architecture.hidden else 2)
         return WithEmbedding(
             make(inputs, self.products, is_back_wanted=False), make(embedded, self.products), embedding
         )
 
     @property
     def _no_spaces(self) -> list[Space]:
-        return [Space(None, None)] * (len(self.network.hidden) + 1)
+        return [Space(None, None)] * (len(self.architecture.hidden) + 1)
 
     def _spaces(self, x_KBD: Tensor) -> list[Space]:
         """Memory of every layer. Chains share it: one is used at a time."""
         # A user's own activation makes a graph of its input and keeps it.
-        if not (self.products.writes and self.network.activation.stackable):
+        if not (self.products.writes and self.architecture.activation.stackable):
             return self._no_spaces
         k, n_rows, _ = x_KBD.shape
         # The gradient of the first layer's input is not wanted, and the last layer's output is always new.
-        widths = [0, *self.network.hidden, 0]
+        widths = [0, *self.architecture.hidden, 0]
         spaces = []
         for i, (n_in, n_out) in enumerate(pairwise(widths)):
             n_numbers = k * n_rows * max(n_in, n_out)
@@ -399,11 +399,11 @@ class DenseStack:
         weight, bias = self.theta.weights[i], self.theta.biases[i]
         if self.grad is None:
             return Parameters(weight, bias)
-        has_bias = self.network.normalization != "batch" or i == len(self.network.hidden)
+        has_bias = self.architecture.normalization != "batch" or i == len(self.architecture.hidden)
         return Parameters(weight, bias, self.grad.weights[i], self.grad.biases[i] if has_bias else None)
 
     def _norm(self, i: int) -> LayerNorm | None:
-        theta, grad, kind = self.theta, self.grad, self.network.normalization
+        theta, grad, kind = self.theta, self.grad, self.architecture.normalization
         if kind is None:
             return None
         grads = (None, None) if grad is None else (grad.gains[i], grad.shifts[i])
@@ -433,25 +433,25 @@ class DenseModule(NetworkModule):
     outputs ``(B, O)``: logits, or values in the units that the network was trained on.
     """
 
-    def __init__(self, network: DenseNetwork, dropout: float = 0.0) -> None:
+    def __init__(self, architecture: DenseArchitecture, dropout: float = 0.0) -> None:
         super().__init__()
-        self.embeddings = nn.ModuleList(nn.Embedding(*shape, device="meta") for shape in network.embeddings)
-        self.periodic = PeriodicModule(network.periodic) if network.periodic else None
+        self.embeddings = nn.ModuleList(nn.Embedding(*shape, device="meta") for shape in architecture.embeddings)
+        self.periodic = PeriodicModule(architecture.periodic) if architecture.periodic else None
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(network.widths[:-2], network.hidden, strict=True):
+        for n_in, n_out in zip(architecture.widths[:-2], architecture.hidden, strict=True):
             layers.append(BareLinear(n_in, n_out, device="meta"))
-            if network.normalization == "batch":
+            if architecture.normalization == "batch":
                 layers.append(nn.BatchNorm1d(n_out, eps=NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM))
-            elif network.normalization == "layer":
+            elif architecture.normalization == "layer":
                 layers.append(nn.LayerNorm(n_out, eps=NORM_EPSILON))
-            layers.append(network.activation.module())
+            layers.append(architecture.activation.module())
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
-        layers.append(BareLinear(network.widths[-2], network.n_outputs, device="meta"))
+        layers.append(BareLinear(architecture.widths[-2], architecture.n_outputs, device="meta"))
         self.layers = nn.Sequential(*layers)
-        self.n_layers = len(network.widths)
-        self.n_multiplications, self.n_products = network.n_multiplications, network.n_products
-        widest = max(network.widths[1:] + ((network.periodic.n_cosines,) if network.periodic else ()))
+        self.n_layers = len(architecture.widths)
+        self.n_multiplications, self.n_products = architecture.n_multiplications, architecture.n_products
+        widest = max(architecture.widths[1:] + ((architecture.periodic.n_cosines,) if architecture.periodic else ()))
         self.chunk_rows = max(CHUNK_NUMBERS // widest, 1)
         #: How each layer computes in :meth:`outputs`, and where its parameters lay when that was found.
         self._frozen: list[Callable[[Tensor], Tensor]] = []
@@ -513,11 +513,11 @@ class DenseModule(NetworkModule):
         return name.startswith("weight") and name != f"weight{len(self.linear_layers) - 1}"
 
     @classmethod
-    def from_row(cls, network: DenseNetwork, theta_P: Tensor, dropout: float = 0.0) -> DenseModule:
-        """The module that computes what the network with these numbers computes; in eval mode."""
-        module = cls(network, dropout)
+    def from_vector(cls, architecture: DenseArchitecture, theta_P: Tensor, dropout: float = 0.0) -> DenseModule:
+        """The module that computes what the network with these parameters computes; in eval mode."""
+        module = cls(architecture, dropout)
         places = module._parameters_by_slot()
-        for name, slot in network.slots.items():
+        for name, slot in architecture.slots.items():
             value = slot.view(theta_P.detach().cpu())
             holder, attribute = places[name]
             value = (value.t() if module._is_transposed(name) else value).clone().contiguous()
@@ -525,26 +525,26 @@ class DenseModule(NetworkModule):
             setattr(holder, attribute, value if is_buffer else nn.Parameter(value))
         return module.eval()
 
-    def to_row(self, network: DenseNetwork) -> Tensor:
-        """The inverse of :meth:`from_row`.
+    def to_vector(self, architecture: DenseArchitecture) -> Tensor:
+        """The inverse of :meth:`from_vector`.
 
         Raises
         ------
         LookupError
-            If the module's parameters are not those of the network.
+            If the module's parameters are not those of the architecture.
         """
         places = self._parameters_by_slot()
-        if places.keys() != network.slots.keys():
+        if places.keys() != architecture.slots.keys():
             raise LookupError("The network has other parts.")
         parts = []
-        for name in network.slots:
+        for name in architecture.slots:
             holder, attribute = places[name]
             value = getattr(holder, attribute).detach()
-            if value.numel() != math.prod(network.slots[name].shape):
+            if value.numel() != math.prod(architecture.slots[name].shape):
                 raise LookupError(f"{name} has another shape than the network's.")
             parts.append((value.t() if self._is_transposed(name) else value).reshape(-1))
         row = torch.cat(parts)
-        return F.pad(row, (0, network.n_numbers - len(row)))
+        return F.pad(row, (0, architecture.n_parameters - len(row)))
 
 
 def _frozen(layer: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -21,7 +21,7 @@ CHUNK_NUMBERS = 1 << 20
 PATCHES = 8
 
 
-class FeatureNetwork(Protocol):
+class FeatureModule(Protocol):
     """A network that is a head on feature maps: ``module(x)`` equals ``module.head(module.features(x))``.
 
     **Shape**: x ``(B, C, H, W)``, features ``(B, F, h, w)``, outputs ``(B, O)``.
@@ -34,12 +34,12 @@ class FeatureNetwork(Protocol):
     def head(self, features: Tensor) -> Tensor: ...
 
 
-def gradcam(module: FeatureNetwork, x: Tensor, target: Tensor) -> Tensor:
+def gradcam(module: FeatureModule, x: Tensor, target: Tensor) -> Tensor:
     """Feature maps weighted by how much they raise an output: Grad-CAM.
 
     Parameters
     ----------
-    module : FeatureNetwork
+    module : FeatureModule
     x : Tensor of shape (B, C, H, W)
         Standardised images.
     target : Tensor of shape (B,)
@@ -58,7 +58,7 @@ def gradcam(module: FeatureNetwork, x: Tensor, target: Tensor) -> Tensor:
     return torch.cat(maps)
 
 
-def _gradcam(module: FeatureNetwork, x: Tensor, target: Tensor) -> Tensor:
+def _gradcam(module: FeatureModule, x: Tensor, target: Tensor) -> Tensor:
     with torch.no_grad():
         features = module.features(x)
     gradient = _gradient(module.head, features, target)
@@ -68,7 +68,7 @@ def _gradcam(module: FeatureNetwork, x: Tensor, target: Tensor) -> Tensor:
 
 
 def integrated_gradients(
-    module: FeatureNetwork, x: Tensor, target: Tensor, n_steps: int = 32, baseline: Tensor | None = None
+    module: FeatureModule, x: Tensor, target: Tensor, n_steps: int = 32, baseline: Tensor | None = None
 ) -> Tensor:
     """Gradients along the straight line from a baseline to the image, times the way: integrated gradients.
 
@@ -77,7 +77,7 @@ def integrated_gradients(
 
     Parameters
     ----------
-    module : FeatureNetwork
+    module : FeatureModule
     x : Tensor of shape (B, C, H, W)
         Standardised images.
     target : Tensor of shape (B,)
@@ -115,7 +115,7 @@ def integrated_gradients(
 
 
 def occlusion(
-    module: FeatureNetwork,
+    module: FeatureModule,
     x: Tensor,
     target: Tensor,
     patch: int | tuple[int, int] | None = None,
@@ -125,7 +125,7 @@ def occlusion(
 
     Parameters
     ----------
-    module : FeatureNetwork
+    module : FeatureModule
     x : Tensor of shape (B, C, H, W)
         Standardised images.
     target : Tensor of shape (B,)
@@ -174,7 +174,7 @@ def occlusion(
 
 
 #: Methods by their names.
-EXPLANATIONS: dict[str, Callable[[FeatureNetwork, Tensor, Tensor], Tensor]] = {
+EXPLANATIONS: dict[str, Callable[[FeatureModule, Tensor, Tensor], Tensor]] = {
     "gradcam": gradcam,
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,

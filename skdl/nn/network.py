@@ -1,11 +1,11 @@
 """What the engine asks of a network, whatever it computes.
 
-A :class:`Network` is a plan: hashable, without numbers. Its numbers are rows ``(P,)`` of one tensor, weights first:
-penalties and weight decay act on the leading ``n_weights`` of them. For training it makes a :class:`NetworkStack`,
-and of a trained row a :class:`NetworkModule`. A new kind of network is one class with these methods;
+An :class:`Architecture` is hashable and has no parameters. Those of a network are a vector ``(P,)``, weights first:
+penalties and weight decay act on the leading ``n_weights`` of them. For training it makes a :class:`NetworkStack` of
+K vectors, and of a trained one a :class:`NetworkModule`. A new kind of network is one class with these methods;
 :mod:`skdl.nn.dense` has its own backward pass and a model axis, :mod:`skdl.nn.autograd` leaves both to torch.
 
-Axes: K models, B batch rows, D numbers of one encoded row, E embedded columns, O outputs, P numbers of one network.
+Axes: K models, B batch rows, D numbers of one encoded row, E embedded columns, O outputs, P parameters of one network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CACHE_LINE = 16
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one parameter of a network lies in its row of numbers."""
+    """Where one parameter of a network lies in its parameter vector."""
 
     start: int
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class Slot:
         return self.start + math.prod(self.shape)
 
     def view(self, theta: Tensor) -> Tensor:
-        """The parameter in its own shape, of one row ``(P,)`` or of each of several ``(..., P)``, sharing memory.
+        """The parameter in its own shape, of one vector ``(P,)`` or of each of several ``(..., P)``, sharing memory.
 
         Weights of convolutions over images have their channels last in memory.
         """
@@ -58,10 +58,10 @@ def laid_out(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Slot]:
     return slots
 
 
-def row_length(slots: Iterable[Slot]) -> int:
-    """Length of a row that holds the slots, filled up so that all rows lie alike in memory.
+def vector_length(slots: Iterable[Slot]) -> int:
+    """Length of a vector that holds the slots, filled up so that those of all networks lie alike in memory.
 
-    Kernels round otherwise where data is aligned otherwise: so a network's numbers do not depend on its place.
+    Kernels round otherwise where data is aligned otherwise: so a network's parameters do not depend on its place.
     """
     return -(-max(slot.stop for slot in slots) // CACHE_LINE) * CACHE_LINE
 
@@ -77,7 +77,7 @@ class Noise(Protocol):
 
 
 class NetworkStack(Protocol):
-    """Forward and backward passes through K networks whose numbers lie in ``theta_KP``."""
+    """Forward and backward passes through K networks whose parameters lie in ``theta_KP``."""
 
     def predict(self, x_KBD: Tensor, codes_KBE: Tensor | None = None) -> Tensor:
         """Outputs ``(K, O, B)`` as after training."""
@@ -108,18 +108,18 @@ class NetworkModule(SavedModule):
         """Outputs ``(B, O)`` of encoded rows, without a graph."""
 
     @abstractmethod
-    def to_row(self, network: Any) -> Tensor:
-        """The module's numbers as a row of the network.
+    def to_vector(self, architecture: Any) -> Tensor:
+        """The module's parameters as a vector, laid out as the architecture says.
 
         Raises
         ------
         LookupError
-            If the module's parameters are not those of the network.
+            If the module's parameters are not those of the architecture.
         """
 
 
-class Network(Protocol):
-    """The plan of a network."""
+class Architecture(Protocol):
+    """What a network computes, but for its parameters."""
 
     @property
     def n_outputs(self) -> int:
@@ -131,19 +131,19 @@ class Network(Protocol):
 
     @property
     def n_weights(self) -> int:
-        """How many of the leading numbers of a row are weights."""
+        """How many of the leading parameters are weights."""
 
     @property
     def n_trained(self) -> int:
-        """How many of the leading numbers of a row are trained; statistics and what is frozen stand behind them."""
+        """How many of the leading parameters are trained; statistics and what is frozen stand behind them."""
 
     @property
     def matrices(self) -> tuple[Slot, ...]:
         """Where the weights of all layers but the last lie."""
 
     @property
-    def n_numbers(self) -> int:
-        """Length P of a row."""
+    def n_parameters(self) -> int:
+        """Length P of a network's vector, with statistics and padding."""
 
     @property
     def n_activations(self) -> int:
@@ -159,24 +159,24 @@ class Network(Protocol):
 
     @property
     def rate_factors_P(self) -> Tensor | None:
-        """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1."""
+        """What the learning rate of each parameter is multiplied by, ``(P,)``; None where all factors are 1."""
 
     def stacks_on(self, device: str) -> bool:
         """Whether several such networks are trained side by side on a device."""
 
-    def at(self, epoch: int, n_epochs: int) -> Network:
-        """The network as it is trained after so many epochs of ``n_epochs``: itself, or one with the same rows.
+    def at(self, epoch: int, n_epochs: int) -> Architecture:
+        """The architecture as it is trained after so many epochs of ``n_epochs``: itself, or one of equal layout.
 
-        What may differ is how its parts are trained. Networks that can be stacked are the same all along.
+        What may differ is how its parts are trained. Architectures that can be stacked are the same all along.
         """
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        """Fresh numbers ``(P,)``."""
+        """Fresh parameters ``(P,)``."""
 
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
     ) -> NetworkStack:
-        """The networks with these numbers; ``grad_KP`` is where their gradients go."""
+        """The networks with these parameters; ``grad_KP`` is where their gradients go."""
 
     def noise(
         self,
@@ -189,11 +189,11 @@ class Network(Protocol):
         """The random numbers of training: of models with so many rows each; None where there are none."""
 
     def module(self, theta_P: Tensor, dropout: float = 0.0) -> NetworkModule:
-        """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
+        """The module that computes what the network with these parameters computes; in eval mode, on the CPU."""
 
 
 class Ensemble(SavedModule):
-    """Several networks of one plan.
+    """Several networks of one architecture.
 
     **Shape**: inputs as for one of the networks; outputs ``(M, B, O)``, those of each of the M networks.
     """

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skdl.nn.dense import Chain, DenseModule, DenseNetwork, DenseStack
+from skdl.nn.dense import Chain, DenseArchitecture, DenseModule, DenseStack
 from skdl.nn.network import NetworkModule
 
 
 @dataclass(frozen=True)
-class ReconstructionNetwork(DenseNetwork):
+class ReconstructionArchitecture(DenseArchitecture):
     """A dense network that corrects a completion of rows.
 
     Of its inputs ``(B, F)`` the first D are a row's first completion, the next D are 1 where a cell is missing.
@@ -32,7 +32,7 @@ class ReconstructionNetwork(DenseNetwork):
         return f"reconstruction-{super().label}"
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        """Fresh numbers ``(P,)`` of a network that changes nothing."""
+        """Fresh parameters ``(P,)`` of a network that changes nothing."""
         theta_P = super().initial(generator, dtype)
         last = self.slots[f"weight{len(self.hidden)}"]
         theta_P[last.start : last.stop] = 0
@@ -41,12 +41,12 @@ class ReconstructionNetwork(DenseNetwork):
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
     ) -> ReconstructionStack:
-        """The networks with these numbers; ``grad_KP`` is where their gradients go."""
+        """The networks with these parameters; ``grad_KP`` is where their gradients go."""
         return ReconstructionStack(DenseStack(self, theta_KP, grad_KP, matmul_dtype), self.n_outputs)
 
     def module(self, theta_P: Tensor, dropout: float = 0.0) -> ReconstructionModule:
-        """The module that computes what the network with these numbers computes; in eval mode, on the CPU."""
-        return ReconstructionModule(DenseModule.from_row(self, theta_P, dropout), self.n_outputs).eval()
+        """The module that computes what the network with these parameters computes; in eval mode, on the CPU."""
+        return ReconstructionModule(DenseModule.from_vector(self, theta_P, dropout), self.n_outputs).eval()
 
 
 class ReconstructionTape(NamedTuple):
@@ -57,7 +57,7 @@ class ReconstructionTape(NamedTuple):
 
 
 class ReconstructionStack:
-    """Forward and backward passes through K networks of one :class:`ReconstructionNetwork`."""
+    """Forward and backward passes through K networks of one :class:`ReconstructionArchitecture`."""
 
     def __init__(self, dense: DenseStack, n_columns: int) -> None:
         self.dense, self.n_columns = dense, n_columns
@@ -112,12 +112,12 @@ class ReconstructionModule(NetworkModule):
         columns = self.n_columns
         return torch.addcmul(x[:, :columns], correction, x[:, columns : 2 * columns])
 
-    def to_row(self, network: ReconstructionNetwork) -> Tensor:
-        """The module's numbers as a row of the network.
+    def to_vector(self, architecture: ReconstructionArchitecture) -> Tensor:
+        """The module's parameters as a vector, laid out as the architecture says.
 
         Raises
         ------
         LookupError
-            If the module's parameters are not those of the network.
+            If the module's parameters are not those of the architecture.
         """
-        return self.dense.to_row(network)
+        return self.dense.to_vector(architecture)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skdl.data.series.row_layout import Parts, Reversal, RowLayout
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
+from skdl.nn.autograd import AutogradArchitecture, AutogradModule, draw_layer
 from skdl.nn.dropout import Draws, Dropout
 from skdl.nn.recurrent_cells import CellSteps, GRUSteps, TanhSteps
 
@@ -88,8 +88,8 @@ CELLS: dict[str, CellKind] = {
 
 
 @dataclass(frozen=True)
-class RecurrentNetwork(AutogradNetwork):
-    """The plan of a recurrent network: a stem, recurrent layers, pooling over the steps, dense layers.
+class RecurrentArchitecture(AutogradArchitecture):
+    """The architecture of a recurrent network: a stem, recurrent layers, pooling over the steps, dense layers.
 
     Parameters
     ----------
@@ -393,53 +393,62 @@ def _filled(x_BFS: Tensor, mask_B1S: Tensor | None) -> Tensor:
 
 
 class RecurrentModule(AutogradModule):
-    """The recurrent network of a :class:`RecurrentNetwork`."""
+    """The recurrent network of a :class:`RecurrentArchitecture`."""
 
-    def __init__(self, network: RecurrentNetwork) -> None:
+    def __init__(self, architecture: RecurrentArchitecture) -> None:
         super().__init__()
-        self.layout, self.reversal, self.is_even = network.layout, network.reversal, network.is_even
-        n_in, self.stem = self._stem(network)
+        self.layout, self.reversal, self.is_even = architecture.layout, architecture.reversal, architecture.is_even
+        n_in, self.stem = self._stem(architecture)
         n_features = n_in
-        width = network.hidden_size * (2 if network.bidirectional else 1)
+        width = architecture.hidden_size * (2 if architecture.bidirectional else 1)
         self.layers = nn.ModuleList()
-        for _ in range(network.num_layers):
-            self.layers.append(RecurrentLayer(network.cell, n_in, network.hidden_size, network.bidirectional))
+        for _ in range(architecture.num_layers):
+            self.layers.append(
+                RecurrentLayer(architecture.cell, n_in, architecture.hidden_size, architecture.bidirectional)
+            )
             n_in = width
         self.between = Dropout()
-        self.pooling = Pooling(network.pooling, width, network.bidirectional)
-        n_pooled = self.pooling.n_outputs + (n_features if network.conv else 0)
-        self._add_dense(network, n_pooled)
-        self._count(network, n_features, width)
+        self.pooling = Pooling(architecture.pooling, width, architecture.bidirectional)
+        n_pooled = self.pooling.n_outputs + (n_features if architecture.conv else 0)
+        self._add_dense(architecture, n_pooled)
+        self._count(architecture, n_features, width)
 
-    def _stem(self, network: RecurrentNetwork) -> tuple[int, nn.Module]:
+    def _stem(self, architecture: RecurrentArchitecture) -> tuple[int, nn.Module]:
         """Features of a step after the stem, and the stem."""
-        n_in = network.layout.n_channels
-        if network.conv:
-            return network.conv[-1].n_channels, ConvStem(n_in, network.conv)
-        if network.patch_size > 1:
-            return network.hidden_size, PatchStem(n_in, network.patch_size, network.hidden_size)
+        n_in = architecture.layout.n_channels
+        if architecture.conv:
+            return architecture.conv[-1].n_channels, ConvStem(n_in, architecture.conv)
+        if architecture.patch_size > 1:
+            return architecture.hidden_size, PatchStem(n_in, architecture.patch_size, architecture.hidden_size)
         return n_in, nn.Identity()
 
-    def _add_dense(self, network: RecurrentNetwork, n_in: int) -> None:
+    def _add_dense(self, architecture: RecurrentArchitecture, n_in: int) -> None:
         self.beside = None
-        if network.layout.n_beside:
-            self.beside = nn.Linear(network.layout.n_beside, BESIDE_UNITS)
+        if architecture.layout.n_beside:
+            self.beside = nn.Linear(architecture.layout.n_beside, BESIDE_UNITS)
             n_in += BESIDE_UNITS
-        self.add_head(n_in, network.hidden, nn.GELU, network.n_outputs)
+        self.add_head(n_in, architecture.hidden, nn.GELU, architecture.n_outputs)
 
-    def _count(self, network: RecurrentNetwork, n_features: int, width: int) -> None:
-        stride = math.prod(layer.stride for layer in network.conv) * (1 if network.conv else network.patch_size)
+    def _count(self, architecture: RecurrentArchitecture, n_features: int, width: int) -> None:
+        stride = math.prod(layer.stride for layer in architecture.conv) * (
+            1 if architecture.conv else architecture.patch_size
+        )
         #: Steps of the recurrent layers, for the longest training series.
-        self.n_inner = n_inner = -(-network.n_steps // stride)
-        self.n_activations = n_inner * CELLS[network.cell].n_gates * width * network.num_layers
+        self.n_inner = n_inner = -(-architecture.n_steps // stride)
+        self.n_activations = n_inner * CELLS[architecture.cell].n_gates * width * architecture.num_layers
         n_recurrent = sum(p.numel() for p in self.layers.parameters()) * n_inner
         n_stem = sum(p.numel() for p in self.stem.parameters()) * n_inner
         self.n_multiplications = n_recurrent + n_stem + sum(p.numel() for p in self.hidden.parameters())
-        self.n_products = n_inner * network.num_layers + len(network.hidden) + 1
-        gates = CELLS[network.cell].n_gates * width
-        widest = max(n_inner * max(gates, n_features), network.n_steps * self.layout.n_channels)
+        self.n_products = n_inner * architecture.num_layers + len(architecture.hidden) + 1
+        gates = CELLS[architecture.cell].n_gates * width
+        widest = max(n_inner * max(gates, n_features), architecture.n_steps * self.layout.n_channels)
         self.chunk_rows = max(CHUNK_NUMBERS // widest, 1)
-        self.n_layers = network.num_layers + len(network.hidden) + 2 + max(len(network.conv), network.patch_size > 1)
+        self.n_layers = (
+            architecture.num_layers
+            + len(architecture.hidden)
+            + 2
+            + max(len(architecture.conv), architecture.patch_size > 1)
+        )
 
     def states(self, steps: Steps) -> Steps:
         """The states of the last recurrent layer at all steps."""

@@ -61,7 +61,7 @@ class Loss:
         """The gradient of every sample's loss in its outputs, ``(K, O, B)``, in new memory."""
         raise NotImplementedError
 
-    def robust(self, loss: Tensor, n_outputs: int) -> Tensor:
+    def robust_loss(self, loss: Tensor, n_outputs: int) -> Tensor:
         """What the losses of samples count where epochs of one of several networks are compared, whose mean predicts.
 
         Where one of them is far off, the mean of all is less so: the large losses of few samples say little of it. By
@@ -138,7 +138,7 @@ class CrossEntropy(Loss):
             target = self._probabilities(target, output.shape[1], output.dtype, settings)
         return torch.softmax(output, 1).sub_(target)
 
-    def robust(self, loss: Tensor, n_outputs: int) -> Tensor:
+    def robust_loss(self, loss: Tensor, n_outputs: int) -> Tensor:
         return in_whole_vectors(_robust_cross_entropy, loss)
 
     @staticmethod
@@ -169,7 +169,7 @@ class BinaryCrossEntropy(Loss):
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return in_whole_vectors(torch.sigmoid, output).sub_(target)
 
-    def robust(self, loss: Tensor, n_outputs: int) -> Tensor:
+    def robust_loss(self, loss: Tensor, n_outputs: int) -> Tensor:
         # By the mean over labels, for no network gives the true ones of many labels much of a chance.
         return in_whole_vectors(_robust_cross_entropy, loss / n_outputs) * n_outputs
 
@@ -230,7 +230,7 @@ class SquaredError(Loss):
     def gradient(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         return (output - target).div_(output.shape[1])
 
-    def robust(self, loss: Tensor, n_outputs: int) -> Tensor:
+    def robust_loss(self, loss: Tensor, n_outputs: int) -> Tensor:
         """The root of the mean squared error over a sample's outputs: of a lone one, the absolute error."""
         return (2 * loss).sqrt_()
 

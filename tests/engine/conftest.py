@@ -8,7 +8,7 @@ import torch
 from skdl.data.table import DenseTable
 from skdl.engine.job import Job, Monitor, OptimizerKind, Plan, Samples, Settings
 from skdl.nn.activations import get_activation
-from skdl.nn.dense import DenseNetwork
+from skdl.nn.dense import DenseArchitecture
 from skdl.tasks.losses import CrossEntropy
 
 N_INPUTS, N_CLASSES = 5, 3
@@ -30,7 +30,7 @@ def make_plan(
 ):
     loss = loss or CrossEntropy()
     n_outputs = N_CLASSES if isinstance(loss, CrossEntropy) else 1
-    network = DenseNetwork(
+    network = DenseArchitecture(
         n_inputs,
         n_outputs,
         hidden,
@@ -45,8 +45,8 @@ def make_plan(
 def make_table(plan, n_rows=40, seed=0):
     """Random rows. All rows of all tables follow one law, so that there is something to learn."""
     generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(n_rows, plan.network.n_inputs, generator=generator, dtype=torch.float64).to(plan.dtype)
-    codes = [torch.randint(n, (n_rows,), generator=generator) for n, _ in plan.network.embeddings]
+    values = torch.randn(n_rows, plan.architecture.n_inputs, generator=generator, dtype=torch.float64).to(plan.dtype)
+    codes = [torch.randint(n, (n_rows,), generator=generator) for n, _ in plan.architecture.embeddings]
     return DenseTable(values, torch.stack(codes, 1) if codes else None)
 
 

@@ -26,7 +26,7 @@ def make_optimizer(kind, theta, *, n_weights=None, rate_factors_P=None, matrices
 
 def step(optimizer, kind, grad, number, rates=RATES):
     rate = torch.tensor(rates, dtype=grad.dtype).unsqueeze(1)
-    optimizer.step(grad, rate, rate * RULES[kind.name].rate_factors(number, 1)[0])
+    optimizer.step(grad, rate, rate * RULES[kind.name].bias_corrections(number, 1)[0])
 
 
 def run(kind, theta, grads, **settings):
@@ -148,7 +148,7 @@ def test_step__when_the_model_is_alone__then_as_in_company(name):
     optimizer = make_optimizer(kind, lone, weight_decay=[0.1], l1=[0.1], **settings)
     for number, grad in enumerate(grads, start=1):
         rate = RATES[0]
-        optimizer.step(grad[:1].clone(), rate, float(rate * RULES[name].rate_factors(number, 1)[0]))
+        optimizer.step(grad[:1].clone(), rate, float(rate * RULES[name].bias_corrections(number, 1)[0]))
     torch.testing.assert_close(lone, together[:1], rtol=1e-10, atol=1e-12)
 
 

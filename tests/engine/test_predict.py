@@ -24,7 +24,9 @@ def network(make, request):
 
 @pytest.fixture(scope="module")
 def module(network):
-    return DenseModule.from_row(network, network.initial(torch.Generator().manual_seed(0), torch.float32), dropout=0.5)
+    return DenseModule.from_vector(
+        network, network.initial(torch.Generator().manual_seed(0), torch.float32), dropout=0.5
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def test_outputs__when_rows_have_other_company__then_the_same(module, table, n_r
 
 def test_outputs__when_table_is_sparse__then_as_dense(make):
     network = make.plan().network
-    module = DenseModule.from_row(network, network.initial(torch.Generator().manual_seed(0), torch.float32))
+    module = DenseModule.from_vector(network, network.initial(torch.Generator().manual_seed(0), torch.float32))
     values = make.table(make.plan()).values.relu()
     sparse = SparseTable(sp.csr_array(values.numpy()))
     np.testing.assert_array_equal(network_outputs(module, sparse), network_outputs(module, DenseTable(values)))
@@ -59,7 +61,7 @@ def test_outputs__when_table_is_sparse__then_as_dense(make):
 def test_outputs__when_ensemble__then_those_of_each_member(make, table):
     network = make.plan(embeddings=((4, 2),)).network
     members = [
-        DenseModule.from_row(network, network.initial(torch.Generator().manual_seed(seed), torch.float32))
+        DenseModule.from_vector(network, network.initial(torch.Generator().manual_seed(seed), torch.float32))
         for seed in range(3)
     ]
     outputs = network_outputs(Ensemble(members), table)

@@ -31,7 +31,7 @@ def validated_job(make, plan=None, *, n_validation=11, weight=None, **settings):
 
 def outputs(job, theta_P):
     x, codes = job.validation.table.take(job.validation.rows)
-    return DenseModule.from_row(job.plan.network, theta_P)(x, codes).detach()
+    return DenseModule.from_vector(job.plan.architecture, theta_P)(x, codes).detach()
 
 
 # --- validation --------------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def check_stacked_equals_lone(make, n_jobs, optimizer, normalization, dtype, tol
 def test_stacked__when_loss_varies__then_each_equals_its_lone_run(make, loss):
     plan = make.plan(loss, dtype=DOUBLE)
     if isinstance(loss, losses.FocalCrossEntropy):
-        plan = replace(plan, network=replace(plan.network, n_outputs=3))
+        plan = replace(plan, architecture=replace(plan.architecture, n_outputs=3))
     jobs = varied_jobs(make, plan, 5)
     for k, job in enumerate(jobs):
         job.settings = replace(job.settings, loss_settings={"quantile": (0.1, 0.5, 0.9)[k % 3]})
@@ -154,7 +154,7 @@ def test_train__when_plans_differ__then_results_stand_in_the_order_of_the_jobs(m
     plans = [make.plan(hidden=(4,)), make.plan(hidden=(6,)), make.plan(optimizer="sgd")]
     jobs = [make.job(plans[k % 3], seed=k, max_epochs=2 + k % 2) for k in range(7)]
     for job, result in zip(jobs, train(jobs), strict=True):
-        assert len(result.state.theta_P) == job.plan.network.n_numbers
+        assert len(result.state.theta_P) == job.plan.architecture.n_parameters
         assert len(result.history) == job.settings.max_epochs
         assert_equal_results(result, train([job])[0], 1e-5)
 
@@ -261,14 +261,14 @@ def linear_job(make, loss, x, y, **settings):
     plan = make.plan(loss, hidden=(), batch_size=len(x), dtype=DOUBLE, n_inputs=x.shape[1], optimizer=optimizer)
     target = torch.from_numpy(y)
     n_outputs = int(target.max()) + 1 if isinstance(loss, losses.CrossEntropy) else 1
-    plan = replace(plan, network=replace(plan.network, n_outputs=n_outputs))
+    plan = replace(plan, architecture=replace(plan.architecture, n_outputs=n_outputs))
     samples = Samples(DenseTable(torch.from_numpy(x)), target if target.dtype == torch.int64 else target[:, None])
     settings = {"learning_rate": 0.05, "max_epochs": 600, "schedule": Schedule("cosine")} | settings
     return make.job(plan, samples=samples, **settings)
 
 
 def fitted_layer(job, result):
-    (layer,) = DenseModule.from_row(job.plan.network, result.state.theta_P).linear_layers
+    (layer,) = DenseModule.from_vector(job.plan.architecture, result.state.theta_P).linear_layers
     return layer.weight.detach().numpy(), layer.bias.detach().numpy()
 
 
@@ -352,7 +352,7 @@ def test_history__when_nothing_is_learned__then_loss_is_the_mean_over_all_rows(m
     weight = torch.linspace(0.5, 1.5, 40)
     samples = make.samples(plan, table, weight=weight)
     (result,) = train([make.job(plan, samples=samples, max_epochs=3, learning_rate=0.0)])
-    module = DenseModule.from_row(plan.network, result.state.theta_P)
+    module = DenseModule.from_vector(plan.architecture, result.state.theta_P)
     expected = (F.cross_entropy(module(table.values), samples.target, reduction="none") * samples.weight).mean()
     assert [record.loss for record in result.history] == pytest.approx([expected.item()] * 3)
 
@@ -396,7 +396,7 @@ def test_table__when_columns_are_embedded_only__then_trains(make):
 def test_batch_norm__when_last_batch_has_one_row__then_statistics_are_those_of_the_rows(make):
     plan = make.plan(normalization="batch", batch_size=16)
     (result,) = train([make.job(plan, n_rows=33, max_epochs=60, learning_rate=0.0)])
-    network, theta = plan.network, result.state.theta_P
+    network, theta = plan.architecture, result.state.theta_P
     x = make.table(plan, 33).values
     z = x @ network.slots["weight0"].view(theta)
     running = network.slots["variance0"].view(theta)

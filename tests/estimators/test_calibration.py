@@ -13,7 +13,7 @@ from skdl.engine.job import Job, OptimizerKind, Plan, Result, Samples, Settings,
 from skdl.engine.predict import network_outputs
 from skdl.estimators.tables.calibration import logit_factor, with_logits_times
 from skdl.nn.activations import get_activation
-from skdl.nn.dense import DenseNetwork
+from skdl.nn.dense import DenseArchitecture
 from skdl.tasks.losses import BinaryCrossEntropy, CrossEntropy
 
 N_ROWS, N_COLUMNS = 400, 3
@@ -22,11 +22,11 @@ N_ROWS, N_COLUMNS = 400, 3
 def trained(loss, n_outputs, *, sureness, hidden=(), weighted=False, seed=0):
     """Two jobs and their results: networks whose logits are so many times those that labels are drawn by."""
     generator = torch.Generator().manual_seed(seed)
-    network = DenseNetwork(N_COLUMNS, n_outputs, hidden, get_activation("relu"), None)
+    network = DenseArchitecture(N_COLUMNS, n_outputs, hidden, get_activation("relu"), None)
     plan = Plan(network, loss, OptimizerKind(), 32, dtype=torch.float64)
     jobs, results = [], []
     for _ in range(2):
-        theta_P = 3 * torch.randn(network.n_numbers, generator=generator, dtype=torch.float64)
+        theta_P = 3 * torch.randn(network.n_parameters, generator=generator, dtype=torch.float64)
         table = DenseTable(torch.randn(N_ROWS, N_COLUMNS, generator=generator, dtype=torch.float64))
         true = network_outputs(network.module(theta_P), table, "cpu")
         true = torch.from_numpy(np.asarray(true, dtype=np.float64))
@@ -92,7 +92,7 @@ def test_with_logits_times__then_of_the_network_and_of_its_validation_outputs(hi
     (job, _), (result, _) = trained(CrossEntropy(), 3, sureness=1.0, hidden=hidden)
     after = with_logits_times(0.25, job, result)
     assert_allclose(after.validation_outputs, result.validation_outputs / 4)
-    module = job.plan.network.module(after.state.theta_P)
+    module = job.plan.architecture.module(after.state.theta_P)
     assert_allclose(network_outputs(module, job.train.table, "cpu"), after.validation_outputs, rtol=1e-9, atol=1e-9)
 
 

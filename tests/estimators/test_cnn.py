@@ -26,7 +26,7 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from skdl import CNNClassifier, CNNRegressor, train_together
-from skdl.nn.conv import ConvNetwork
+from skdl.nn.conv import ConvArchitecture
 
 SMALL = {
     "conv_channels": (4, 6),
@@ -916,8 +916,8 @@ def test_more_files_need_no_more_memory(tmp_path):
 
 
 def test_a_fit_plans_its_network_once(gray, monkeypatch):
-    built, build = [], ConvNetwork.build
-    monkeypatch.setattr(ConvNetwork, "build", lambda self: built.append(self) or build(self))
+    built, build = [], ConvArchitecture.build
+    monkeypatch.setattr(ConvArchitecture, "build", lambda self: built.append(self) or build(self))
     CNNClassifier(**SMALL, early_stopping=True, scoring="accuracy").fit(*gray)
     # One to look at, and one to draw initial values in.
     assert len(built) == 2 and built[0] is built[1]

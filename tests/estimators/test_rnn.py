@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, TimeSeriesSpl
 from sklearn.pipeline import make_pipeline
 
 from skdl import RNNClassifier, RNNRegressor, SeriesWithTable, train_together, window
-from skdl.data.series.series_encoder import SequenceEncoder
+from skdl.data.series.series_encoder import SeriesEncoder
 from skdl.data.series.series_reading import series_values
 from skdl.nn.recurrent import CELLS
 
@@ -120,13 +120,13 @@ def test_one_long_series_among_short_ones_pads_none_of_them(monkeypatch, setting
     alone = [np.concatenate([call([x]) for x in X]) for call in calls[:2]]
     alone.append(np.concatenate([beside.predict_proba(([x], table[row : row + 1])) for row, x in enumerate(X)]))
     steps = []
-    transform = SequenceEncoder.transform
+    transform = SeriesEncoder.transform
 
     def noted(encoder, series):
         steps.append(series.shape[0] * series.shape[2])
         return transform(encoder, series)
 
-    monkeypatch.setattr(SequenceEncoder, "transform", noted)
+    monkeypatch.setattr(SeriesEncoder, "transform", noted)
     for call, expected in zip(calls, alone, strict=True):
         steps.clear()
         assert_allclose(call(X), expected, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""AutogradNetwork and AutogradStack against plain torch modules that are built and trained by hand."""
+"""AutogradArchitecture and AutogradStack against plain torch modules that are built and trained by hand."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from skdl.engine.job import Job, OptimizerKind, Plan, Samples, Settings, State
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.autograd import AutogradModule, AutogradNetwork, draw_layer
-from skdl.nn.conv import BatchNorm2d, ConvNetwork
+from skdl.nn.autograd import AutogradArchitecture, AutogradModule, draw_layer
+from skdl.nn.conv import BatchNorm2d, ConvArchitecture
 from skdl.nn.dropout import Draws, Dropout
 from skdl.tasks.losses import CrossEntropy
 
-BASE = ConvNetwork(
+BASE = ConvArchitecture(
     image_shape=(8, 6, 2),
     n_outputs=3,
     channels=(4, 5),
@@ -204,7 +204,7 @@ def test_a_row_goes_to_a_module_and_back(name, dtype):
     theta_P = random_theta(network, dtype)
     module = network.module(theta_P)
     assert theta_P.dtype == dtype == next(module.parameters()).dtype and not module.training
-    assert torch.equal(module.to_row(network), theta_P)
+    assert torch.equal(module.to_vector(network), theta_P)
     module.output.weight.data.zero_()
     assert theta_P[network.slots["output.weight"].start] != 0, "the module must not share the row's memory"
 
@@ -212,7 +212,7 @@ def test_a_row_goes_to_a_module_and_back(name, dtype):
 def test_a_module_of_another_network_is_told_by_its_shapes():
     module = BASE.module(random_theta(BASE))
     with pytest.raises(LookupError, match="another shape"):
-        module.to_row(replace(BASE, channels=(4, 6)))
+        module.to_vector(replace(BASE, channels=(4, 6)))
 
 
 def test_slots_follow_each_other_weights_first_and_statistics_last():
@@ -221,7 +221,7 @@ def test_slots_follow_each_other_weights_first_and_statistics_last():
     for slot in network.slots.values():
         assert slot.start == stop
         stop = slot.stop
-    assert stop <= network.n_numbers < stop + 16
+    assert stop <= network.n_parameters < stop + 16
     names = list(network.slots)
     is_weight = [len(slot.shape) > 1 for slot in network.slots.values()]
     n_weights = sum(is_weight)
@@ -406,7 +406,7 @@ class Sums(AutogradModule):
 
 
 @dataclass(frozen=True)
-class SumsNetwork(AutogradNetwork):
+class SumsNetwork(AutogradArchitecture):
     n_outputs: int = 3
     label = "sums"
 

@@ -15,8 +15,8 @@ from skdl.engine.run import Run
 from skdl.engine.train import train
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.backbone import BackboneNetwork, _brought_to
-from skdl.nn.conv import ConvNetwork
+from skdl.nn.backbone import BackboneArchitecture, _brought_to
+from skdl.nn.conv import ConvArchitecture
 from skdl.tasks.losses import CrossEntropy
 
 
@@ -33,7 +33,7 @@ def backbone():
 
 
 def plan_of(module, freeze=None, factor=1.0):
-    return BackboneNetwork(
+    return BackboneArchitecture(
         image_shape=(8, 7, 2),
         n_outputs=3,
         backbone=module,
@@ -187,7 +187,7 @@ def test_a_fit_starts_from_the_numbers_of_the_backbone():
     start = network.module(network.initial(torch.Generator().manual_seed(0), torch.float32))
     for name, value in module.state_dict().items():
         assert torch.equal(start.extractor.state_dict()[name], value)
-    assert torch.equal(start.to_row(network), network.initial(torch.Generator().manual_seed(0), torch.float32))
+    assert torch.equal(start.to_vector(network), network.initial(torch.Generator().manual_seed(0), torch.float32))
 
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
@@ -213,7 +213,7 @@ def test_the_heads_learning_rate_is_multiplied(factor):
 
 
 def own_network(shape):
-    network = ConvNetwork(
+    network = ConvArchitecture(
         image_shape=shape,
         n_outputs=3,
         channels=(4, 6),

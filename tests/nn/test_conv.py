@@ -7,14 +7,14 @@ import torch
 
 from skdl.nn.activations import get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.conv import ConvNetwork, auto_channels
+from skdl.nn.conv import ConvArchitecture, auto_channels
 
 
 def network(shape, channels=None, mean=(0.0,), scale=(1.0,)):
     height, width, _ = shape
     relu = get_activation("relu")
     channels = channels or auto_channels(height, width)
-    return ConvNetwork(shape, 2, channels, 3, "max", (), relu, "batch", False, mean, scale, Augmentation())
+    return ConvArchitecture(shape, 2, channels, 3, "max", (), relu, "batch", False, mean, scale, Augmentation())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (8, 8), (28, 28), (1, 500), (224, 224), (4, 300), (300, 2)])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skdl.nn.activations import ACTIVATIONS, get_activation
-from skdl.nn.dense import DenseModule, DenseNetwork, DenseStack
+from skdl.nn.dense import DenseArchitecture, DenseModule, DenseStack
 from skdl.nn.periodic import PeriodicEmbedding
 
 ALL_ACTIVATIONS = [*ACTIVATIONS, torch.sin, nn.Hardswish]
@@ -22,7 +22,7 @@ PERIODIC = PeriodicEmbedding(2, n_frequencies=5, width=3, scale=0.5)
 
 
 def make_network(activation="tanh", normalization=None, hidden=(5, 4), embeddings=(), periodic=None):
-    return DenseNetwork(3, 2, hidden, get_activation(activation), normalization, embeddings, periodic)
+    return DenseArchitecture(3, 2, hidden, get_activation(activation), normalization, embeddings, periodic)
 
 
 def random_theta(network, n_models, dtype=torch.float64, seed=0):
@@ -287,13 +287,13 @@ def test_running_statistics__when_batch_has_one_row__then_variance_does_not_shri
 @pytest.mark.parametrize("hidden", [(), (5, 4)], ids=str)
 def test_slots__then_they_cover_the_row_once(hidden, normalization, embeddings, periodic):
     network = make_network("relu", normalization, hidden, embeddings, periodic)
-    theta = torch.zeros(2, network.n_numbers)
+    theta = torch.zeros(2, network.n_parameters)
     for slot in network.slots.values():
         slot.view(theta).add_(1)
     n_used = sum(math.prod(slot.shape) for slot in network.slots.values())
     assert torch.equal(theta[:, :n_used], torch.ones(len(theta), n_used))
-    assert not theta[:, n_used:].any() and network.n_numbers - n_used < 16
-    is_weight = torch.zeros(1, network.n_numbers)
+    assert not theta[:, n_used:].any() and network.n_parameters - n_used < 16
+    is_weight = torch.zeros(1, network.n_parameters)
     for name, slot in network.slots.items():
         if name.startswith(("weight", "embedding", "projection")):
             slot.view(is_weight).fill_(1)
@@ -302,7 +302,7 @@ def test_slots__then_they_cover_the_row_once(hidden, normalization, embeddings, 
 
 @pytest.mark.parametrize("activation", ["relu", "selu", "elu", "tanh"])
 def test_initial__when_wide__then_variances_follow_the_rule(activation):
-    network = DenseNetwork(300, 200, (400,), get_activation(activation), "batch", ((500, 100),))
+    network = DenseArchitecture(300, 200, (400,), get_activation(activation), "batch", ((500, 100),))
     theta = network.initial(torch.Generator().manual_seed(0), torch.float64)[None]
     values = {name: slot.view(theta)[0] for name, slot in network.slots.items()}
     hidden_variance = 2 / (400 + 400)
@@ -350,7 +350,7 @@ def test_module__when_made_of_a_row__then_predicts_as_the_stack(activation, norm
     inputs = make_inputs(network, n_models, dtype=dtype)
     output = DenseStack(network, theta).predict(inputs.x, inputs.codes)
     for k in range(n_models):
-        module = DenseModule.from_row(network, theta[k], dropout=0.5)
+        module = DenseModule.from_vector(network, theta[k], dropout=0.5)
         torch.testing.assert_close(module(inputs.x[k], inputs.codes[k]).detach(), output[k].t())
 
 
@@ -360,24 +360,24 @@ def test_module__when_made_of_a_row__then_predicts_as_the_stack(activation, norm
 def test_module__when_turned_back_into_a_row__then_nothing_is_lost(hidden, normalization, periodic):
     network = make_network("relu", normalization, hidden, LEVELS, periodic)
     row = random_theta(network, 1)[0]
-    module = DenseModule.from_row(network, row, dropout=0.1)
-    assert torch.equal(module.to_row(network), row)
-    assert torch.equal(pickle.loads(pickle.dumps(module)).to_row(network), row)
+    module = DenseModule.from_vector(network, row, dropout=0.1)
+    assert torch.equal(module.to_vector(network), row)
+    assert torch.equal(pickle.loads(pickle.dumps(module)).to_vector(network), row)
 
 
 def test_module__when_the_network_has_waves_and_the_module_has_none__then_lookup_error():
-    module = DenseModule.from_row(make_network(), random_theta(make_network(), 1)[0])
+    module = DenseModule.from_vector(make_network(), random_theta(make_network(), 1)[0])
     with pytest.raises(LookupError):
-        module.to_row(make_network(periodic=PERIODIC))
+        module.to_vector(make_network(periodic=PERIODIC))
 
 
 def test_module__when_row_changes_afterwards__then_module_does_not():
     network = make_network("relu", "batch")
     row = random_theta(network, 1)[0]
     kept = row.clone()
-    module = DenseModule.from_row(network, row)
+    module = DenseModule.from_vector(network, row)
     row.zero_()
-    assert torch.equal(module.to_row(network), kept)
+    assert torch.equal(module.to_vector(network), kept)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -386,7 +386,7 @@ def test_module__when_made__then_global_random_state_stays(normalization, embedd
     network = make_network("relu", normalization, embeddings=embeddings, periodic=PERIODIC)
     row = random_theta(network, 1)[0]
     before = torch.get_rng_state()
-    DenseModule.from_row(network, row)
+    DenseModule.from_vector(network, row)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -394,7 +394,7 @@ def test_module__when_made__then_global_random_state_stays(normalization, embedd
 def test_module__when_trained_by_autograd__then_steps_as_the_stack_does(periodic):
     network = make_network("gelu", "batch", periodic=periodic)
     theta = random_theta(network, 1)
-    module = DenseModule.from_row(network, theta[0]).train()
+    module = DenseModule.from_vector(network, theta[0]).train()
     inputs = make_inputs(network, 1)
     grad = torch.zeros_like(theta)
     stack = DenseStack(network, theta, grad)
@@ -404,20 +404,20 @@ def test_module__when_trained_by_autograd__then_steps_as_the_stack_does(periodic
     (own.square().sum() / 2).backward()
     torch.testing.assert_close(own.detach(), output[0].t())
     # Statistics have moved in both; gradients go back through copies of the module's places.
-    torch.testing.assert_close(module.to_row(network), theta[0])
+    torch.testing.assert_close(module.to_vector(network), theta[0])
     grads = copy.deepcopy(module)
     for target, source in zip(grads.parameters(), module.parameters(), strict=True):
         target.data.copy_(source.grad)
     trained = network.slots["mean0"].start
-    torch.testing.assert_close(grads.to_row(network)[:trained], grad[0, :trained])
+    torch.testing.assert_close(grads.to_vector(network)[:trained], grad[0, :trained])
 
 
 def test_module__when_training_with_dropout__then_units_drop_at_the_rate():
-    network = DenseNetwork(1, 1, (4000,), get_activation("identity"))
-    row = torch.zeros(network.n_numbers)
+    network = DenseArchitecture(1, 1, (4000,), get_activation("identity"))
+    row = torch.zeros(network.n_parameters)
     network.slots["bias0"].view(row).fill_(1)
     network.slots["weight1"].view(row).fill_(1)
-    module = DenseModule.from_row(network, row, dropout=0.25)
+    module = DenseModule.from_vector(network, row, dropout=0.25)
     assert module(torch.zeros(1, 1)).item() == 4000
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -428,9 +428,9 @@ def test_module__when_training_with_dropout__then_units_drop_at_the_rate():
 @pytest.mark.parametrize("way", ["in place", "data", "parameter", "assigned state"])
 def test_outputs_follow_parameters_that_a_caller_changes(way):
     torch.manual_seed(0)
-    network = DenseNetwork(3, 2, (4,), get_activation("relu"))
-    theta = torch.randn(2, network.n_numbers)
-    module, other = (DenseModule.from_row(network, row) for row in theta)
+    network = DenseArchitecture(3, 2, (4,), get_activation("relu"))
+    theta = torch.randn(2, network.n_parameters)
+    module, other = (DenseModule.from_vector(network, row) for row in theta)
     x = torch.randn(5, 3)
     module.outputs(x)
     with torch.no_grad():

@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from skdl.nn.activations import get_activation
-from skdl.nn.dense import DenseNetwork
-from skdl.nn.reconstruction import ReconstructionNetwork
+from skdl.nn.dense import DenseArchitecture
+from skdl.nn.reconstruction import ReconstructionArchitecture
 from skdl.tasks.losses import ReconstructionError
 
 D, F, K, B = 3, 8, 3, 7
 
 
 def make_network(hidden=(5, 4), activation="tanh"):
-    return ReconstructionNetwork(F, D, hidden, get_activation(activation))
+    return ReconstructionArchitecture(F, D, hidden, get_activation(activation))
 
 
 def random_theta(network, n_models=K, dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(n_models, network.n_numbers, generator=generator, dtype=dtype) / 3
+    return torch.randn(n_models, network.n_parameters, generator=generator, dtype=dtype) / 3
 
 
 def make_inputs(n_models=K, n_rows=B, dtype=torch.float64, seed=1):
@@ -137,13 +137,13 @@ def test_module_when_made_a_row_then_the_row_it_came_from():
     network = make_network()
     theta = random_theta(network, 1)[0]
     for slot in network.slots.values():
-        assert torch.equal(slot.view(network.module(theta).to_row(network)[None]), slot.view(theta[None]))
+        assert torch.equal(slot.view(network.module(theta).to_vector(network)[None]), slot.view(theta[None]))
 
 
 def test_module_when_network_is_another_then_lookup_error():
     module = make_network((5, 4)).module(random_theta(make_network((5, 4)), 1)[0])
     with pytest.raises(LookupError):
-        module.to_row(make_network((5, 4, 3)))
+        module.to_vector(make_network((5, 4, 3)))
 
 
 def test_module_when_pickled_then_computes_the_same():
@@ -154,8 +154,8 @@ def test_module_when_pickled_then_computes_the_same():
 
 
 def test_network_when_described_then_as_its_dense_network():
-    network, dense = make_network((5,)), DenseNetwork(F, D, (5,), get_activation("tanh"))
-    assert network.n_outputs == D and network.n_numbers == dense.n_numbers
+    network, dense = make_network((5,)), DenseArchitecture(F, D, (5,), get_activation("tanh"))
+    assert network.n_outputs == D and network.n_parameters == dense.n_parameters
     assert network == make_network((5,)) and network != make_network((6,)) and network != dense
     assert network.label == f"reconstruction-{dense.label}"
 

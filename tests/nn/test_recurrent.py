@@ -6,7 +6,16 @@ from torch import nn
 
 from skdl.data.series.row_layout import N_TAIL, Reversal, RowLayout
 from skdl.nn.dropout import Draws, Dropout
-from skdl.nn.recurrent import CELLS, POOLINGS, BatchNorm1d, ConvLayer, PatchStem, Recurrence, RecurrentNetwork, Steps
+from skdl.nn.recurrent import (
+    CELLS,
+    POOLINGS,
+    BatchNorm1d,
+    ConvLayer,
+    PatchStem,
+    Recurrence,
+    RecurrentArchitecture,
+    Steps,
+)
 
 TORCH = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 NAMES = ("weight_in", "weight_hidden", "bias_in", "bias_hidden")
@@ -33,7 +42,7 @@ def plan(**changes):
         "hidden": (5,),
         "reversal": None,
     }
-    return RecurrentNetwork(**settings | changes)
+    return RecurrentArchitecture(**settings | changes)
 
 
 def module_of(network, seed=0):
@@ -162,7 +171,7 @@ EVEN = {
 
 def steps_of(network, thetas, tables, lengths, rates):
     """Outputs and gradients of one training step of a batch of six rows, in which each model has so many of its own."""
-    theta_KP, grad_KP = torch.stack(thetas), torch.full((len(thetas), network.n_numbers), 7.0, dtype=torch.float64)
+    theta_KP, grad_KP = torch.stack(thetas), torch.full((len(thetas), network.n_parameters), 7.0, dtype=torch.float64)
     generators = [torch.Generator().manual_seed(int(1000 * rate)) for rate in rates]
     noise = network.noise(generators, rates, lengths, 6, torch.float64)
     stack = network.stack(theta_KP, grad_KP)
@@ -178,7 +187,7 @@ def steps_of(network, thetas, tables, lengths, rates):
 def test_models_side_by_side_are_the_models_one_by_one(name):
     network = plan(**EVEN[name], is_even=True)
     assert network.stacks_on("cpu")
-    thetas = [module_of(network, seed).to_row(network) for seed in range(3)]
+    thetas = [module_of(network, seed).to_vector(network) for seed in range(3)]
     tables = [rows([16] * 6, seed=seed) for seed in range(3)]
     lengths, rates = [6, 6, 4], [0.2, 0.0, 0.5]
     outputs, grads = steps_of(network, thetas, tables, lengths, rates)

@@ -186,12 +186,12 @@ def test_loss__when_differentiated_numerically__then_gradient_agrees(case):
 def test_robust__then_row_losses_that_one_network_alone_makes_large_count_less(case):
     # Two rows more than fill the vectors of the processor.
     loss = torch.linspace(0, 200, 34)
-    robust = case.loss.robust(loss, case.width)
+    robust = case.loss.robust_loss(loss, case.width)
     if case.loss.is_cross_entropy:
         # Of several labels, each has a loss of its own.
         n_labels = case.width if isinstance(case.loss, losses.BinaryCrossEntropy) else 1
         torch.testing.assert_close(robust, -n_labels * ((18 * torch.exp(-loss / n_labels) + 1) / 19).log())
-        assert torch.equal(robust[:1], case.loss.robust(loss[:1], case.width))
+        assert torch.equal(robust[:1], case.loss.robust_loss(loss[:1], case.width))
     elif case.name == "squared_error":
         torch.testing.assert_close(robust, (2 * loss).sqrt())
     else:

@@ -19,7 +19,7 @@ from torch import Tensor
 from skdl.data.images.image_files import ImageFiles, ImageShape, files_shape
 from skdl.data.images.pixel_range import PixelRange, check_unit
 from skdl.data.sampling import sample_rows
-from skdl.data.table import SAMPLE_ROWS, DenseTable, Table
+from skdl.data.table import FINGERPRINT_ROWS, DenseTable, Table
 from skdl.data.tables.scaling import Weights
 
 #: Training images, and numbers in them, from which the statistics of the channels are taken at most.
@@ -163,9 +163,9 @@ class ImageArray(Table):
     def to(self, device: torch.device | str) -> ImageArray:
         return ImageArray(self.images.to(device))
 
-    def sample(self) -> Hashable:
+    def fingerprint(self) -> Hashable:
         """A few of the pixels, by which most tables that differ can be told apart."""
-        some = self.images[:: max(len(self) // SAMPLE_ROWS, 1)]
+        some = self.images[:: max(len(self) // FINGERPRINT_ROWS, 1)]
         return "images", self.images.shape, self.images.dtype, some.numpy().tobytes()
 
     def equals(self, other: ImageArray) -> bool:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skdl.data.table import SAMPLE_ROWS, Table
+from skdl.data.table import FINGERPRINT_ROWS, Table
 
 #: Threads that decode image files at most.
 MAX_THREADS = 8
@@ -231,9 +231,9 @@ class ImageFiles(Table):
     def to(self, device: torch.device | str) -> ImageFiles:
         return ImageFiles(self.paths, self.image_shape, self.resize, device)
 
-    def sample(self) -> Hashable:
+    def fingerprint(self) -> Hashable:
         """A few of the paths, by which most tables that differ can be told apart."""
-        return "files", len(self), self.image_shape, tuple(self.paths[:: max(len(self) // SAMPLE_ROWS, 1)])
+        return "files", len(self), self.image_shape, tuple(self.paths[:: max(len(self) // FINGERPRINT_ROWS, 1)])
 
     def equals(self, other: object) -> bool:
         """Whether the files are the same, and are read the same way."""

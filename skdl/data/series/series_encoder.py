@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from skdl.data.moments import ROUNDING, mean_and_deviation
 from skdl.data.series.row_layout import N_TAIL, Reversal, RowLayout
-from skdl.data.series.series_level import level_counts
+from skdl.data.series.series_level import level_is_informative
 from skdl.data.series.series_reading import Series
 from skdl.data.table import DenseTable
 from skdl.data.tables.scaling import LARGEST, Weights
@@ -29,7 +29,7 @@ def _average(x: NDArray, weight: Weights) -> Any:
     return np.average(x, axis=0, weights=weight)
 
 
-class SequenceEncoder:
+class SeriesEncoder:
     """Checked series to tables of rows.
 
     Parameters
@@ -74,7 +74,7 @@ class SequenceEncoder:
         *,
         classification: bool = False,
         groups: NDArray[np.intp] | None = None,
-    ) -> SequenceEncoder:
+    ) -> SeriesEncoder:
         """Learn from the given rows of series, their targets and weights."""
         X = X[rows] if len(rows) < len(X) else X
         self.n_series, self.n_channels = X.shape[:2]
@@ -159,7 +159,7 @@ class SequenceEncoder:
         if not self.is_reversible or self.series_scaling != "auto":
             return None
         level, values = _last_values(X)[:, self.target_channel], X.values[:, self.target_channel].astype(np.float64)
-        if not level_counts(values, X.lengths, level, y.reshape(len(y), -1).astype(np.float64), weight):
+        if not level_is_informative(values, X.lengths, level, y.reshape(len(y), -1).astype(np.float64), weight):
             return None
         return np.array([np.nanmin(level), np.nanmax(level)])
 

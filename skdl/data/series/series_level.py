@@ -24,7 +24,7 @@ LARGEST_RATIO = 0.98
 PENALTY = 1e-6
 
 
-def level_counts(
+def level_is_informative(
     values_nT: Floats, lengths_n: NDArray[np.intp], level_n: Floats, y_nO: Floats, weight: Weights = None
 ) -> bool:
     """Whether linear regressions on the shape predict other rows better with the level beside it.

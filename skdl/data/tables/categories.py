@@ -115,7 +115,7 @@ def rows_to_know_a_level(codes: NDArray[np.intp], y: NDArray, classification: bo
     return max(math.ceil(variances.within / variances.among), FEWEST_LEVEL_ROWS)
 
 
-def are_codes(x: NDArray, y: NDArray, classification: bool) -> bool:
+def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
     """Whether numbers, NaN where missing, stand for categories.
 
     So do numbers of several rows each that tell much of the target, while neighbours are as unlike as any two; or those

@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from skdl.data.sampling import sample_rows
 from skdl.data.table import DenseTable, SparseTable, Table
-from skdl.data.tables.categories import CategoricalEncoder, are_codes, as_levels, distinct_rows, embedding_width
+from skdl.data.tables.categories import CategoricalEncoder, are_nominal, as_levels, distinct_rows, embedding_width
 from skdl.data.tables.columns import Column, Kind
 from skdl.data.tables.fitted_columns import FittedColumn, mixtures
 from skdl.data.tables.frames import frame_columns, is_frame
@@ -121,7 +121,7 @@ class TableEncoder:
         self.embeddings: tuple[tuple[int, int], ...] = ()
         self.n_periodic = self.n_frequencies = 0
         self.n_columns = X.shape[1]
-        self.coded: list[int] = []
+        self.nominal: list[int] = []
         #: Columns of text that seem to hold numbers.
         self.numbers_as_text: list[Any] = []
         if sp.issparse(X):
@@ -152,8 +152,8 @@ class TableEncoder:
             return np.asarray(numbers[j][chosen]) if j < len(numbers) else means[j - len(numbers)]
 
         self._fit_numbers(column, len(numbers) + len(means), y, weight, classification)
-        self.coded = self._codes(column, len(numbers), categories, y, classification)
-        return self._fit_categories([*categories, *(as_levels(column(j)) for j in self.coded)], y, classification)
+        self.nominal = self._codes(column, len(numbers), categories, y, classification)
+        return self._fit_categories([*categories, *(as_levels(column(j)) for j in self.nominal)], y, classification)
 
     def _fit_categories(self, columns: list[NDArray], y: NDArray, classification: bool) -> TableEncoder:
         self.categorical = [CategoricalEncoder().fit(values, y, classification) for values in columns]
@@ -191,7 +191,7 @@ class TableEncoder:
         columns = (*target.reshape(len(y), -1).T, *categories)
         numbers = (column(j)[rows] for j in range(n_columns))
         rows = rows[distinct_rows(itertools.chain(numbers, (values[rows] for values in columns)))]
-        return [j for j in range(n_columns) if are_codes(column(j)[rows], target[rows], classification)]
+        return [j for j in range(n_columns) if are_nominal(column(j)[rows], target[rows], classification)]
 
     @property
     def column_kinds(self) -> list[str]:
@@ -203,7 +203,7 @@ class TableEncoder:
             kinds = ["empty" if column.is_empty else column.kind for column in self.fitted]
             numeric = [j for j, column in enumerate(self.fitted) if column.kind == "numeric"]
         # The numbers of dates follow those of numeric columns, and may be codes for their part.
-        for j in self.coded:
+        for j in self.nominal:
             if j < len(numeric):
                 kinds[numeric[j]] = "code"
         return kinds
@@ -303,14 +303,14 @@ class TableEncoder:
             X = self._array(X)
             out = self._empty(len(X))
             self._transform_numbers(lambda rows: X[rows], out)
-            codes = self._transform_categories([as_levels(X[:, j]) for j in self.coded], out)
+            codes = self._transform_categories([as_levels(X[:, j]) for j in self.nominal], out)
             return DenseTable(torch.from_numpy(out), codes)
         columns = self._columns(X)
         categories = self._values(columns, "categorical")
         numbers = [*self._numbers(columns), *self._means(categories, means_of)]
         out = self._empty(len(columns[0].values))
         self._transform_numbers(lambda rows: np.stack([x[rows] for x in numbers], axis=1), out)
-        codes = self._transform_categories([*categories, *(as_levels(numbers[j]) for j in self.coded)], out)
+        codes = self._transform_categories([*categories, *(as_levels(numbers[j]) for j in self.nominal)], out)
         return DenseTable(torch.from_numpy(out), codes)
 
     @staticmethod

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from skdl.data.images.image_encoder import ImageEncoder
 from skdl.data.table import Table
-from skdl.engine.device import resolve_device, sheltered
+from skdl.engine.device import resolve_device, with_torch_defaults
 from skdl.engine.predict import network_outputs
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.checks import FitData
@@ -57,8 +57,8 @@ from skdl.estimators.supervised import (
 from skdl.estimators.training import caller_level
 from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.augment import Augmentation
-from skdl.nn.backbone import BackboneNetwork
-from skdl.nn.conv import ConvNetwork, ImageModule, auto_channels
+from skdl.nn.backbone import BackboneArchitecture
+from skdl.nn.conv import ConvArchitecture, ImageModule, auto_channels
 from skdl.nn.explain import EXPLANATIONS
 from skdl.tasks.losses import takes_label_smoothing
 
@@ -326,7 +326,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation
 
-    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+    def _auto_n_members(self, n_rows: int, holds_out: bool) -> int:
         return 1
 
     def _auto_augment(self, data: FitData, rows: NDArray[np.intp]) -> Augmentation:
@@ -338,7 +338,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
 
     # --- the network ---------------------------------------------------------------------------------------------
 
-    def _network(self) -> ConvNetwork | BackboneNetwork:
+    def _architecture(self) -> ConvArchitecture | BackboneArchitecture:
         hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         shared: dict[str, Any] = {
             "image_shape": self.image_shape_,
@@ -350,10 +350,10 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
             "augmentation": self.augmentation_,
         }
         if self.backbone is not None:
-            return BackboneNetwork(
+            return BackboneArchitecture(
                 backbone=self.backbone, freeze=self.freeze, head_rate_factor=self.head_lr_factor, **shared
             )
-        return ConvNetwork(
+        return ConvArchitecture(
             channels=self._channels(),
             kernel_size=self.kernel_size,
             pooling=self.pooling,
@@ -387,7 +387,7 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         combined = np.stack([self._task.combine(of_views[:, m]) for m in range(of_views.shape[1])])
         return combined if outputs.ndim == 3 else combined[0]
 
-    @sheltered
+    @with_torch_defaults
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "gradcam") -> NDArray:
         """Show which pixels an output depends on.
 

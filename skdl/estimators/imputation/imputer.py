@@ -32,7 +32,7 @@ from skdl.data.tables.cells import is_missing_cell, is_same_cell
 from skdl.data.tables.filled_frames import LARGEST_EXACT, in_library
 from skdl.data.tables.frames import check_flat_names, is_frame
 from skdl.data.tables.table_cells import TableCells
-from skdl.engine.device import resolve_device, sheltered
+from skdl.engine.device import resolve_device, with_torch_defaults
 from skdl.engine.job import Samples
 from skdl.estimators.atomic import atomic
 from skdl.estimators.checks import check_table
@@ -51,7 +51,7 @@ from skdl.estimators.parameters import (
 )
 from skdl.estimators.training import TrainedEstimator, caller_level, warn_of_numbers_as_text
 from skdl.nn.activations import ACTIVATIONS, get_activation
-from skdl.nn.reconstruction import ReconstructionNetwork
+from skdl.nn.reconstruction import ReconstructionArchitecture
 from skdl.tasks.losses import Loss, ReconstructionError
 
 #: Rows from which a network is trained: fewer leave none to train on and to hold out.
@@ -242,12 +242,12 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     # --- the network ---------------------------------------------------------------------------------------------
 
-    def _network(self) -> ReconstructionNetwork:
+    def _architecture(self) -> ReconstructionArchitecture:
         sizes = self.hidden_layer_sizes
         sizes = self._auto_hidden_layer_sizes() if is_auto(sizes) else sizes
         hidden = layer_sizes("hidden_layer_sizes", sizes)
         n_columns = len(self._cells.column_of_D)
-        return ReconstructionNetwork(
+        return ReconstructionArchitecture(
             self._model.features.n_features, n_columns, hidden, get_activation(self.activation)
         )
 
@@ -275,14 +275,14 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
         return False
 
-    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
+    def _auto_n_members(self, n_rows: int, holds_out: bool) -> int:
         return AUTO_MEMBERS if n_rows < LONG_ROWS else LONG_MEMBERS
 
     # --- fit -----------------------------------------------------------------------------------------------------
 
     @atomic
     @with_callbacks
-    @sheltered
+    @with_torch_defaults
     def fit(self, X: Any, y: Any = None) -> DeepImputer:
         """Learn how columns depend on each other.
 
@@ -400,7 +400,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         else:
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
             model.follow(CellFeatures.of(model.gaussian, x_ND, present_ND, numbers, generator, self._prior_rows))
-        stops = self._stops_early(self._n_rows)
+        stops = self._validates(self._n_rows)
         held_out = held_out_by_members(
             self._n_rows, self._n_members(self._n_rows, stops), self.validation_fraction, self._fold_draws(random_state)
         )
@@ -446,7 +446,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         device = resolve_device(self.device)
         return HoleFiller(self._cells, self._model, self.network_, self._numpy_dtype(), device)
 
-    @sheltered
+    @with_torch_defaults
     def transform(self, X: Any) -> Any:
         """Impute missing cells.
 
@@ -488,7 +488,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     # --- draws ---------------------------------------------------------------------------------------------------
 
-    @sheltered
+    @with_torch_defaults
     def sample(self, X: Any, n_samples: int = 10, random_state: Any = None) -> list[Any]:
         """Complete tables with random draws instead of means, for multiple imputation.
 
@@ -532,7 +532,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             tables.append(_wrap_data_with_container("transform", self._filled(X, draws), X, self))
         return tables
 
-    @sheltered
+    @with_torch_defaults
     def imputation_std(self, X: Any) -> NDArray[np.float64]:
         """Standard deviation of each imputed cell.
 
@@ -552,7 +552,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         filler = self._hole_filler()
         return np.concatenate([filler.std(block) for block in filler.blocks(self._check_X(X, reset=False))])
 
-    @sheltered
+    @with_torch_defaults
     def score(self, X: Any, y: Any = None) -> float:
         """Fraction of the variance of hidden cells that is explained.
 

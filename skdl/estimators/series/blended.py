@@ -14,9 +14,9 @@ from skdl.closed_form.skip import SkipPath
 from skdl.data.folds import Fold, mean_by_row
 from skdl.data.sampling import sample_rows
 from skdl.data.series.row_layout import Reversal
-from skdl.data.series.series_encoder import SequenceEncoder
+from skdl.data.series.series_encoder import SeriesEncoder
 from skdl.data.table import DenseTable, Table
-from skdl.engine.device import sheltered
+from skdl.engine.device import with_torch_defaults
 from skdl.estimators.base import NetworkEstimator, RowOutputs
 from skdl.estimators.checks import FitData
 from skdl.estimators.parameters import is_auto
@@ -38,7 +38,7 @@ class BlendedEstimator(NetworkEstimator):
     """Base of estimators on series with a skip path: fitted after the networks, added to what these put out."""
 
     skip: str | None
-    _encoder: SequenceEncoder
+    _encoder: SeriesEncoder
 
     def _prepare(self, data: FitData, train_rows: NDArray[np.intp], classes: ArrayLike | None = None) -> None:
         # Scorers and callbacks see the networks alone while these are trained.
@@ -152,7 +152,7 @@ class BlendedEstimator(NetworkEstimator):
         reversal = self._reversal()
         return (zeros if reversal is None else reversal.apply(zeros, self._encoder.layout.parts(x_BD))).numpy()
 
-    @sheltered
+    @with_torch_defaults
     def _table_outputs(self, table: Table) -> NDArray[np.float64]:
         outputs = super()._table_outputs(table)
         if self._skip is None:

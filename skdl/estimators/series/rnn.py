@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdl.closed_form.skip import SKIP_FEATURES
 from skdl.data.folds import Fold, block_folds, last_fold
-from skdl.data.series.series_encoder import SequenceEncoder, continued_channel
+from skdl.data.series.series_encoder import SeriesEncoder, continued_channel
 from skdl.data.series.series_reading import Series, SeriesWithTable
 from skdl.data.table import Table
-from skdl.engine.device import sheltered
+from skdl.engine.device import with_torch_defaults
 from skdl.engine.job import Plan, Samples
 from skdl.estimators.base import LONE_VALIDATION_FRACTION
 from skdl.estimators.checks import FitData
@@ -38,7 +38,7 @@ from skdl.estimators.quantiles import QUANTILES_DOC
 from skdl.estimators.series.blended import BlendedEstimator
 from skdl.estimators.series.checks import check_series
 from skdl.estimators.series.explaining import SERIES_EXPLANATIONS
-from skdl.estimators.series.recurrent_plan import recurrent_plan
+from skdl.estimators.series.recurrent_architecture import recurrent_architecture
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
@@ -48,7 +48,7 @@ from skdl.estimators.supervised import (
     NetworkClassifierMixin,
     NetworkRegressorMixin,
 )
-from skdl.nn.recurrent import CELLS, POOLINGS, RecurrentNetwork
+from skdl.nn.recurrent import CELLS, POOLINGS, RecurrentArchitecture
 
 #: Networks of an "auto" ensemble, and training series from which rows are held out for them.
 AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
@@ -168,7 +168,7 @@ n_static_ : int
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
+class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     """A recurrent network on series, with a closed-form path beside it."""
 
     layout: str = "channels_first"
@@ -220,10 +220,10 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> Series:
         return check_series(self, X, reset=reset)
 
-    def _make_encoder(self, dtype: np.dtype) -> SequenceEncoder:
+    def _make_encoder(self, dtype: np.dtype) -> SeriesEncoder:
         # What is given back to a logarithm of the mean would be a factor.
         scaling = None if self._task.has_log_link else self.series_scaling
-        return SequenceEncoder(dtype, scaling)
+        return SeriesEncoder(dtype, scaling)
 
     def _drawn_folds(
         self, data: FitData, n_members: int, fraction: float | None, random_state: np.random.RandomState
@@ -243,17 +243,17 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         # All hold out the same rows, as many as one alone.
         return [last_fold(data.rows, LONE_VALIDATION_FRACTION if fraction is None else fraction, gap)] * n_members
 
-    def _keeps_best(self, stops: bool, has_validation: bool) -> bool:
+    def _stops_early(self, validates: bool, has_validation: bool) -> bool:
         # The schedule ends at its best, and networks that stop where their held-out rows like it best make those rows
         # look easier than others are.
-        return stops and (has_validation or not is_auto(self.early_stopping))
+        return validates and (has_validation or not is_auto(self.early_stopping))
 
     def _shown_rows(self, data: FitData, rows: NDArray[np.intp]) -> Any:
         X = data.given_X
         # scikit-learn takes no rows of a tuple.
         return _safe_indexing(SeriesWithTable(*X) if isinstance(X, tuple) else X, rows)
 
-    # --- "auto"; of the network's parameters see recurrent_plan.py, of skip see blended.py -----------------------
+    # --- "auto"; of the architecture see recurrent_architecture.py, of skip see blended.py ------------------------
 
     def _auto_batch_size(self, n_rows: int) -> int:
         return 64 if n_rows >= 1000 else 32
@@ -266,8 +266,8 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation or n_rows >= HELD_OUT_ROWS or self.skip not in (None, "auto")
 
-    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
-        return min(AUTO_MEMBERS, n_rows) if stops else 1
+    def _auto_n_members(self, n_rows: int, holds_out: bool) -> int:
+        return min(AUTO_MEMBERS, n_rows) if holds_out else 1
 
     def _auto_validation(self, data: FitData) -> str:
         if is_classifier(self):
@@ -277,13 +277,13 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     # --- the network ---------------------------------------------------------------------------------------------
 
-    def _network(self) -> RecurrentNetwork:
-        return recurrent_plan(self, self._encoder, self.n_outputs_, self._reversal())
+    def _architecture(self) -> RecurrentArchitecture:
+        return recurrent_architecture(self, self._encoder, self.n_outputs_, self._reversal())
 
     def _plan(self, samples: Samples) -> Plan:
         plan = super()._plan(samples)
         is_even = samples.table.sizes is None
-        return replace(plan, network=replace(cast(RecurrentNetwork, plan.network), is_even=is_even))
+        return replace(plan, architecture=replace(cast(RecurrentArchitecture, plan.architecture), is_even=is_even))
 
     # --- predict -------------------------------------------------------------------------------------------------
 
@@ -295,7 +295,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
             computed.append(super()._computed(part, compute))
         return np.concatenate(computed, axis=-2)[..., np.argsort(np.concatenate(rows)), :]
 
-    @sheltered
+    @with_torch_defaults
     def explain(self, X: Any, y: ArrayLike | None = None, *, method: str = "occlusion") -> NDArray[np.float64]:
         """Show which steps and channels an output depends on.
 
@@ -336,7 +336,7 @@ class SequenceNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     fitted=RNN_FITTED_DOC,
 )
 @dataclass(kw_only=True, eq=False, repr=False)
-class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
+class RNNClassifier(NetworkClassifierMixin, SeriesNetworkEstimator):
     """Recurrent network for classification of series.
 
     X may be an array of series ``(n, channels, time)``, a list of arrays ``(channels, time)`` of unequal lengths, rows
@@ -372,7 +372,7 @@ class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
     1.0
     """
 
-    _parameter_constraints = {**SequenceNetworkEstimator._parameter_constraints, **CLASSIFICATION_CONSTRAINTS}
+    _parameter_constraints = {**SeriesNetworkEstimator._parameter_constraints, **CLASSIFICATION_CONSTRAINTS}
 
 
 @documented(
@@ -384,7 +384,7 @@ class RNNClassifier(NetworkClassifierMixin, SequenceNetworkEstimator):
     fitted=RNN_FITTED_DOC,
 )
 @dataclass(kw_only=True, eq=False, repr=False)
-class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
+class RNNRegressor(NetworkRegressorMixin, SeriesNetworkEstimator):
     """Recurrent network for regression on series and for forecasts.
 
     y contains one value per series, several targets, or the steps of a horizon; :func:`skdl.window` makes such X and y
@@ -421,7 +421,7 @@ class RNNRegressor(NetworkRegressorMixin, SequenceNetworkEstimator):
     (1, 15)
     """
 
-    _parameter_constraints = {**SequenceNetworkEstimator._parameter_constraints, **REGRESSION_CONSTRAINTS}
+    _parameter_constraints = {**SeriesNetworkEstimator._parameter_constraints, **REGRESSION_CONSTRAINTS}
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict values.

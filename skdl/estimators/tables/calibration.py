@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skdl.data.sampling import sample_rows
 from skdl.engine.job import Job, Result, Samples
-from skdl.nn.dense import DenseNetwork
+from skdl.nn.dense import DenseArchitecture
 from skdl.tasks.losses import Loss
 
 HIGHEST_TEMPERATURE = 100.0
@@ -35,8 +35,8 @@ def logit_factor(jobs: Sequence[Job], results: Sequence[Result]) -> float:
 
 def with_logits_times(factor: float, job: Job, result: Result) -> Result:
     """A result with its network's logits multiplied."""
-    network = cast(DenseNetwork, job.plan.network)
-    state = replace(result.state, theta_P=network.with_outputs_times(result.state.theta_P, factor))
+    architecture = cast(DenseArchitecture, job.plan.architecture)
+    state = replace(result.state, theta_P=architecture.with_outputs_times(result.state.theta_P, factor))
     outputs = result.validation_outputs
     return replace(result, state=state, validation_outputs=None if outputs is None else factor * outputs)
 

@@ -43,7 +43,7 @@ from skdl.estimators.tables.calibration import logit_factor, with_logits_times
 from skdl.estimators.tables.relevance import gains_by_scaling, scaled_jobs
 from skdl.estimators.training import warn_of_numbers_as_text
 from skdl.nn.activations import ACTIVATIONS, get_activation
-from skdl.nn.dense import DenseModule, DenseNetwork
+from skdl.nn.dense import DenseArchitecture, DenseModule
 from skdl.nn.periodic import PeriodicEmbedding
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
@@ -182,9 +182,9 @@ class TableNetworkEstimator(NetworkEstimator):
         encoder = self._encoder.with_means_of(data.X, data.y[rows], rows, data.weight_of(rows), keeps_others=False)
         return encoder if encoder.level_means else None
 
-    def _network(self) -> DenseNetwork:
+    def _architecture(self) -> DenseArchitecture:
         encoder: TableEncoder = self._encoder
-        return DenseNetwork(
+        return DenseArchitecture(
             n_inputs=encoder.n_outputs,
             n_outputs=self.n_outputs_,
             hidden=layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
@@ -211,9 +211,9 @@ class TableNetworkEstimator(NetworkEstimator):
 
     def _states(self, n_members: int) -> list[State]:
         # Networks go on from what their training ended with.
-        network, factor = self._network(), 1 / self._logit_factor
+        architecture, factor = self._architecture(), 1 / self._logit_factor
         states = super()._states(n_members)
-        return [replace(state, theta_P=network.with_outputs_times(state.theta_P, factor)) for state in states]
+        return [replace(state, theta_P=architecture.with_outputs_times(state.theta_P, factor)) for state in states]
 
     def _scales_by_relevance(self, jobs: list[Job]) -> bool | None:
         """Whether to scale; None if the fit was interrupted before it was known."""
@@ -242,8 +242,8 @@ class TableNetworkEstimator(NetworkEstimator):
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation or n_rows >= EARLY_STOPPING_ROWS
 
-    def _auto_n_members(self, n_rows: int, stops: bool) -> int:
-        return min(AUTO_MEMBERS, n_rows) if stops else 1
+    def _auto_n_members(self, n_rows: int, holds_out: bool) -> int:
+        return min(AUTO_MEMBERS, n_rows) if holds_out else 1
 
     def _dropout(self) -> float:
         return self._auto_dropout() if is_auto(self.dropout) else self.dropout

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from skdl.engine.dispatch import submit
 from skdl.engine.job import Job, Monitor, Samples, State
-from skdl.nn.dense import DenseNetwork
+from skdl.nn.dense import DenseArchitecture
 
 #: Bounds of the factors: a column that says nothing by itself may do so together with others.
 FACTOR_BOUNDS = 0.2, 4.0
@@ -117,9 +117,9 @@ def _scaled_job(job: Job, n_unscaled: int) -> Job:
     )
     start = job.start
     if start is not None:
-        network = cast(DenseNetwork, job.plan.network)
-        row_P = network.with_inputs_times(start.theta_P, factors_D.reciprocal())
-        start = State(row_P, start.moments, start.n_steps)
+        architecture = cast(DenseArchitecture, job.plan.architecture)
+        theta_P = architecture.with_inputs_times(start.theta_P, factors_D.reciprocal())
+        start = State(theta_P, start.moments, start.n_steps)
     return replace(job, train=cast(Samples, train), validation=validation, start=start)
 
 

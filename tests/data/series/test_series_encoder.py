@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl import window
-from skdl.data.series.series_encoder import SequenceEncoder, continued_channel
+from skdl.data.series.series_encoder import SeriesEncoder, continued_channel
 from skdl.data.series.series_reading import Series
 from skdl.estimators.series.checks import check_series
 
@@ -27,12 +27,12 @@ def walks(n=60, n_steps=20, horizon=3, seed=0):
 
 def encoder(X, y, scaling="auto", **options):
     rows = np.arange(len(X))
-    return SequenceEncoder(np.float64, scaling).fit(X, y, rows, options.pop("weight", None), **options)
+    return SeriesEncoder(np.float64, scaling).fit(X, y, rows, options.pop("weight", None), **options)
 
 
 def test_channels_are_standardised_by_their_training_values_alone():
     values = np.array([[[1.0, 3, np.nan]], [[5, 7, 9]], [[100, 100, 100]]])
-    fitted = SequenceEncoder(np.float64, None).fit(checked(values), np.zeros(2), np.arange(2))
+    fitted = SeriesEncoder(np.float64, None).fit(checked(values), np.zeros(2), np.arange(2))
     assert_allclose(fitted.center, [5])
     assert_allclose(fitted.scale, [np.std([1, 3, 5, 7, 9])])
     parts = fitted.layout.parts(fitted.transform(checked(values)).values)

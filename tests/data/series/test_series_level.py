@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from skdl import window
-from skdl.data.series.series_level import level_counts
+from skdl.data.series.series_level import level_is_informative
 
 
 def decide(series, lags=24, horizon=3):
     X, y = window(series, lags=lags, horizon=horizon)
     values = X[:, 0]
-    return level_counts(values, np.full(len(X), lags), values[:, -1], y.reshape(len(X), -1))
+    return level_is_informative(values, np.full(len(X), lags), values[:, -1], y.reshape(len(X), -1))
 
 
 def returning(n, factor, rng):
@@ -50,9 +50,9 @@ def test_rows_without_weight_and_missing_values_say_nothing():
     level[::7] = np.nan
     values[5::11, 3] = np.nan
     weight = np.where(np.isnan(level), 1.0, rng.randint(0, 2, size=len(X)))
-    assert level_counts(values, lengths, level, y, weight)
+    assert level_is_informative(values, lengths, level, y, weight)
     spoilt = np.where((weight == 0)[:, None], 1e6 * rng.normal(size=y.shape), y)
-    assert level_counts(values, lengths, level, spoilt, weight)
+    assert level_is_informative(values, lengths, level, spoilt, weight)
 
 
 def test_shorter_series_have_fewer_steps():
@@ -61,4 +61,4 @@ def test_shorter_series_have_fewer_steps():
     values = np.full((len(X), 12), np.nan)
     for row, length in enumerate(lengths):
         values[row, :length] = X[row, 0, -length:]
-    assert level_counts(values, lengths, X[:, 0, -1], y)
+    assert level_is_informative(values, lengths, X[:, 0, -1], y)

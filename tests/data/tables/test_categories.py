@@ -8,7 +8,7 @@ from skdl.data.tables.categories import (
     FEWEST_LEVEL_ROWS,
     MOST_LEVEL_ROWS,
     LevelVariances,
-    are_codes,
+    are_nominal,
     as_levels,
     distinct_rows,
     rows_to_know_a_level,
@@ -38,7 +38,7 @@ def test_a_target_of_one_value_beside_others_says_nothing():
     y = np.random.default_rng(0).normal(size=1000)
     # The mean of many 0.1 is not quite 0.1.
     assert rows_to_know_a_level(LEVELS, np.stack([y, np.full(1000, 0.1)], axis=1), False) == MOST_LEVEL_ROWS
-    assert not are_codes(LEVELS.astype(float), np.stack([y, np.full(1000, 0.1)], axis=1), False)
+    assert not are_nominal(LEVELS.astype(float), np.stack([y, np.full(1000, 0.1)], axis=1), False)
 
 
 def test_labels_count_by_their_shares():
@@ -80,12 +80,12 @@ def test_codes_are_numbers_whose_neighbours_are_unlike(classification):
     ordered = np.sin(x / 30) + 0.1 * rng.normal(size=1000)
     if classification:
         y, ordered = y > 0, ordered > 0
-    assert are_codes(x, y, classification)
-    assert not are_codes(x, ordered, classification)
-    assert not are_codes(x, rng.permutation(y), classification)
+    assert are_nominal(x, y, classification)
+    assert not are_nominal(x, ordered, classification)
+    assert not are_nominal(x, rng.permutation(y), classification)
     # Of 200 numbers each has one row, or there are too few of them.
-    assert not are_codes(x[:200], y[:200], classification) and not are_codes(x % 10, y, classification)
-    assert are_codes(np.append(x, np.full(100, np.nan)), np.append(y, y[:100]), classification)
+    assert not are_nominal(x[:200], y[:200], classification) and not are_nominal(x % 10, y, classification)
+    assert are_nominal(np.append(x, np.full(100, np.nan)), np.append(y, y[:100]), classification)
 
 
 @pytest.mark.parametrize("classification", [False, True])
@@ -96,10 +96,10 @@ def test_codes_of_few_rows_say_nearly_all_of_the_target(classification):
     steady, noisy = means + 0.1 * rng.normal(size=900), means + rng.normal(size=900)
     if classification:
         steady, noisy = means > 0, noisy > 0
-    assert are_codes(x, steady, classification)
-    assert not are_codes(x, noisy, classification)
+    assert are_nominal(x, steady, classification)
+    assert not are_nominal(x, noisy, classification)
     # Of one row each, nothing is known.
-    assert not are_codes(x[::3], steady[::3], classification)
+    assert not are_nominal(x[::3], steady[::3], classification)
 
 
 def test_codes_beside_a_number_that_most_rows_have():
@@ -108,12 +108,12 @@ def test_codes_beside_a_number_that_most_rows_have():
     x = np.where(rng.random(4000) < 0.9, 0, rng.integers(1, 40, size=4000)).astype(float)
     label = rng.permutation(40) % 2 == 0
     y = np.where(x == 0, rng.random(4000) < 0.3, label[x.astype(int)])
-    assert are_codes(x, y, True)
+    assert are_nominal(x, y, True)
     # By a threshold, or by chance, and numbers that say little more than their neighbours.
-    assert not are_codes(x, np.where(x == 0, y, x > 20), True)
-    assert not are_codes(x, rng.permutation(y), True)
+    assert not are_nominal(x, np.where(x == 0, y, x > 20), True)
+    assert not are_nominal(x, rng.permutation(y), True)
     # Means of numeric targets hang on single rows.
-    assert not are_codes(x, y.astype(float), False)
+    assert not are_nominal(x, y.astype(float), False)
 
 
 def test_distinct_rows_are_the_first_of_their_kind():

@@ -317,10 +317,10 @@ def test_numbers_of_rows_that_come_several_times_are_no_codes():
     rows = np.tile(np.arange(200), 6)
     for X in (x[rows], pd.DataFrame(x[rows], columns=list("abc")).assign(name=np.tile(["p", "q"], 600))):
         encoder = TableEncoder("robust", "both").fit(X, y[rows], np.arange(1200))
-        assert encoder.coded == []
+        assert encoder.nominal == []
     # A row's own number beside others that change is a code.
     x = np.column_stack([rows, rng.normal(size=(1200, 2))])
-    assert TableEncoder("robust", "both").fit(x, y[rows], np.arange(1200)).coded == [0]
+    assert TableEncoder("robust", "both").fit(x, y[rows], np.arange(1200)).nominal == [0]
 
 
 def test_one_level_says_nothing(encode_column):

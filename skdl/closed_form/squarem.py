@@ -1,4 +1,4 @@
-"""Where an iteration leads that takes many small steps, by fewer and longer ones.
+"""SQUAREM: fixed-point iterations such as expectation maximisation, by fewer and longer steps.
 
 Axis: P parameters.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 LEAST_SHARE = 1e-6
 
 
-def limit(
+def squarem(
     improved: Callable[[Tensor], tuple[Tensor, float]], theta_P: Tensor, rate: float, tolerance: float, most: int
 ) -> Tensor:
     """Where a linearly converging iteration leads, by squared extrapolation (Varadhan and Roland 2008).

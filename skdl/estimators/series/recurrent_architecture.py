@@ -1,4 +1,4 @@
-"""What "auto" means for the parameters of recurrent networks: parameters and training series to the plan of a network.
+"""The architecture of recurrent networks, and what "auto" means for its parameters.
 
 ``parameters`` is an estimator, of which public parameters alone are read.
 """
@@ -9,9 +9,9 @@ import math
 from typing import Any
 
 from skdl.data.series.row_layout import Reversal
-from skdl.data.series.series_encoder import SequenceEncoder
+from skdl.data.series.series_encoder import SeriesEncoder
 from skdl.estimators.parameters import is_auto, layer_sizes
-from skdl.nn.recurrent import POOLINGS, ConvLayer, RecurrentNetwork
+from skdl.nn.recurrent import POOLINGS, ConvLayer, RecurrentArchitecture
 
 #: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
 STEM_STEPS, INNER_STEPS = 16, 24
@@ -21,10 +21,10 @@ AUTO_CONV, CONV_SIZES = (48, 96, 96), (7, 5, 3)
 AUTO_UNITS, MANY_UNITS, MANY_ROWS = 64, 128, 1000
 
 
-def recurrent_plan(
-    parameters: Any, encoder: SequenceEncoder, n_outputs: int, reversal: Reversal | None
-) -> RecurrentNetwork:
-    """The network for what the encoder gives."""
+def recurrent_architecture(
+    parameters: Any, encoder: SeriesEncoder, n_outputs: int, reversal: Reversal | None
+) -> RecurrentArchitecture:
+    """The architecture for what the encoder gives."""
     is_forecast = encoder.target_channel is not None
     stem = _stem(parameters.stem, encoder)
     hidden_size = _hidden_size(parameters.hidden_size, encoder)
@@ -32,7 +32,7 @@ def recurrent_plan(
     if not is_auto(parameters.hidden_layer_sizes):
         hidden = layer_sizes("hidden_layer_sizes", parameters.hidden_layer_sizes)
     bidirectional = parameters.bidirectional
-    return RecurrentNetwork(
+    return RecurrentArchitecture(
         layout=encoder.layout,
         n_steps=encoder.n_steps,
         n_outputs=n_outputs,
@@ -48,7 +48,7 @@ def recurrent_plan(
     )
 
 
-def _stem(stem: str | None, encoder: SequenceEncoder) -> str | None:
+def _stem(stem: str | None, encoder: SeriesEncoder) -> str | None:
     if not is_auto(stem):
         return stem
     if encoder.median_steps < STEM_STEPS:
@@ -56,21 +56,21 @@ def _stem(stem: str | None, encoder: SequenceEncoder) -> str | None:
     return "conv" if encoder.target_channel is None else "patch"
 
 
-def _hidden_size(hidden_size: Any, encoder: SequenceEncoder) -> int:
+def _hidden_size(hidden_size: Any, encoder: SeriesEncoder) -> int:
     if not is_auto(hidden_size):
         return hidden_size
     is_large = encoder.target_channel is not None and encoder.n_series >= MANY_ROWS
     return MANY_UNITS if is_large else AUTO_UNITS
 
 
-def _patch_size(patch_size: Any, encoder: SequenceEncoder) -> int:
+def _patch_size(patch_size: Any, encoder: SeriesEncoder) -> int:
     if not is_auto(patch_size):
         return patch_size
     # About six patches of a short series, at most 32 of a long one.
     return max(min(8, encoder.median_steps // 6), math.ceil(encoder.median_steps / 32))
 
 
-def _conv(conv_channels: Any, encoder: SequenceEncoder) -> tuple[ConvLayer, ...]:
+def _conv(conv_channels: Any, encoder: SeriesEncoder) -> tuple[ConvLayer, ...]:
     n_halved = max(round(math.log2(encoder.median_steps / INNER_STEPS)), 0)
     if is_auto(conv_channels):
         # A layer for each time that a long series is halved.

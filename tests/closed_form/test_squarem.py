@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from skdl.closed_form.acceleration import limit
+from skdl.closed_form.squarem import squarem
 
 END = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
 START = torch.zeros(3, dtype=torch.float64)
@@ -25,13 +25,13 @@ class Steps:
 @pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
 def test_limit_when_all_steps_shrink_alike_then_reached_at_once(share):
     steps = Steps(share, share, share)
-    torch.testing.assert_close(limit(steps, START, 0.0, 1e-9, 300), END)
+    torch.testing.assert_close(squarem(steps, START, 0.0, 1e-9, 300), END)
     assert steps.n_calls <= 3
 
 
 def test_limit_when_steps_shrink_at_several_rates_then_reached_in_a_few():
     steps = Steps(0.02, 0.1, 0.6)
-    found = limit(steps, START, 0.0, 1e-3, 300)
+    found = squarem(steps, START, 0.0, 1e-3, 300)
     torch.testing.assert_close(found, END, atol=1e-3, rtol=0)
     # Without extrapolation it takes 330.
     assert steps.n_calls < 60
@@ -41,7 +41,7 @@ def test_limit_when_objective_falls_then_not_extrapolated():
     def objective(theta):
         return -math.inf if abs(theta[0]) > 0.5 else float(theta[0])
 
-    found = limit(Steps(0.02, 0.02, 0.02, objective=objective), START, 0.0, 1e-6, 3)
+    found = squarem(Steps(0.02, 0.02, 0.02, objective=objective), START, 0.0, 1e-6, 3)
     torch.testing.assert_close(found, END * (1 - 0.98**2), check_dtype=False)
 
 
@@ -51,10 +51,10 @@ def test_limit_when_there_is_nothing_at_the_extrapolation_then_plain_steps():
             raise torch.linalg.LinAlgError
         return 0.0
 
-    found = limit(Steps(0.02, 0.02, 0.02, objective=objective), START, 0.0, 1e-6, 3)
+    found = squarem(Steps(0.02, 0.02, 0.02, objective=objective), START, 0.0, 1e-6, 3)
     torch.testing.assert_close(found, END * (1 - 0.98**2), check_dtype=False)
 
 
 def test_limit_when_it_starts_at_the_end_then_stays():
     steps = Steps(0.5, 0.5, 0.5)
-    assert torch.equal(limit(steps, END, 0.0, 1e-9, 300), END) and steps.n_calls == 2
+    assert torch.equal(squarem(steps, END, 0.0, 1e-9, 300), END) and steps.n_calls == 2
