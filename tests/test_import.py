@@ -1,5 +1,6 @@
 """What ``import skdl`` brings with it."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,38 @@ def test_networks_and_their_training_know_nothing_of_scikit_learn(package):
     modules = {f"skdl.{package}.{path.stem}" for path in folder.glob("[!_]*.py")}
     names = imported_by(f"import {', '.join(modules)}", after="import torch")
     assert modules <= names and "sklearn" not in names
+
+
+#: What each folder imports of the others.
+IMPORTS = {
+    "data": set(),
+    "closed_form": {"data"},
+    "tasks": {"data"},
+    "nn": {"data"},
+    "engine": {"data", "tasks", "nn"},
+    "estimators": {"data", "closed_form", "tasks", "nn", "engine"},
+    "model_selection": {"data", "engine"},
+    "display": {"data", "estimators"},
+    "datasets": set(),
+}
+
+
+def folders_imported_by(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("skdl."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("skdl."))
+
+
+@pytest.mark.parametrize("folder", sorted(IMPORTS))
+def test_imports_go_one_way(folder):
+    files = list((Path(skdl.__file__).parent / folder).rglob("*.py"))
+    assert files and {name for path in files for name in folders_imported_by(path)} - {folder} <= IMPORTS[folder]
+
+
+def test_every_folder_has_its_imports():
+    assert {path.parent.name for path in Path(skdl.__file__).parent.glob("*/__init__.py")} == set(IMPORTS)
 
 
 def test_all_names_are_there():

@@ -1,4 +1,4 @@
-"""Some rows of many, for what need not look at all of them."""
+"""A fixed random subsample of rows."""
 
 from __future__ import annotations
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Rows that a sample of a table has at least.
+#: Rows that the fingerprint of a table is taken of at least.
 FINGERPRINT_ROWS = 8
 #: Encoded numbers to take at once: enough to make up for the call, few enough to stay in the cache.
 TAKEN_NUMBERS = 131_072
 
 
-class Table(Protocol):
-    """Encoded samples, drawn by row number.
-
-    ``take(rows)`` gives the inputs of the rows: a tensor ``(len(rows), D)`` and the levels of embedded columns
-    ``(len(rows), E)``, or None where there are none.
-    """
+class Table(ABC):
+    """Encoded samples, drawn by row number."""
 
     n_columns: int
     #: How many columns are embedded.
@@ -33,13 +30,21 @@ class Table(Protocol):
     #: The size ``(n,)`` of each row, where a batch of rows of like sizes is cheaper; None where all cost the same.
     sizes: Tensor | None = None
 
-    def __len__(self) -> int: ...
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of rows."""
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]: ...
+    @abstractmethod
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Numbers ``(len(rows), D)`` of some rows, and levels ``(len(rows), E)`` of their embedded columns, if any."""
 
-    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]: ...
+    @abstractmethod
+    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """The same of consecutive rows."""
 
-    def to(self, device: torch.device | str) -> Table: ...
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Table:
+        """A table of the same rows whose tensors are on a device."""
 
 
 class Encoder(Protocol):
@@ -64,18 +69,19 @@ class Encoder(Protocol):
         """Encode rows, those of ``fit`` or others."""
 
 
-@runtime_checkable
-class ComparableTable(Table, Protocol):
+class ComparableTable(Table):
     """A table that can be told to be the same as another one."""
 
+    @abstractmethod
     def fingerprint(self) -> Hashable:
         """A few of the numbers, by which most tables that differ can be told apart; unlike those of other kinds."""
 
+    @abstractmethod
     def equals(self, other: Any, /) -> bool:
-        """Whether all numbers are those of another table with an equal sample."""
+        """Whether all numbers are those of another table with an equal fingerprint."""
 
 
-class DenseTable(Table):
+class DenseTable(ComparableTable):
     """A table in memory: numbers ``(n, D)``, levels ``(n, E)`` of embedded columns, and sizes ``(n,)`` of rows."""
 
     def __init__(self, values: Tensor, codes: Tensor | None = None, sizes: Tensor | None = None) -> None:

@@ -3,6 +3,8 @@
 An optimiser is a rule that turns gradients into a direction; :class:`StackedOptimizer` scales the direction by each
 model's learning rate and adds what all rules share: penalties, decoupled weight decay and gradient clipping.
 A new rule is one class here and one entry in ``RULES``.
+
+Axes: K models, P parameters of one network, R rows and C columns of a weight matrix.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Jobs of equal plans are trained side by side as one stack. Every number that may differ from job to job is a vector
 of length K, every job draws from random streams of its own, and a job that stops leaves the stack, so that a job's
 result depends on its company by float rounding at most.
+
+Axes: K models, B batch rows, D numbers of one encoded row, E embedded columns, O outputs, P parameters of one network.
 """
 
 from __future__ import annotations
@@ -167,15 +169,15 @@ def _train_stack(
     number = table_numbers(job.train for job in jobs)
     active = sorted(runs, key=lambda run: (-len(run.job.train), number[id(run.job.train.table)]))
     tables = DeviceTables(jobs[0].plan.device)
-    with torch.no_grad(), threads_for(product_multiplications(jobs)):
-        stacks = stacked(active, tables)
+    with torch.no_grad(), threads_for(_product_multiplications(jobs)):
+        stacks = _stacked(active, tables)
         try:
             while active:
-                for monitor in monitors_of(active):
+                for monitor in _monitors_of(active):
                     monitor.on_epoch_begin()
                 for stack in stacks:
-                    train_epoch(stack)
-                tell_monitors(stacks)
+                    _train_epoch(stack)
+                _tell_monitors(stacks)
                 if is_cancelled():
                     raise CancelledError
                 if is_interrupted():
@@ -184,7 +186,7 @@ def _train_stack(
                     for stack in stacks:
                         stack.release()
                     active = [run for run in active if run.reason is None]
-                    stacks = stacked(active, tables)
+                    stacks = _stacked(active, tables)
         except KeyboardInterrupt:
             for stack in stacks:
                 stack.interrupt()
@@ -192,19 +194,19 @@ def _train_stack(
     return [run.result() for run in runs]
 
 
-def stacked(runs: Sequence[Run], tables: DeviceTables) -> list[Stack]:
+def _stacked(runs: Sequence[Run], tables: DeviceTables) -> list[Stack]:
     """One stack of all runs, or one of each where they cannot be stacked: these are trained epoch by epoch in turn."""
     if not runs:
         return []
     return [Stack(runs, tables)] if runs[0].job.plan.is_stackable else [Stack([run], tables) for run in runs]
 
 
-def monitors_of(runs: Sequence[Run]) -> list[Monitor]:
+def _monitors_of(runs: Sequence[Run]) -> list[Monitor]:
     """The monitor of each fit, once."""
     return list({run.job.monitor: None for run in runs})
 
 
-def tell_monitors(stacks: Sequence[Stack]) -> None:
+def _tell_monitors(stacks: Sequence[Stack]) -> None:
     """Tell each fit of the epoch that its jobs have ended, and heed its answer."""
     epochs: dict[Monitor, list[tuple[Run, Epoch]]] = defaultdict(list)
     for stack in stacks:
@@ -224,14 +226,14 @@ def tell_monitors(stacks: Sequence[Stack]) -> None:
                 run.reason = run.reason or "callback"
 
 
-def product_multiplications(jobs: Sequence[Job]) -> int:
+def _product_multiplications(jobs: Sequence[Job]) -> int:
     """Multiplications of one matrix product, on average over the forward pass of a training step."""
     architecture, batch_size = jobs[0].plan.architecture, jobs[0].plan.batch_size
     n_rows = sum(min(batch_size, len(job.train)) for job in jobs)
     return architecture.n_multiplications * n_rows // architecture.n_products
 
 
-def train_epoch(stack: Stack) -> None:
+def _train_epoch(stack: Stack) -> None:
     """One pass over the rows of every job of the stack, and what is decided after it."""
     started = time.perf_counter()
     stack.begin_epoch()

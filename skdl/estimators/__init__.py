@@ -1,1 +1,1 @@
-"""The estimators: the only place where scikit-learn meets torch."""
+"""The estimators: parameters and fitted attributes as scikit-learn has them, around jobs for the engine."""

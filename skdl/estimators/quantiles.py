@@ -1,4 +1,7 @@
-"""Regressors that predict a quantile, or several at once."""
+"""Regressors that predict a quantile, or several at once.
+
+Axes: n samples, T targets, Q quantiles.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Networks as plain torch: every layer is aware of the model axis K. Knows nothing of scikit-learn."""
+"""Networks as plain torch. Knows nothing of scikit-learn."""

@@ -36,11 +36,6 @@ class Activation:
     stackable: bool = True
 
 
-class _Identity(nn.Module):
-    def forward(self, z: Tensor) -> Tensor:
-        return z
-
-
 def _relu_backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
     # Two plain calls take less time than the one of torch's own backward pass, which goes a longer way round.
     return grad.mul_(h.sign_())
@@ -52,7 +47,7 @@ _SELU_SCALE = 1.0507009873554805
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("identity", lambda z: z, lambda g, z, h: g, _Identity),
+        Activation("identity", lambda z: z, lambda g, z, h: g, nn.Identity),
         # The input of relu is not needed again, so its memory is reused.
         Activation("relu", torch.relu_, _relu_backward, nn.ReLU),
         Activation(

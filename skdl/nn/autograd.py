@@ -15,14 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from skdl.nn.dropout import Draws, Dropout
-from skdl.nn.network import NetworkModule, Slot, laid_out, vector_length
+from skdl.nn.network import Architecture, NetworkModule, Slot, laid_out, vector_length
 
 
 class AutogradModule(NetworkModule):
@@ -98,13 +98,8 @@ def draw_layer(part: nn.Module, generator: torch.Generator, *, is_last: bool = F
             part.running_var.fill_(1)  # type: ignore[union-attr]
 
 
-class AutogradArchitecture(ABC):
+class AutogradArchitecture(Architecture):
     """The architecture of a network that is a torch module. Subclasses are frozen dataclasses."""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """A few characters by which a reader knows the network."""
 
     @abstractmethod
     def make(self) -> AutogradModule:
@@ -207,10 +202,6 @@ class AutogradArchitecture(ABC):
     def n_products(self) -> int:
         """Matrix products, or convolutions, that are computed one after another."""
         return self.template.n_products
-
-    def at(self, epoch: int, n_epochs: int) -> Self:
-        """The network as it is trained after so many epochs of ``n_epochs``."""
-        return self
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh parameters ``(P,)``."""

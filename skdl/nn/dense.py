@@ -40,7 +40,7 @@ from skdl.nn.layers import (
     Products,
     WithEmbedding,
 )
-from skdl.nn.network import NetworkModule, NetworkStack, Slot, laid_out, vector_length
+from skdl.nn.network import Architecture, NetworkModule, NetworkStack, Slot, laid_out, vector_length
 from skdl.nn.periodic import PeriodicEmbedding, PeriodicModule, PeriodicViews
 
 #: Numbers of the widest layer that a prediction computes at a time, so that they stay in the processor's cache.
@@ -48,7 +48,7 @@ CHUNK_NUMBERS = 131_072
 
 
 @dataclass(frozen=True)
-class DenseArchitecture:
+class DenseArchitecture(Architecture):
     """The shape of a dense network: embeddings, hidden layers, one linear output layer.
 
     Parameters
@@ -128,15 +128,6 @@ class DenseArchitecture:
     def n_activations(self) -> int:
         """How many numbers a pass computes for one sample, its input included."""
         return sum(self.widths) + (self.periodic.n_cosines if self.periodic else 0)
-
-    @property
-    def rate_factors_P(self) -> None:
-        """None: every number of a row has the same learning rate."""
-        return None
-
-    def at(self, epoch: int, n_epochs: int) -> DenseArchitecture:
-        """Itself: every epoch trains all of it."""
-        return self
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh parameters for one network, shape ``(P,)``, drawn on the CPU."""

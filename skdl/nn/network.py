@@ -11,10 +11,10 @@ Axes: K models, B batch rows, D numbers of one encoded row, E embedded columns, 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,66 +118,79 @@ class NetworkModule(SavedModule):
         """
 
 
-class Architecture(Protocol):
-    """What a network computes, but for its parameters."""
+class Architecture(ABC):
+    """What a network computes, but for its parameters. Subclasses are frozen dataclasses."""
+
+    #: Number of outputs O.
+    n_outputs: int
 
     @property
-    def n_outputs(self) -> int:
-        """Number of outputs O."""
-
-    @property
+    @abstractmethod
     def label(self) -> str:
         """A few characters by which a reader knows the network."""
 
     @property
+    @abstractmethod
     def n_weights(self) -> int:
         """How many of the leading parameters are weights."""
 
     @property
+    @abstractmethod
     def n_trained(self) -> int:
         """How many of the leading parameters are trained; statistics and what is frozen stand behind them."""
 
     @property
+    @abstractmethod
     def matrices(self) -> tuple[Slot, ...]:
         """Where the weights of all layers but the last lie."""
 
     @property
+    @abstractmethod
     def n_parameters(self) -> int:
         """Length P of a network's vector, with statistics and padding."""
 
     @property
+    @abstractmethod
     def n_activations(self) -> int:
         """Numbers that the forward pass of one row keeps."""
 
     @property
+    @abstractmethod
     def n_multiplications(self) -> int:
         """Multiplications of one row's forward pass."""
 
     @property
+    @abstractmethod
     def n_products(self) -> int:
         """Matrix products, or convolutions, that are computed one after another."""
 
     @property
     def rate_factors_P(self) -> Tensor | None:
         """What the learning rate of each parameter is multiplied by, ``(P,)``; None where all factors are 1."""
+        return None
 
+    @abstractmethod
     def stacks_on(self, device: str) -> bool:
         """Whether several such networks are trained side by side on a device."""
 
-    def at(self, epoch: int, n_epochs: int) -> Architecture:
+    def at(self, epoch: int, n_epochs: int) -> Self:
         """The architecture as it is trained after so many epochs of ``n_epochs``: itself, or one of equal layout.
 
         What may differ is how its parts are trained. Architectures that can be stacked are the same all along.
         """
+        return self
 
+    @abstractmethod
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Fresh parameters ``(P,)``."""
 
+    @abstractmethod
     def stack(
         self, theta_KP: Tensor, grad_KP: Tensor | None = None, matmul_dtype: torch.dtype | None = None
     ) -> NetworkStack:
         """The networks with these parameters; ``grad_KP`` is where their gradients go."""
 
+    @abstractmethod
     def noise(
         self,
         generators: Sequence[torch.Generator],
@@ -188,6 +201,7 @@ class Architecture(Protocol):
     ) -> Noise | None:
         """The random numbers of training: of models with so many rows each; None where there are none."""
 
+    @abstractmethod
     def module(self, theta_P: Tensor, dropout: float = 0.0) -> NetworkModule:
         """The module that computes what the network with these parameters computes; in eval mode, on the CPU."""
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from skdl.data.images.image_files import ImageFiles, ImageShape, files_shape
 from skdl.data.images.pixel_range import PixelRange, check_unit
 from skdl.data.sampling import sample_rows
-from skdl.data.table import FINGERPRINT_ROWS, DenseTable, Table
+from skdl.data.table import FINGERPRINT_ROWS, ComparableTable, DenseTable, Table
 from skdl.data.tables.scaling import Weights
 
 #: Training images, and numbers in them, from which the statistics of the channels are taken at most.
@@ -139,7 +139,7 @@ def _is_8_bit(X: NDArray) -> bool:
     return X.ndim == 1 or X.dtype == np.uint8
 
 
-class ImageArray(Table):
+class ImageArray(ComparableTable):
     """A table of images ``(n, h, w, c)`` that do not lie row by row in memory, such as ones with channels first.
 
     Copied into order as a whole they would take their memory twice, so each batch is copied as it is drawn.

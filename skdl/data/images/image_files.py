@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skdl.data.table import FINGERPRINT_ROWS, Table
+from skdl.data.table import FINGERPRINT_ROWS, ComparableTable
 
 #: Threads that decode image files at most.
 MAX_THREADS = 8
@@ -164,7 +164,7 @@ def _threads(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="skdl-images")
 
 
-class ImageFiles(Table):
+class ImageFiles(ComparableTable):
     """A table whose rows are image files, decoded when they are drawn.
 
     Nothing is kept of an image once it has been handed out.

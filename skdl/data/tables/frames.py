@@ -1,4 +1,7 @@
-"""Data frames to columns of numpy values: pandas, polars and the others through narwhals."""
+"""Data frames to columns of numpy values: pandas, polars and the others through narwhals.
+
+Axes: N rows, C columns.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Networks on series with a closed-form path beside them, blended by what both say of rows that they did not see."""
+"""Networks on series with a closed-form path beside them, blended by what both say of rows that they did not see.
+
+Axes: B series, D numbers of an encoded one.
+"""
 
 from __future__ import annotations
 

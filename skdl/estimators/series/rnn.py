@@ -1,4 +1,7 @@
-"""Recurrent networks for series: ``RNNClassifier`` and ``RNNRegressor``."""
+"""Recurrent networks for series: ``RNNClassifier`` and ``RNNRegressor``.
+
+Axes: B series, D numbers of an encoded one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Temperature scaling (Guo et al. 2017) of several networks whose probabilities are averaged."""
+"""Temperature scaling (Guo et al. 2017) of several networks whose probabilities are averaged.
+
+Axes: N rows, O outputs, P parameters of one network.
+"""
 
 from __future__ import annotations
 

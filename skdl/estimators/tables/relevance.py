@@ -9,6 +9,8 @@ Each network has factors of its own, computed from the rows that it trains on, n
 They act on columns as they are read in training, and are multiplied into its first weights afterwards.
 
 Whether a table gains by it shows within a few epochs of a few networks, trained both ways.
+
+Axes: N rows, D encoded columns, O outputs, C classes, P parameters of one network.
 """
 
 from __future__ import annotations
