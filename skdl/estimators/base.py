@@ -71,7 +71,7 @@ class NetworkEstimator(TrainedEstimator):
     #: Whether epochs of several networks are compared by :meth:`~skdl.tasks.losses.Loss.robust_loss`.
     _robust_score = False
     #: X and the outputs for it, where a scorer asks for predictions that the training has made already.
-    _known_outputs: tuple[Any, NDArray] | None = None
+    _scored_outputs: tuple[Any, NDArray] | None = None
 
     # Groups are for the splitter of a search unless the estimator asks for them as well.
     __metadata_request__fit = {"groups": False}
@@ -175,7 +175,7 @@ class NetworkEstimator(TrainedEstimator):
         self._prepare(data, trained_rows(folds))
         self._check_held_out(holds_out)
         monitor = FitMonitor(self, self._module)
-        jobs, is_interrupted = self._scaled(self._jobs(data, folds, validation, seeds, validates, monitor))
+        jobs, is_interrupted = self._with_scaled_columns(self._jobs(data, folds, validation, seeds, validates, monitor))
         shown = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context = self._init_callback_context(max_subtasks=jobs[0].settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, **shown)
@@ -222,7 +222,7 @@ class NetworkEstimator(TrainedEstimator):
         """X encoded, of which these rows are trained on."""
         return self._encoder.transform(data.X)
 
-    def _scaled(self, jobs: list[Job]) -> tuple[list[Job], bool]:
+    def _with_scaled_columns(self, jobs: list[Job]) -> tuple[list[Job], bool]:
         """The jobs of ``fit`` with their tables as networks are trained on them, here as the encoder gives them.
 
         And whether the fit was interrupted while that was found out.
@@ -436,7 +436,7 @@ class NetworkEstimator(TrainedEstimator):
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of the network."""
-        known = self._known_outputs
+        known = self._scored_outputs
         if known is not None and X is known[0]:
             return known[1].astype(np.float64)
         outputs = self._network_outputs(X)

@@ -36,7 +36,7 @@ class ValidationScorer:
         """Let a view of the estimator know its outputs for X, which were found in training."""
         if self.encoder is not None:
             view._encoder, outputs = self.encoder, view._table_outputs(self.table)
-        view._known_outputs = (self.X, outputs)
+        view._scored_outputs = (self.X, outputs)
 
     def __call__(self, estimator: Any) -> float:
         is_weighted = self.sample_weight is not None and _accepts_weight(self.scorer)

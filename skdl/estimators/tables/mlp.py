@@ -194,7 +194,7 @@ class TableNetworkEstimator(NetworkEstimator):
             periodic=PeriodicEmbedding(encoder.n_periodic, encoder.n_frequencies) if encoder.n_periodic else None,
         )
 
-    def _scaled(self, jobs: list[Job]) -> tuple[list[Job], bool]:
+    def _with_scaled_columns(self, jobs: list[Job]) -> tuple[list[Job], bool]:
         scales = self._scales_by_relevance(jobs)
         self.relevance_scaling_ = bool(scales)
         return scaled_jobs(jobs, self._encoder.n_periodic) if scales else jobs, scales is None

@@ -105,7 +105,7 @@ def test_values_that_come_often_are_no_windows():
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_few_rows_are_no_windows(n):
     X = checked(np.random.RandomState(0).normal(size=(n, 1, 6)))
-    continued_channel(X, np.arange(n, dtype=float), None)
+    assert continued_channel(X, np.arange(n, dtype=float), None) is None
 
 
 def test_levels_that_say_nothing_of_later_steps_stay_in():
