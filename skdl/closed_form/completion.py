@@ -14,8 +14,12 @@ from torch import Tensor
 from skdl.closed_form.gaussian import PRIOR_ROWS, RowDistribution, fit_gaussian
 from skdl.closed_form.row_sample import sampled_rows
 
-#: Bins of a column, fewer where there are many columns.
-MOST_BINS, FEWEST_BINS, TOTAL_BINS = 16, 4, 320
+#: Bins of all columns of numbers together; each has an equal part of them, from MIN_CELL_BINS to MAX_CELL_BINS.
+TOTAL_BINS = 320
+#: Most bins of a column.
+MAX_CELL_BINS = 16
+#: Fewest bins of a column.
+MIN_CELL_BINS = 4
 #: Rows from which the edges of bins are found.
 EDGE_ROWS = 10_000
 #: Ranks are kept this far from 0 and 1, so that their normal scores are finite.
@@ -24,7 +28,7 @@ RANK_MARGIN = 0.01
 
 def bin_edges(x_ND: Tensor, present_ND: Tensor) -> Tensor:
     """Edges ``(D, E)`` of bins with equally many of a column's values each."""
-    n_bins = max(min(MOST_BINS, TOTAL_BINS // x_ND.shape[1]), FEWEST_BINS)
+    n_bins = max(min(MAX_CELL_BINS, TOTAL_BINS // x_ND.shape[1]), MIN_CELL_BINS)
     at = torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)
     columns = (x_ND[present_ND[:, d], d].double() for d in range(x_ND.shape[1]))
     edges_DE = torch.stack([torch.quantile(x if len(x) else x.new_zeros(1), at) for x in columns])

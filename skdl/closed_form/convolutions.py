@@ -23,12 +23,16 @@ from torch.nn import functional as F
 
 from skdl.data.sampling import sample_rows
 
-#: Taps of a kernel, and those of weight 2.
-KERNEL_SIZE, N_HEAVY = 9, 3
+#: Taps of a kernel.
+KERNEL_SIZE = 9
+#: Taps of a kernel that have weight 2; the others have weight -1.
+N_HEAVY = 3
 #: One kernel for each choice of the taps of weight 2: 84.
 N_KERNELS = math.comb(KERNEL_SIZE, N_HEAVY)
-#: Dilations at most, and training series that thresholds are learned from.
-MOST_DILATIONS, THRESHOLD_SERIES = 12, 64
+#: Most dilations.
+MAX_DILATIONS = 12
+#: Most training series that thresholds are learned from.
+THRESHOLD_SERIES = 64
 #: Numbers that are computed at a time: convolutions are compared while they are in the cache.
 CHUNK_NUMBERS = 500_000
 #: How far above a number that occurs a threshold is, as a share of the mean size of all: more than rounding, but not
@@ -65,7 +69,7 @@ class RandomConvolutions:
         """Choose dilations and learn thresholds from series whose padding is zero."""
         longest = max((int(lengths_B.median()) - 1) / (KERNEL_SIZE - 1), 1)
         n_each = max(self.n_features // N_KERNELS, 1)
-        n_dilations = min(MOST_DILATIONS, n_each)
+        n_dilations = min(MAX_DILATIONS, n_each)
         steps = 2 ** np.linspace(0, np.log2(longest), n_dilations)
         self.dilations, counts = np.unique(steps.astype(int), return_counts=True)
         # Arrays, which skops knows how to save.

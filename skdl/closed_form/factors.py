@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 #: Most factors.
-MOST_FACTORS = 32
-#: EM ends after so many iterations, or when no column's noise moves by more than this share of its variance.
-MAX_ITERATIONS, TOLERANCE = 30, 1e-3
+MAX_FACTORS = 32
+#: Most iterations of expectation maximisation.
+MAX_ITERATIONS = 30
+#: Expectation maximisation ends when no column's noise moves by as much as this share of the column's variance.
+TOLERANCE = 1e-3
 #: Numbers of the factors' covariances that are computed at a time.
 BLOCK_NUMBERS = 2_000_000
 
@@ -144,7 +146,7 @@ def fit_factors(
 def _start(filled_ND: Tensor, weight_N: Tensor, mean_D: Tensor, variance_D: Tensor, n_rows: Tensor) -> FactorGaussian:
     """Principal components of rows filled with means."""
     n_columns = len(mean_D)
-    n_factors = max(min(MOST_FACTORS, n_columns // 2, len(filled_ND) // 4), 1)
+    n_factors = max(min(MAX_FACTORS, n_columns // 2, len(filled_ND) // 4), 1)
     scaled = filled_ND / variance_D.sqrt()
     values, vectors = torch.linalg.eigh((scaled.t() * weight_N) @ scaled / weight_N.sum())
     rest = values[:-n_factors].mean().clamp(min=0)

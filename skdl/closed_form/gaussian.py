@@ -25,27 +25,40 @@ from skdl.closed_form.row_sample import BLOCK_ROWS, sampled_rows
 from skdl.closed_form.squarem import squarem
 from skdl.data.sampling import sample_rows
 
-#: Tables of more columns have a Gaussian of few factors.
-MOST_COLUMNS = 64
-#: The prior is worth so many rows of independent columns, and what it may be worth where that is looked for: columns
-#: that say nearly the same want a weak one, many columns with heavy tails a strong one.
-PRIOR_ROWS, PRIORS = 2.0, (0.06, 0.5, 4.0, 32.0, 256.0)
-#: Most rows and cells that the prior is looked for with, but not fewer rows than the next number.
-MOST_PRIOR_ROWS, MOST_PRIOR_CELLS, FEWEST_PRIOR_ROWS = 4000, 200_000, 200
-#: Share of those rows that is held out, rows that they are to become by coming several times, and share of their cells
-#: that is hidden.
-PRIOR_HELD_OUT, PRIOR_JUDGED_ROWS, PRIOR_HIDDEN = 0.2, 800, 0.25
-#: Expectation maximisation ends after about so many iterations, or when no mean or covariance of standardised columns
-#: is expected to move any more by a larger share than this of a mean's standard error: that much is chance anyway.
-MAX_ITERATIONS, TOLERANCE = 60, 0.3
+#: Most columns of a Gaussian with a full covariance; of more, it has few factors.
+MAX_COVARIANCE_COLUMNS = 64
+#: Rows of independent columns that the prior is worth.
+PRIOR_ROWS = 2.0
+#: Rows that the prior may be worth where the best prior is looked for, in rising order: columns that say nearly the
+#: same want a weak one, many columns with heavy tails a strong one.
+PRIORS = (0.06, 0.5, 4.0, 32.0, 256.0)
+#: Most rows that the best prior is looked for with.
+MAX_PRIOR_SEARCH_ROWS = 4000
+#: Most cells, rows times columns, that the best prior is looked for with.
+MAX_PRIOR_SEARCH_CELLS = 200_000
+#: Rows that the best prior may be looked for with however many columns they have.
+MIN_PRIOR_SEARCH_ROWS = 200
+#: Share of the rows that is held out in the search for the best prior.
+PRIOR_HELD_OUT = 0.2
+#: Rows that a prior is judged by, about: fewer held-out rows come several times, with other cells hidden each time.
+PRIOR_JUDGED_ROWS = 800
+#: Probability that a cell of a judged row is hidden.
+PRIOR_HIDDEN = 0.25
+#: About the most iterations of expectation maximisation.
+MAX_ITERATIONS = 60
+#: Expectation maximisation ends when no mean or covariance of standardised columns is expected to move any more by a
+#: larger share than this of a mean's standard error: that much is chance anyway.
+TOLERANCE = 0.3
 #: Numbers of the covariances of missing cells that one iteration may compute, if no two rows lack the same.
 ITERATION_NUMBERS = 20_000_000
-#: Rows whose missing cells are counted for that.
-MOST_COUNTED = 100_000
-#: Most and fewest rows that the Gaussian is learned from.
-MOST_ROWS, FEWEST_ROWS = 6000, 1000
+#: Most rows whose missing cells are counted to find how many rows ITERATION_NUMBERS allows.
+MAX_COUNTED_ROWS = 100_000
+#: Most rows that the Gaussian is learned from.
+MAX_GAUSSIAN_ROWS = 6000
+#: Rows that the Gaussian may be learned from even if ITERATION_NUMBERS allows fewer.
+MIN_GAUSSIAN_ROWS = 1000
 #: Rows that a distribution is at least as certain as, so that the variance of a drawn variance is finite.
-FEWEST_KNOWN_ROWS = 3
+MIN_KNOWN_ROWS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +133,7 @@ class Gaussian:
         Each column's regression on those that more is known of is drawn, as if where those are missing it were, too:
         in the order of a Cholesky factor, of which an inverse Wishart distribution has such draws (Bartlett 1933).
         """
-        n_known, order = self.n_rows.clamp(min=FEWEST_KNOWN_ROWS).sort(descending=True, stable=True)
+        n_known, order = self.n_rows.clamp(min=MIN_KNOWN_ROWS).sort(descending=True, stable=True)
         n_columns = len(order)
         root = torch.linalg.cholesky(self.covariance[order][:, order])
         degrees = n_known + torch.arange(2, n_columns + 2)
@@ -191,7 +204,7 @@ def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator:
 
     ``column_of_D`` is the column of the table that each encoded column belongs to: those of one are hidden together.
     """
-    most_rows = max(min(MOST_PRIOR_ROWS, MOST_PRIOR_CELLS // x_ND.shape[1]), FEWEST_PRIOR_ROWS)
+    most_rows = max(min(MAX_PRIOR_SEARCH_ROWS, MAX_PRIOR_SEARCH_CELLS // x_ND.shape[1]), MIN_PRIOR_SEARCH_ROWS)
     order = torch.randperm(len(x_ND), generator=generator)[:most_rows]
     n_held_out = math.ceil(PRIOR_HELD_OUT * len(order))
     held_out, fitted = order[:n_held_out], order[n_held_out:]
@@ -229,9 +242,9 @@ def fit_gaussian(
     """
     n_columns = x_ND.shape[1]
     # Of some rows: a sum over all of a long table would take several times its memory.
-    n_missing = (~present_ND[torch.from_numpy(sample_rows(len(present_ND), MOST_COUNTED))]).sum(1).double()
+    n_missing = (~present_ND[torch.from_numpy(sample_rows(len(present_ND), MAX_COUNTED_ROWS))]).sum(1).double()
     affordable = int(ITERATION_NUMBERS / max(float((n_missing**2).mean()), 1.0))
-    n_rows = min(max(affordable, FEWEST_ROWS, 2 * n_columns), MOST_ROWS)
+    n_rows = min(max(affordable, MIN_GAUSSIAN_ROWS, 2 * n_columns), MAX_GAUSSIAN_ROWS)
     sample = sampled_rows(present_ND, n_rows, generator)
     # Of all rows, or a level that no row of the sample has would seem impossible.
     center, scale = _moments(x_ND, present_ND)
@@ -239,7 +252,7 @@ def fit_gaussian(
     # As many of the rows that the scarcest column has, in their weight: of the others enough is known.
     prior_rows *= sample.least_weight(present_ND)
     n_known = sample.n_known(present_ND)
-    if n_columns > MOST_COLUMNS:
+    if n_columns > MAX_COVARIANCE_COLUMNS:
         return fit_factors(x_ND, present_ND, sample.weight_N, prior_rows, n_known)
     x_ND = torch.where(present_ND, (x_ND - center) / scale, 0.0)
     rows = RowsWithHoles(x_ND, present_ND, sample.weight_N, prior_rows, list(blocks_of(~present_ND)))

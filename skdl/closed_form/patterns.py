@@ -12,8 +12,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-#: Patterns of about equally many cells are computed together: in about so many blocks, of at least so many patterns.
-N_BLOCKS, FEWEST_PATTERNS = 4, 32
+#: Blocks that many patterns are parted into, about: those of about equally many cells are computed together.
+N_BLOCKS = 4
+#: Fewest patterns of a block, except for the last block and where BLOCK_NUMBERS allows fewer.
+MIN_BLOCK_PATTERNS = 32
 #: Numbers of the rows' matrices that a block may have.
 BLOCK_NUMBERS = 500_000
 #: Most columns whose pattern of cells is written as one integer.
@@ -131,7 +133,7 @@ def _patterns(cells_ND: Tensor) -> tuple[Tensor | None, Tensor]:
 def _stretches(n_cells_P: list[int], first_P: list[int]) -> Iterator[tuple[int, int, int]]:
     """First pattern of each block, the one after its last, and the most cells of them."""
     start = next((p for p, count in enumerate(n_cells_P) if count), len(n_cells_P))
-    step = max((len(n_cells_P) - start) // N_BLOCKS, FEWEST_PATTERNS)
+    step = max((len(n_cells_P) - start) // N_BLOCKS, MIN_BLOCK_PATTERNS)
     while start < len(n_cells_P):
         stop = min(start + step, len(n_cells_P))
         while stop > start + 1 and (first_P[stop] - first_P[start]) * n_cells_P[stop - 1] ** 2 > BLOCK_NUMBERS:

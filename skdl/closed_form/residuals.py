@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-#: Cells that a bin of predictions has on average at least, and the most bins.
-BIN_CELLS, MOST_BINS = 200, 20
+#: Cells that a bin of predictions has on average at least; quantiles of another distribution fill up a bin of fewer.
+BIN_CELLS = 200
+#: Most bins of predictions.
+MAX_PREDICTION_BINS = 20
 #: The spread of few cells is joined by that of so many of the Gaussian.
 SPREAD_CELLS = 10
 #: Probabilities at which the residuals' quantiles are kept.
@@ -38,7 +40,7 @@ class ResidualQuantiles:
     @classmethod
     def of(cls, prediction: NDArray[np.float64], residual: NDArray[np.float64]) -> ResidualQuantiles:
         """Learn from cells that were held out."""
-        n_bins = int(np.clip(len(residual) // BIN_CELLS, 1, MOST_BINS))
+        n_bins = int(np.clip(len(residual) // BIN_CELLS, 1, MAX_PREDICTION_BINS))
         # Few cells show less of a distribution's tails than there is.
         spread = np.sqrt((np.square(residual).sum() + SPREAD_CELLS) / (len(residual) + SPREAD_CELLS))
         column = _filled_up(residual, lambda levels: spread * ndtri(levels))

@@ -18,11 +18,14 @@ from skdl.closed_form.ridge import Floats, RidgeProblem, best_penalty
 from skdl.data.folds import Fold
 from skdl.data.series.row_layout import Parts, Reversal, RowLayout
 
-#: Most columns that steps become; longer series are averaged.
-MOST_COLUMNS = 2000
-#: Features of random convolutions for more and for fewer rows than this: with few, the rows decide what it costs.
-FEATURE_ROWS, FEW_FEATURES, MANY_FEATURES = 1200, 2520, 8400
-
+#: About the most columns that steps become; neighbouring steps of longer series are averaged.
+MAX_STEP_COLUMNS = 2000
+#: Most rows with MANY_FEATURES: with few rows, it is their number that decides what a regression costs.
+FEATURE_ROWS = 1200
+#: Features of random convolutions for more rows than FEATURE_ROWS.
+FEW_FEATURES = 2520
+#: Features of random convolutions for FEATURE_ROWS rows or fewer.
+MANY_FEATURES = 8400
 #: Rows whose features are there at a time.
 CHUNK_ROWS = 1024
 
@@ -43,7 +46,7 @@ class StepFeatures:
         step_BS = parts.lengths_B[:, None] - self.n_steps + torch.arange(self.n_steps)
         places = step_BS.clamp(min=0).unsqueeze(1).expand(-1, x_BCT.shape[1], -1)
         last_BCS = x_BCT.gather(2, places) * (step_BS >= 0).unsqueeze(1)
-        n_each = -(-last_BCS.shape[1] * self.n_steps // MOST_COLUMNS)
+        n_each = -(-last_BCS.shape[1] * self.n_steps // MAX_STEP_COLUMNS)
         if n_each > 1:
             last_BCS = torch.nn.functional.avg_pool1d(last_BCS, n_each, ceil_mode=True)
         return torch.cat([last_BCS.flatten(1), parts.beside_BE], dim=1).double().numpy()

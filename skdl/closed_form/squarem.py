@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 #: A step goes at least this share of the way, or an iteration would not be seen to end.
-LEAST_SHARE = 1e-6
+MIN_STEP_SHARE = 1e-6
 
 
 def squarem(
@@ -60,4 +60,4 @@ def squarem(
 
 def _left(step_P: Tensor, rate: float) -> float:
     """How far a parameter at most still goes after this step, if all steps shrink by this rate."""
-    return float(step_P.abs().max()) * rate / max(1 - rate, LEAST_SHARE)
+    return float(step_P.abs().max()) * rate / max(1 - rate, MIN_STEP_SHARE)

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl.closed_form.factors import FactorGaussian, fit_factors
-from skdl.closed_form.gaussian import MOST_COLUMNS, Gaussian, fit_gaussian
+from skdl.closed_form.gaussian import MAX_COVARIANCE_COLUMNS, Gaussian, fit_gaussian
 
 D, R = 12, 3
 
@@ -120,7 +120,7 @@ def test_fit_when_row_has_weight_two_then_as_when_it_comes_twice(rows):
 
 
 def test_fit_gaussian_when_columns_are_many_then_by_factors(rng):
-    x = torch.from_numpy(rng.normal(size=(100, MOST_COLUMNS + 1)))
+    x = torch.from_numpy(rng.normal(size=(100, MAX_COVARIANCE_COLUMNS + 1)))
     present = torch.ones_like(x, dtype=torch.bool)
     assert isinstance(fit_gaussian(x, present, generator()), FactorGaussian)
     assert isinstance(fit_gaussian(x[:, 1:], present[:, 1:], generator()), Gaussian)

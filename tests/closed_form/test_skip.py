@@ -39,7 +39,7 @@ def test_the_last_steps_stand_one_by_one():
 
 
 def test_many_steps_are_averaged(monkeypatch):
-    monkeypatch.setattr(skip, "MOST_COLUMNS", 2)
+    monkeypatch.setattr(skip, "MAX_STEP_COLUMNS", 2)
     parts = Parts(torch.arange(4.0).view(1, 1, 4), torch.ones(1, 0), *torch.ones(2, 1, 1), torch.tensor([4]))
     assert_array_equal(StepFeatures(4).transform(parts), [[0.5, 2.5]])
 
