@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
 
-#: Of so many rows that are not held out, at most one is left out on each side of a held-out stretch.
-LEAST_KEPT = 4
+#: Fewest rows outside a held-out stretch for each row that is left out on one side of it.
+MIN_ROWS_PER_GAP_ROW = 4
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def block_folds(rows: Rows, n_members: int, fraction: float | None, gap: int) ->
 def _fold_around(rows: Rows, block: Rows, gap: int) -> Fold:
     """A fold that holds out the rows of these neighbouring places."""
     places = np.arange(len(rows))
-    width = min(gap, (len(rows) - len(block)) // LEAST_KEPT)
+    width = min(gap, (len(rows) - len(block)) // MIN_ROWS_PER_GAP_ROW)
     is_apart = (places < block[0] - width) | (places > block[-1] + width)
     return Fold(rows[is_apart], rows[block])
 

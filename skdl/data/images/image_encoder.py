@@ -22,12 +22,16 @@ from skdl.data.sampling import sample_rows
 from skdl.data.table import FINGERPRINT_ROWS, ComparableTable, DenseTable, Table
 from skdl.data.tables.scaling import Weights
 
-#: Training images, and numbers in them, from which the statistics of the channels are taken at most.
-STATISTICS_ROWS, STATISTICS_NUMBERS = 5_000, 20_000_000
+#: Most training images that the statistics of the channels are taken from.
+STATISTICS_ROWS = 5_000
+#: Most numbers in these images, but for a single image.
+STATISTICS_NUMBERS = 20_000_000
 #: Numbers of images that are looked at or decoded at a time, so that intermediate values stay small beside the images.
 CHUNK_NUMBERS = 4_000_000
-#: Images of another kind than those of fit, and of them files, that are looked at for their unit at most.
-UNIT_ROWS, UNIT_FILES = 256, 32
+#: Most images that are looked at to tell whether their unit is that of fit; none where both have 8 bits.
+UNIT_ROWS = 256
+#: The same of image files, which have to be decoded for it.
+UNIT_FILES = 32
 
 
 class ImageEncoder:

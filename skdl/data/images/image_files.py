@@ -29,8 +29,8 @@ GRAY_MODES = frozenset({"1", "L", "LA"})
 #: Pillow modes of more than 8 bits a channel.
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
-#: Characters of a cell that an error shows.
-LONGEST_SHOWN = 80
+#: Most characters of a cell that an error shows; of a longer one it tells the type.
+MAX_SHOWN_CHARACTERS = 80
 
 ImageShape = tuple[int, int, int]
 
@@ -90,7 +90,7 @@ def _resize_channels(image: NDArray, out: NDArray) -> None:
 def no_path(row: int, cell: Any) -> str:
     """What is said of a cell that is not a path."""
     shown = repr(cell)
-    if len(shown) > LONGEST_SHOWN:
+    if len(shown) > MAX_SHOWN_CHARACTERS:
         shown = f"of type {type(cell).__name__}"
     return f"Row {row} of X is not a path but {shown}. Leave the row out, or give the path of its image file."
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 #: Largest pixel of 8 bits.
-LARGEST_BYTE = 255.0
+MAX_BYTE = 255.0
 #: A unit is another one from this factor between the widths of two ranges on.
 OTHER_UNIT = 8.0
 #: Largest number of an image whose white is 1, with what resampling adds at edges.
-LARGEST_SHARE = 1.25
-#: Of so many images, a range tells the unit: negative numbers say that pixels were standardised, and small ones that
+MAX_PIXEL_SHARE = 1.25
+#: Fewest images whose range tells the unit: negative numbers say that pixels were standardised, and small ones that
 #: they have 8 bits. A single image may be dark and noisy.
-FEWEST_TELLING = 10
+MIN_TELLING_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PixelRange:
     @property
     def is_byte(self) -> bool:
         """Whether they are whole numbers of 0 to 255. Of zeros and ones of other types than 8 bits nobody knows."""
-        return self.is_8_bit or (self.is_whole and self.low >= 0 and 1 < self.high <= LARGEST_BYTE)
+        return self.is_8_bit or (self.is_whole and self.low >= 0 and 1 < self.high <= MAX_BYTE)
 
     def __str__(self) -> str:
         kind = "pixels of 8 bits" if self.is_8_bit else "whole numbers" if self.is_whole else "floats"
@@ -58,9 +58,9 @@ def check_unit(given: PixelRange, fitted: PixelRange) -> None:
         return
     if given.is_byte and _is_beyond(given, fitted.low, fitted.high):
         remedy = "Scale X as the images of fit: by X / 255, if they were divided by 255."
-    elif _tells_bytes(given) and fitted.is_whole and fitted.high > OTHER_UNIT * LARGEST_BYTE:
+    elif _tells_bytes(given) and fitted.is_whole and fitted.high > OTHER_UNIT * MAX_BYTE:
         remedy = "Scale X as the images of fit: by X.astype(float) * 257, if they have 16 bits."
-    elif not given.is_byte and (_is_scaled(given, fitted) or _is_beyond(given, 0.0, LARGEST_BYTE)):
+    elif not given.is_byte and (_is_scaled(given, fitted) or _is_beyond(given, 0.0, MAX_BYTE)):
         remedy = (
             "Scale X as the images of fit: by X * 255, if it was divided by 255. Where it is in their unit already, "
             "pass X.astype(np.uint8)."
@@ -72,7 +72,7 @@ def check_unit(given: PixelRange, fitted: PixelRange) -> None:
 
 def _tells_bytes(given: PixelRange) -> bool:
     """Whether pixels are of 8 bits by their type, or by many images: a few may be dark ones of more bits."""
-    return given.is_8_bit or (given.is_byte and given.n_images >= FEWEST_TELLING)
+    return given.is_8_bit or (given.is_byte and given.n_images >= MIN_TELLING_IMAGES)
 
 
 def _is_beyond(given: PixelRange, low: float, high: float) -> bool:
@@ -82,10 +82,10 @@ def _is_beyond(given: PixelRange, low: float, high: float) -> bool:
 
 def _is_scaled(given: PixelRange, fitted: PixelRange) -> bool:
     """Whether floats are what pixels of 8 bits become that are divided by 255, or standardised."""
-    if given.width * OTHER_UNIT > fitted.width or given.width * LARGEST_BYTE * OTHER_UNIT < fitted.width:
+    if given.width * OTHER_UNIT > fitted.width or given.width * MAX_BYTE * OTHER_UNIT < fitted.width:
         return False
     # Dark pixels of 8 bits are whole numbers, as floats too.
-    is_share = given.low >= -1 and given.high <= LARGEST_SHARE and not given.is_whole
+    is_share = given.low >= -1 and given.high <= MAX_PIXEL_SHARE and not given.is_whole
     # Resampling leaves numbers a little below zero.
-    is_standardised = given.low < -given.width / OTHER_UNIT and given.n_images >= FEWEST_TELLING
+    is_standardised = given.low < -given.width / OTHER_UNIT and given.n_images >= MIN_TELLING_IMAGES
     return is_share or is_standardised

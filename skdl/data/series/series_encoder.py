@@ -16,13 +16,13 @@ from skdl.data.series.row_layout import N_TAIL, Reversal, RowLayout
 from skdl.data.series.series_level import level_is_informative
 from skdl.data.series.series_reading import Series
 from skdl.data.table import DenseTable
-from skdl.data.tables.scaling import LARGEST, Weights
+from skdl.data.tables.scaling import MAX_SCALED, Weights
 from skdl.data.tables.table_encoder import TableEncoder
 
 #: Bound on levels and spreads, in units of the targets: single precision has room above it.
-LARGEST_LEVEL = 1e30
+MAX_LEVEL = 1e30
 #: Share of windows whose last value is a target of another one, from which on they are windows of the same series.
-LEAST_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 
 
 def _average(x: NDArray, weight: Weights) -> Any:
@@ -195,12 +195,12 @@ class SeriesEncoder:
         channels = out[:, :stop].reshape(n, self.layout.n_channels, n_steps)
         with np.errstate(over="ignore"):
             scaled = (values - self.center[:, None]) / self.scale[:, None]
-        channels[:, :n_channels] = np.nan_to_num(np.clip(scaled, -LARGEST, LARGEST), nan=0.0)
+        channels[:, :n_channels] = np.nan_to_num(np.clip(scaled, -MAX_SCALED, MAX_SCALED), nan=0.0)
         inside = np.arange(n_steps) < X.lengths[:, None, None]
         channels[:, n_channels:] = np.isnan(X.values[:, self.indicated]) & inside
         out[:, stop : stop + self.n_beside] = self._beside(X)
-        out[:, -3] = np.clip((level - self.target_center) / self.target_scale, -LARGEST_LEVEL, LARGEST_LEVEL)
-        out[:, -2] = np.clip(spread * self.common_spread / self.target_scale, 0, LARGEST_LEVEL)
+        out[:, -3] = np.clip((level - self.target_center) / self.target_scale, -MAX_LEVEL, MAX_LEVEL)
+        out[:, -2] = np.clip(spread * self.common_spread / self.target_scale, 0, MAX_LEVEL)
         out[:, -1] = X.lengths
         is_unequal = X.lengths.min() < n_steps
         return DenseTable(torch.from_numpy(out), sizes=torch.from_numpy(X.lengths) if is_unequal else None)
@@ -276,7 +276,7 @@ def continued_channel(X: Series, y: NDArray, weight: Weights) -> int | None:
     with np.errstate(over="ignore"):
         rounded = targets.astype(X.values.dtype)
     overlap = [_overlap(last[:, c], rounded) for c in range(last.shape[1])]
-    if max(overlap) >= LEAST_OVERLAP:
+    if max(overlap) >= MIN_OVERLAP:
         return int(np.argmax(overlap))
     first, known = targets[:, 0], ~np.isnan(last)
     # Squares of huge values overflow: what goes on there is not told from what does not.

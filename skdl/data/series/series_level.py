@@ -13,14 +13,18 @@ from skdl.data.tables.scaling import Weights
 
 Floats = NDArray[np.float64]
 
-#: Most rows and steps that are looked at, and rows that go with a step at least.
-MOST_ROWS, MOST_STEPS, ROWS_PER_STEP = 10_000, 256, 8
-#: Share of the levels' variance that the shape leaves open at least. Where it leaves less, a model is free to read the
-#: shape off the level, and fails at other levels.
-LEAST_OPEN = 0.1
-#: What the squared error falls to at most with a level that counts.
-LARGEST_RATIO = 0.98
-#: Of the regressions, over the number of rows: no more than keeps them from being singular.
+#: Most rows of the regressions that tell whether the level counts.
+MAX_REGRESSION_ROWS = 10_000
+#: Most last steps of a series that are looked at: the last one is the level, and the regressions see those before it.
+MAX_REGRESSION_STEPS = 256
+#: Fewest rows for each step that is looked at.
+ROWS_PER_STEP = 8
+#: Smallest share of the levels' variance that the shape leaves open where the level may count. Where it leaves less, a
+#: model is free to read the shape off the level, and fails at other levels.
+MIN_OPEN_SHARE = 0.1
+#: A level counts if with it the squared error falls below this multiple of what it is without.
+MAX_ERROR_RATIO = 0.98
+#: Penalty of the regressions, over the weight of all rows: no more than keeps them from being singular.
 PENALTY = 1e-6
 
 
@@ -42,7 +46,7 @@ def level_is_informative(
     weight : ndarray of shape (n,), optional
     """
     rows = np.flatnonzero(~np.isnan(level_n))
-    rows = rows[sample_rows(len(rows), MOST_ROWS)]
+    rows = rows[sample_rows(len(rows), MAX_REGRESSION_ROWS)]
     level_n1, weight_n = level_n[rows, None], np.ones(len(rows)) if weight is None else weight[rows]
     center = np.average(level_n1[:, 0], weights=weight_n)
     spread = np.sqrt(np.average((level_n1[:, 0] - center) ** 2, weights=weight_n))
@@ -52,16 +56,16 @@ def level_is_informative(
     shape_nS = (_steps_before(values_nT[rows], lengths_n[rows]) - level_n1) / spread
     shape_nS[np.isnan(shape_nS)] = 0
     level_n1 = (level_n1 - center) / spread
-    if _held_out_error(shape_nS, level_n1, weight_n) < LEAST_OPEN:
+    if _held_out_error(shape_nS, level_n1, weight_n) < MIN_OPEN_SHARE:
         return False
     with_level = _held_out_error(np.hstack([shape_nS, level_n1]), ahead_nO, weight_n)
-    return bool(with_level < LARGEST_RATIO * _held_out_error(shape_nS, ahead_nO, weight_n))
+    return bool(with_level < MAX_ERROR_RATIO * _held_out_error(shape_nS, ahead_nO, weight_n))
 
 
 def _steps_before(values_nT: Floats, lengths_n: NDArray[np.intp]) -> Floats:
     """The steps before the last one, from the latest on; NaN where a series is shorter."""
     n_rows, n_steps = values_nT.shape
-    place_nS = lengths_n[:, None] - 1 - np.arange(1, min(n_steps, MOST_STEPS, n_rows // ROWS_PER_STEP))
+    place_nS = lengths_n[:, None] - 1 - np.arange(1, min(n_steps, MAX_REGRESSION_STEPS, n_rows // ROWS_PER_STEP))
     return np.where(place_nS < 0, np.nan, np.take_along_axis(values_nT, place_nS.clip(min=0), axis=1))
 
 

@@ -21,10 +21,12 @@ from skdl.data.tables.cells import is_missing_cell
 from skdl.data.tables.frames import check_unique_names, column_names, has_objects, is_frame, refuse_lazy
 from skdl.data.tensors import as_array, is_structured
 
-#: Numbers of series, padding with them, that are encoded at a time, and padding that is not worth a time of its own.
-CHUNK_NUMBERS, LITTLE_PADDING = 2**23, 2**14
-#: Most padding beside series that are encoded together, as a share of their own steps.
-MOST_PADDING = 0.25
+#: Most numbers of series that are encoded together, their padding included, but for a single series.
+CHUNK_NUMBERS = 2**23
+#: Numbers of padding that are not worth encoding series apart, whatever share of them they are.
+LITTLE_PADDING = 2**14
+#: Most padding, where it is more than that, as a share of the steps of the series that are encoded together.
+MAX_PADDING_SHARE = 0.25
 
 
 class SeriesWithTable(NamedTuple):
@@ -122,7 +124,7 @@ class Series:
         for row, length in enumerate(self.lengths[order].tolist()):
             n_together = row - starts[-1]
             padding = n_together * length - own
-            is_padded = padding * n_channels > LITTLE_PADDING and padding > MOST_PADDING * own
+            is_padded = padding * n_channels > LITTLE_PADDING and padding > MAX_PADDING_SHARE * own
             if is_padded or (n_together and (n_together + 1) * length * n_channels > CHUNK_NUMBERS):
                 starts.append(row)
                 own = 0

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-#: Share of the steps of time from which steps count as regular, and how much longer than usual a step may be: months
-#: and days of daylight saving are, but not by half.
-REGULAR_SHARE, LONGEST_STEP = 0.8, 1.5
-#: Or where all are multiples of the smallest one, but for this share of it, and so many are as long as it is.
-GRID_SHARE, LARGEST_OFFSET = 0.3, 0.01
+#: Times count as regular if at least this share of their steps is about as long as usual.
+REGULAR_SHARE = 0.8
+#: Longest step that is no gap, in usual steps, or on a grid in the smallest ones: months and days of daylight saving
+#: are longer than usual, but not by half.
+MAX_STEP_RATIO = 1.5
+#: Times are a grid, and regular as well, if all steps are multiples of the smallest one and at least this share of them
+#: is as long as it.
+GRID_SHARE = 0.3
+#: How far a step may be from such a multiple, as a share of the smallest step.
+MAX_GRID_OFFSET = 0.01
 #: Years, months and days of numbers that stand for dates.
 CALENDAR = [np.arange(1800, 2200), np.arange(1, 13), np.arange(1, 32)]
 
@@ -27,13 +32,13 @@ def after_gaps(times: NDArray | None, series: list[NDArray[np.intp]]) -> NDArray
     ratio = np.concatenate([one / one.min() for one in steps])
     # Of a grid from which many rows may be missing. Steps of anything else may be multiples of a unit of time as well,
     # but few of them are one.
-    are_whole = (np.abs(ratio - np.rint(ratio)) <= LARGEST_OFFSET).all()
-    is_regular = bool(are_whole and np.mean(ratio < LONGEST_STEP) >= GRID_SHARE)
+    are_whole = (np.abs(ratio - np.rint(ratio)) <= MAX_GRID_OFFSET).all()
+    is_regular = bool(are_whole and np.mean(ratio < MAX_STEP_RATIO) >= GRID_SHARE)
     if not is_regular:
         ratio = np.concatenate([one / middle for one, middle in zip(steps, usual, strict=True)])
-        is_regular = bool(np.mean(np.abs(ratio - 1) <= LONGEST_STEP - 1) >= REGULAR_SHARE)
+        is_regular = bool(np.mean(np.abs(ratio - 1) <= MAX_STEP_RATIO - 1) >= REGULAR_SHARE)
     if is_regular and not _has_days_off(times, usual):
-        follows[np.concatenate([rows[1:] for rows in series])] = ratio > LONGEST_STEP
+        follows[np.concatenate([rows[1:] for rows in series])] = ratio > MAX_STEP_RATIO
     return follows
 
 

@@ -16,19 +16,22 @@ from skdl.data.moments import mean_and_deviation
 MAX_ONE_HOT_LEVELS = 32
 #: Widest embedding.
 MAX_EMBEDDING_WIDTH = 50
-#: Bounds on how many rows a level must have to be known, in columns of many levels.
-FEWEST_LEVEL_ROWS, MOST_LEVEL_ROWS = 2, 10
+#: Fewest rows that a level must have to be known, in columns of more than MAX_ONE_HOT_LEVELS levels.
+MIN_ROWS_TO_KNOW_LEVEL = 2
+#: Most rows that a level must have to be known, however little they tell of it.
+MAX_ROWS_TO_KNOW_LEVEL = 10
 #: Fewest different numbers that may be codes.
-FEWEST_CODES = 11
-#: Mean rows per code, and the largest ratio of the variance within codes to that among them: the means of few rows are
-#: noisier, so that fewer rows demand a smaller ratio.
-MOST_WITHIN = ((5, 1.25), (4, 0.8), (3, 0.5), (2, 0.125))
-#: The variance among neighbours is at least this share of that among codes.
-LEAST_UNLIKE = 0.5
-#: A value of more than this share of the rows, such as zero, may stand for "none", and the others for categories. Their
-#: neighbours need to be half as unlike, if they are more so than the rows of a code are. For classes alone: the means
-#: of numeric targets hang on single rows where values are rare.
-COMMON_SHARE, LEAST_UNLIKE_RARE = 0.5, 0.25
+MIN_CODES = 11
+#: Pairs of mean rows per code, at least, and the largest ratio of the variance within codes to that among them: the
+#: means of few rows are noisier, so that fewer rows demand a smaller ratio.
+MAX_WITHIN_RATIOS = ((5, 1.25), (4, 0.8), (3, 0.5), (2, 0.125))
+#: Neighbours are as unlike as any two codes if their variance is more than this share of that among codes.
+MIN_UNLIKE = 0.5
+#: A value of more than this share of the rows, such as zero, may stand for "none", and the others for categories. For
+#: classes alone: the means of numeric targets hang on single rows where values are rare.
+COMMON_SHARE = 0.5
+#: MIN_UNLIKE of these others, whose neighbours must also be more unlike than the rows of one code.
+MIN_UNLIKE_RARE = 0.25
 
 
 def in_order(levels: Iterable[Any]) -> list[Any]:
@@ -108,11 +111,11 @@ def rows_to_know_a_level(codes: NDArray[np.intp], y: NDArray, classification: bo
     """
     n_levels = int(codes.max()) + 1
     if n_levels < 2 or n_levels == len(codes):
-        return MOST_LEVEL_ROWS
+        return MAX_ROWS_TO_KNOW_LEVEL
     variances = LevelVariances.of(codes, y, classification)
-    if variances.within >= MOST_LEVEL_ROWS * variances.among:
-        return MOST_LEVEL_ROWS
-    return max(math.ceil(variances.within / variances.among), FEWEST_LEVEL_ROWS)
+    if variances.within >= MAX_ROWS_TO_KNOW_LEVEL * variances.among:
+        return MAX_ROWS_TO_KNOW_LEVEL
+    return max(math.ceil(variances.within / variances.among), MIN_ROWS_TO_KNOW_LEVEL)
 
 
 def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
@@ -125,7 +128,7 @@ def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
     _, codes = np.unique(x[is_number], return_inverse=True)
     y = y[is_number]
     variances = _telling(codes, y, classification)
-    if variances is not None and variances.of_neighbours > LEAST_UNLIKE * variances.among:
+    if variances is not None and variances.of_neighbours > MIN_UNLIKE * variances.among:
         return True
     is_common = np.bincount(codes) > COMMON_SHARE * len(codes)
     if not classification or not is_common.any():
@@ -135,15 +138,15 @@ def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
     variances = _telling(codes, y[is_rare], classification)
     if variances is None:
         return False
-    return variances.of_neighbours > max(LEAST_UNLIKE_RARE * variances.among, variances.within)
+    return variances.of_neighbours > max(MIN_UNLIKE_RARE * variances.among, variances.within)
 
 
 def _telling(codes: NDArray[np.intp], y: NDArray, classification: bool) -> LevelVariances | None:
     """The variances of codes of several rows each, if they tell much of the target."""
     n_codes = int(codes.max(initial=-1)) + 1
-    if n_codes < FEWEST_CODES:
+    if n_codes < MIN_CODES:
         return None
-    most_within = next((most for n_rows, most in MOST_WITHIN if len(codes) >= n_rows * n_codes), None)
+    most_within = next((most for n_rows, most in MAX_WITHIN_RATIOS if len(codes) >= n_rows * n_codes), None)
     if most_within is None:
         return None
     variances = LevelVariances.of(codes, y, classification)

@@ -14,8 +14,10 @@ from skdl.data.tables.cells import is_missing_cell
 
 Kind = Literal["numeric", "categorical", "datetime"]
 
-#: From when to when dates of nanoseconds go, and those of Python, in microseconds since 1970; a little less.
-NANOSECOND_LIMITS, PYTHON_LIMITS = (-9.2e15, 9.2e15), (-6.2e16, 2.5e17)
+#: Range of dates and durations of nanoseconds, in microseconds (dates since 1970); a little less than they can hold.
+NANOSECOND_LIMITS = (-9.2e15, 9.2e15)
+#: Range of all other dates and durations, in microseconds: that of Python's dates, or a little less.
+PYTHON_LIMITS = (-6.2e16, 2.5e17)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from skdl.data.tables.cells import cell_text
 from skdl.data.tables.columns import ColumnType
 from skdl.data.tables.frames import dense, is_pandas
 
-#: Whole numbers beyond this may not be the same as floats.
-LARGEST_EXACT = 2**53
+#: Integers up to this size are the same as floats; larger ones may not be.
+MAX_EXACT_INTEGER = 2**53
 
 
 def with_cells(
@@ -140,7 +140,7 @@ def _new_series(like: Any, values: Any, dtype: Any = None) -> Any:
 def _is_exact(series: Any) -> bool:
     """Whether all integers of a column are the same as floats."""
     present = series.drop_nulls()
-    if not len(present) or max(-int(present.min()), int(present.max())) <= LARGEST_EXACT:
+    if not len(present) or max(-int(present.min()), int(present.max())) <= MAX_EXACT_INTEGER:
         return True
     return all(int(float(cell)) == cell for cell in present.to_list())
 

@@ -21,16 +21,19 @@ from numpy.typing import NDArray
 from skdl.data.moments import mean_and_deviation
 from skdl.data.tables.categories import MAX_ONE_HOT_LEVELS, Levels, LevelVariances, numbered, rows_per_level
 
-#: Most means of a column, and of all columns of a table: of those that tell most.
-MOST_MEANS, MOST_MEANS_IN_ALL = 16, 32
+#: Most means of a column, one for each target or class; with more of these, no column has means.
+MAX_MEANS = 16
+#: Most means of all columns of a table: those columns have them that tell most.
+MAX_MEANS_IN_ALL = 32
 #: Parts of the training rows, each of which is told the means of the others.
 N_PARTS = 8
-#: Levels tell something of the target if its variance among them exceeds that within them by so many standard errors of
-#: what chance makes of both.
-LEAST_STANDARD_ERRORS = 3.0
-#: Rows of the variance within all levels that stand beside those of one, and the least share of the variance that is
-#: among levels.
-COMMON_ROWS, LEAST_AMONG = 2.0, 0.02
+#: Levels tell something of the target if its variance among them exceeds that within them by more than so many standard
+#: errors of what chance makes of both.
+MIN_EXCESS_STANDARD_ERRORS = 3.0
+#: Weight, in rows, of the variance within all levels beside that of the rows of one level.
+COMMON_ROWS = 2.0
+#: Smallest share of the target's variance that is taken to be among levels.
+MIN_AMONG = 0.02
 #: Share of a level's weight that may be rounding.
 ROUNDING = 1e-9
 
@@ -43,11 +46,11 @@ def has_many_levels(values: NDArray) -> bool:
 def columns_with_means(columns: Sequence[NDArray], y: NDArray, classification: bool) -> list[int]:
     """Which columns have level means: those of many levels that tell most of the target, in order."""
     n_means = number_of_means(y, classification)
-    if n_means > MOST_MEANS:
+    if n_means > MAX_MEANS:
         return []
     told = [_told_by_levels(values, y, classification) for values in columns]
     best_first = sorted(range(len(columns)), key=lambda i: -told[i])
-    return sorted(i for i in best_first[: MOST_MEANS_IN_ALL // n_means] if told[i] > 0)
+    return sorted(i for i in best_first[: MAX_MEANS_IN_ALL // n_means] if told[i] > 0)
 
 
 def number_of_means(y: NDArray, classification: bool) -> int:
@@ -76,7 +79,7 @@ def _told_by_levels(values: NDArray, y: NDArray, classification: bool) -> float:
     variances = LevelVariances.of(codes, y, classification)
     excess = variances.among * rows_per_level(np.bincount(codes))
     by_chance = variances.within * math.sqrt(2 / (n_levels - 1) + 2 / (n_rows - n_levels))
-    if excess <= LEAST_STANDARD_ERRORS * by_chance:
+    if excess <= MIN_EXCESS_STANDARD_ERRORS * by_chance:
         return 0.0
     return excess / variances.within if variances.within > 0 else math.inf
 
@@ -152,7 +155,7 @@ class LevelMeans:
         sums = self._sums(self.levels.codes(values), y, weight)
         self.within = sums.within()
         # Of targets of variance 1, or of constants.
-        self.among = np.where(deviation > 0, np.maximum(1 - self.within, LEAST_AMONG), 0)
+        self.among = np.where(deviation > 0, np.maximum(1 - self.within, MIN_AMONG), 0)
         self.means_LT = sums.means(self.among, self.within)
 
     def _raw(self, y: NDArray) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skdl.data.tables.piecewise import MOST_COLUMNS
+from skdl.data.tables.piecewise import MAX_EMBEDDED_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class NumericEmbedding:
 
     has_bins: bool = False
     n_frequencies: int = 0
-    most_columns: int = MOST_COLUMNS
+    most_columns: int = MAX_EMBEDDED_COLUMNS
     fewest_rows: int = 0
 
     def n_periodic(self, n_columns: int, n_rows: int) -> int:

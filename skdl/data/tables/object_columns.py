@@ -27,9 +27,12 @@ _CELL_KINDS: tuple[tuple[type | tuple[type, ...], Kind, Any], ...] = (
     ((datetime.date, np.datetime64), "datetime", nw.Datetime("us")),
     ((datetime.timedelta, np.timedelta64), "numeric", nw.Duration("us")),
 )
-#: Cells of a column of text that are looked at for numbers; how many different ones there must be, and in which share
-#: of the cells.
-MOST_LOOKED_AT, FEWEST_NUMBERS, NUMBER_SHARE = 2000, 20, 0.8
+#: Most cells of a column of text that are looked at for numbers.
+MAX_CHECKED_CELLS = 2000
+#: Fewest different numbers among these cells of a column that seems to hold numbers.
+MIN_NUMBERS = 20
+#: Smallest share of the texts among these cells that are numbers, in such a column.
+NUMBER_SHARE = 0.8
 
 
 def object_column(name: Any, cells: list[Any]) -> Column:
@@ -122,11 +125,11 @@ def numbers_as_text(columns: Iterable[Column]) -> list[Any]:
 def _has_numbers_as_text(column: Column) -> bool:
     if column.kind != "categorical" or column.type.dtype in (nw.Categorical, nw.Enum):
         return False
-    cells = column.values[sample_rows(len(column.values), MOST_LOOKED_AT)]
+    cells = column.values[sample_rows(len(column.values), MAX_CHECKED_CELLS)]
     counts = Counter(cell for cell in cells if isinstance(cell, str))
     numbers = {text: count for text, count in counts.items() if _is_number(text)}
     is_measured = column.is_mixture or any("." in number for number in numbers)
-    return is_measured and len(numbers) >= FEWEST_NUMBERS and sum(numbers.values()) >= NUMBER_SHARE * counts.total()
+    return is_measured and len(numbers) >= MIN_NUMBERS and sum(numbers.values()) >= NUMBER_SHARE * counts.total()
 
 
 def _is_number(text: str) -> bool:

@@ -19,24 +19,33 @@ from numpy.typing import NDArray
 from skdl.data.sampling import sample_rows
 from skdl.data.tables.scaling import Weights
 
-#: Encoded columns that the bins of all numeric columns together aim at, and the bounds on what one aims at: half of it
-#: in quantiles, beside as many thresholds as are worth it.
-TOTAL_BINS, FEWEST_BINS, MOST_BINS = 256, 8, 64
+#: Bins, each an encoded column, that all numeric columns together aim at: each column at an equal part of them, half of
+#: it in quantiles, beside as many thresholds as are worth it.
+TOTAL_BINS = 256
+#: Fewest bins that a column aims at.
+MIN_COLUMN_BINS = 8
+#: Most bins that a column aims at.
+MAX_COLUMN_BINS = 64
 #: Training rows that a bin should have.
 ROWS_PER_BIN = 64
-#: With more columns of three values or more than this the encoding would be all of the network, so it is left out.
-MOST_COLUMNS = 256
-#: How many times the variance of a node a split of it must explain at least, in squared deviations of rows.
-LEAST_EXPLAINED = 12.0
+#: Most numeric columns that are embedded; for bins, those of three values or more count. With more, the encoding would
+#: be all of the network, so it is left out.
+MAX_EMBEDDED_COLUMNS = 256
+#: A split of a node must explain more squared deviations of rows than so many times the variance of the node.
+MIN_EXPLAINED = 12.0
 #: Rows from which edges are found.
 EDGE_ROWS = 50_000
-#: Rows of a leaf of a column's tree at least: one in so many, within bounds. Rare values may say much of the target.
-LEAF_SHARE, FEWEST_LEAF_ROWS, MOST_LEAF_ROWS = 200, 5, 20
+#: A leaf of a column's tree must have one in so many rows, within the bounds MIN_LEAF_ROWS and MAX_LEAF_ROWS.
+LEAF_SHARE = 200
+#: Fewest rows that a leaf must have.
+MIN_LEAF_ROWS = 5
+#: Most rows that a leaf must have: rare values may say much of the target.
+MAX_LEAF_ROWS = 20
 
 
 def bins_per_column(n_columns: int, n_rows: int) -> int:
     """How many bins each of so many columns aims at."""
-    return int(np.clip(min(TOTAL_BINS // n_columns, n_rows // ROWS_PER_BIN), FEWEST_BINS, MOST_BINS))
+    return int(np.clip(min(TOTAL_BINS // n_columns, n_rows // ROWS_PER_BIN), MIN_COLUMN_BINS, MAX_COLUMN_BINS))
 
 
 def tree_thresholds(x: NDArray, y: NDArray, weight: Weights, n_leaves: int, classification: bool) -> NDArray:
@@ -44,7 +53,7 @@ def tree_thresholds(x: NDArray, y: NDArray, weight: Weights, n_leaves: int, clas
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     tree_class = DecisionTreeClassifier if classification else DecisionTreeRegressor
-    leaf_rows = int(np.clip(len(x) // LEAF_SHARE, FEWEST_LEAF_ROWS, MOST_LEAF_ROWS))
+    leaf_rows = int(np.clip(len(x) // LEAF_SHARE, MIN_LEAF_ROWS, MAX_LEAF_ROWS))
     tree = tree_class(max_leaf_nodes=n_leaves, min_samples_leaf=leaf_rows, random_state=0)
     # Trees work in float32, and add up a column: without their centre, values keep more digits; huge ones are of no use
     # as thresholds.
@@ -63,7 +72,7 @@ def _is_significant(tree: Any) -> NDArray[np.bool_]:
     is_split = tree.feature >= 0
     impurity = tree.n_node_samples * tree.impurity
     explained = impurity - impurity[tree.children_left] - impurity[tree.children_right]
-    is_significant = is_split & (explained > LEAST_EXPLAINED * tree.impurity)
+    is_significant = is_split & (explained > MIN_EXPLAINED * tree.impurity)
     # Children stand behind their parents.
     for node in np.flatnonzero(is_split)[::-1]:
         is_significant[node] |= is_significant[tree.children_left[node]] | is_significant[tree.children_right[node]]
@@ -109,7 +118,7 @@ class PiecewiseLinearEncoder:
         n_rows, sample = len(y), sample_rows(len(y), EDGE_ROWS)
         # Columns of two values, such as zeros and ones, need no bins.
         is_cut = [_has_three_values(np.asarray(columns(j)[sample], dtype=np.float64)) for j in range(n_columns)]
-        if sum(is_cut) > MOST_COLUMNS:
+        if sum(is_cut) > MAX_EMBEDDED_COLUMNS:
             is_cut = [False] * n_columns
         n_bins = bins_per_column(max(n_columns, 1), n_rows)
         y = y[sample]

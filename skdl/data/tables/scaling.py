@@ -13,7 +13,8 @@ from skdl.data.moments import mean_and_deviation
 #: Where the smooth clip of robustly scaled columns levels off (Holzmueller et al. 2024).
 CLIP = 3.0
 #: Bound on scaled values that are not clipped smoothly, so that their squares stay finite in float32.
-LARGEST = 1e15
+MAX_SCALED = 1e15
+#: Probabilities of the quartiles.
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
 Weights = NDArray[np.float64] | None
@@ -108,9 +109,9 @@ class NumericEncoder:
             with np.errstate(over="ignore", invalid="ignore"):
                 z = np.subtract(x, self.center, dtype=np.float64)
                 z *= self.factor
-        if not np.vdot(z, z) < LARGEST**2:
+        if not np.vdot(z, z) < MAX_SCALED**2:
             # Some may be missing, or so large that their squares would overflow.
-            np.clip(z, -LARGEST, LARGEST, out=z)
+            np.clip(z, -MAX_SCALED, MAX_SCALED, out=z)
             z[np.isnan(z)] = 0.0
         values = out[:, :n_columns]
         values[...] = z

@@ -24,14 +24,14 @@ from skdl.data.tables.fitted_columns import FittedColumn, mixtures
 from skdl.data.tables.frames import frame_columns, is_frame
 from skdl.data.tables.object_columns import numbers_as_text
 
-#: A column's most frequent levels have encoded columns of their own; rarer ones are not imputed.
-MOST_LEVELS = 32
-#: Rows that a level must have for one, in columns of more levels than that: names and identifiers tell nothing.
-FEWEST_LEVEL_ROWS = 5
+#: Most levels of a column that have encoded columns of their own, the most frequent ones; rarer ones are not imputed.
+MAX_IMPUTED_LEVELS = 32
+#: Fewest rows of such a level, in columns of more levels than that: names and identifiers tell nothing.
+MIN_IMPUTED_LEVEL_ROWS = 5
 #: A day in the unit of dates here, microseconds.
 DAY = 86_400e6
-#: Bound on standardised values, so that their squares stay finite.
-LARGEST = 1e6
+#: Bound on standardised cells, so that their squares stay finite.
+MAX_CELL = 1e6
 
 
 class CellEncoder(Protocol):
@@ -85,7 +85,7 @@ class NumberCells:
 
     def encode(self, values: NDArray) -> NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.clip((_numbers(values) - self.center) / (self.scale or np.inf), -LARGEST, LARGEST)[:, None]
+            return np.clip((_numbers(values) - self.center) / (self.scale or np.inf), -MAX_CELL, MAX_CELL)[:, None]
 
     def decode(self, encoded: NDArray[np.float64]) -> NDArray:
         values = np.clip(encoded[:, 0] * self.scale + self.center, self.low, self.high)
@@ -119,9 +119,9 @@ class LevelCells:
         # Of equally frequent ones the first in order count as more frequent, whatever the order of the rows.
         counts = Counter({level: counts[level] for level in in_order(counts)})
         levels = tuple(counts)
-        if len(counts) > MOST_LEVELS:
-            frequent = counts.most_common(MOST_LEVELS)
-            levels = tuple(in_order(level for level, n_rows in frequent if n_rows >= FEWEST_LEVEL_ROWS))
+        if len(counts) > MAX_IMPUTED_LEVELS:
+            frequent = counts.most_common(MAX_IMPUTED_LEVELS)
+            levels = tuple(in_order(level for level, n_rows in frequent if n_rows >= MIN_IMPUTED_LEVEL_ROWS))
         if not levels:
             # One stands for all, with an encoded column of zeros.
             levels = (counts.most_common(1)[0][0],)

@@ -30,7 +30,7 @@ from skdl.data.tables.level_means import LevelMeans, columns_with_means, has_man
 from skdl.data.tables.numeric_embeddings import NUMERIC_EMBEDDINGS, NumericEmbedding
 from skdl.data.tables.object_columns import numbers_as_text
 from skdl.data.tables.piecewise import PiecewiseLinearEncoder
-from skdl.data.tables.scaling import LARGEST, NumericEncoder, Weights
+from skdl.data.tables.scaling import MAX_SCALED, NumericEncoder, Weights
 
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
@@ -368,5 +368,5 @@ class TableEncoder:
             raise ValueError("Input X contains NaN, but fit was given a sparse matrix, which has no missing values.")
         with np.errstate(over="ignore"):
             scaled.data *= self.factors[scaled.indices]
-        np.clip(scaled.data, -LARGEST, LARGEST, out=scaled.data)
+        np.clip(scaled.data, -MAX_SCALED, MAX_SCALED, out=scaled.data)
         return SparseTable(scaled.astype(self.dtype))

@@ -29,7 +29,7 @@ from torch import Tensor
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.tables.cells import is_missing_cell, is_same_cell
-from skdl.data.tables.filled_frames import LARGEST_EXACT, in_library
+from skdl.data.tables.filled_frames import MAX_EXACT_INTEGER, in_library
 from skdl.data.tables.frames import check_flat_names, is_frame
 from skdl.data.tables.table_cells import TableCells
 from skdl.engine.device import resolve_device, with_torch_defaults
@@ -616,11 +616,11 @@ def _are_exact(X: Any, missing: Any) -> bool:
     if X.dtype == object:
         # Integers beyond those of numpy's types are among them.
         cells = [cell for cell in X.flat if isinstance(cell, Integral)]
-        return all(abs(int(cell)) <= LARGEST_EXACT or is_same_cell(cell, missing) for cell in cells)
+        return all(abs(int(cell)) <= MAX_EXACT_INTEGER or is_same_cell(cell, missing) for cell in cells)
     if X.dtype.kind not in "iu":
         return True
     integers = X[missing != X] if isinstance(missing, Real) else X
-    return not integers.size or max(-int(integers.min()), int(integers.max())) <= LARGEST_EXACT
+    return not integers.size or max(-int(integers.min()), int(integers.max())) <= MAX_EXACT_INTEGER
 
 
 def _targets(x_BD: Tensor, present_BD: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl.data.tables.categories import (
-    FEWEST_LEVEL_ROWS,
-    MOST_LEVEL_ROWS,
+    MAX_ROWS_TO_KNOW_LEVEL,
+    MIN_ROWS_TO_KNOW_LEVEL,
     LevelVariances,
     are_nominal,
     as_levels,
@@ -37,16 +37,16 @@ def test_it_is_the_variance_within_over_that_among(variance, bounds, n_outputs):
 def test_a_target_of_one_value_beside_others_says_nothing():
     y = np.random.default_rng(0).normal(size=1000)
     # The mean of many 0.1 is not quite 0.1.
-    assert rows_to_know_a_level(LEVELS, np.stack([y, np.full(1000, 0.1)], axis=1), False) == MOST_LEVEL_ROWS
+    assert rows_to_know_a_level(LEVELS, np.stack([y, np.full(1000, 0.1)], axis=1), False) == MAX_ROWS_TO_KNOW_LEVEL
     assert not are_nominal(LEVELS.astype(float), np.stack([y, np.full(1000, 0.1)], axis=1), False)
 
 
 def test_labels_count_by_their_shares():
     telling, chance = (LEVELS % 3).astype(str), np.random.default_rng(0).integers(3, size=1000).astype(str)
-    assert rows_to_know_a_level(LEVELS, telling, True) == FEWEST_LEVEL_ROWS
-    assert rows_to_know_a_level(LEVELS, chance, True) == MOST_LEVEL_ROWS
+    assert rows_to_know_a_level(LEVELS, telling, True) == MIN_ROWS_TO_KNOW_LEVEL
+    assert rows_to_know_a_level(LEVELS, chance, True) == MAX_ROWS_TO_KNOW_LEVEL
     several = np.stack([LEVELS % 2, LEVELS % 3 == 0], axis=1)
-    assert rows_to_know_a_level(LEVELS, several, True) == FEWEST_LEVEL_ROWS
+    assert rows_to_know_a_level(LEVELS, several, True) == MIN_ROWS_TO_KNOW_LEVEL
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_labels_count_by_their_shares():
     ids=["own levels", "one level", "constant"],
 )
 def test_where_nothing_tells_levels_apart_many_rows_are_asked(codes, y):
-    assert rows_to_know_a_level(codes, y, False) == MOST_LEVEL_ROWS
+    assert rows_to_know_a_level(codes, y, False) == MAX_ROWS_TO_KNOW_LEVEL
 
 
 def test_variances_are_those_that_targets_are_drawn_by():

@@ -51,7 +51,7 @@ def test_columns_with_means__when_there_is_no_row_or_one_level__then_none():
 
 
 def test_columns_with_means__when_too_many__then_those_that_tell_most(monkeypatch):
-    monkeypatch.setattr(level_means, "MOST_MEANS_IN_ALL", 2)
+    monkeypatch.setattr(level_means, "MAX_MEANS_IN_ALL", 2)
     values, y = panel(noise=0.1)
     rng = np.random.default_rng(0)
     blurred = [np.where(rng.random(len(y)) < share, rng.permutation(values), values) for share in (0.5, 0.1, 0.3, 0)]
@@ -60,8 +60,8 @@ def test_columns_with_means__when_too_many__then_those_that_tell_most(monkeypatc
 
 def test_columns_with_means__when_there_are_many_classes__then_none():
     values, y = panel()
-    assert columns_with_means([values], np.digitize(y, np.linspace(-2, 2, level_means.MOST_MEANS - 1)), True) == [0]
-    assert columns_with_means([values], np.digitize(y, np.linspace(-2, 2, level_means.MOST_MEANS)), True) == []
+    assert columns_with_means([values], np.digitize(y, np.linspace(-2, 2, level_means.MAX_MEANS - 1)), True) == [0]
+    assert columns_with_means([values], np.digitize(y, np.linspace(-2, 2, level_means.MAX_MEANS)), True) == []
 
 
 @pytest.mark.parametrize(

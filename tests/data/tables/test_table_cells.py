@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdl.data.tables.columns import Column
-from skdl.data.tables.table_cells import MOST_LEVELS, LevelCells, NumberCells, TableCells
+from skdl.data.tables.table_cells import MAX_IMPUTED_LEVELS, LevelCells, NumberCells, TableCells
 
 STAMP = np.datetime64("2024-02-29T12:30:15.123456", "us")
 
@@ -163,8 +163,8 @@ def test_levels_when_more_than_most_then_the_most_frequent():
     cells = [name for i, name in enumerate(names) for _ in range(i + 1)]
     X = pd.DataFrame({"c": cells})
     encoder = fitted(X).encoders[0]
-    assert encoder.width == MOST_LEVELS
-    assert set(encoder.levels) == set(names[-MOST_LEVELS:])
+    assert encoder.width == MAX_IMPUTED_LEVELS
+    assert set(encoder.levels) == set(names[-MAX_IMPUTED_LEVELS:])
     is_rare = ~np.isin(cells, encoder.levels)
     encoded, missing = encode(fitted(X), X)
     assert not missing.any() and not np.isnan(encoded).any()
@@ -175,13 +175,13 @@ def test_levels_when_more_than_most_then_the_most_frequent():
 
 
 def test_levels_when_equally_frequent_then_the_first_in_order():
-    cells = [f"{i:02}" for i in range(MOST_LEVELS + 8)] * 5
+    cells = [f"{i:02}" for i in range(MAX_IMPUTED_LEVELS + 8)] * 5
     for column in (cells, cells[::-1]):
-        assert fitted(pd.DataFrame({"c": column})).encoders[0].levels == tuple(cells[:MOST_LEVELS])
+        assert fitted(pd.DataFrame({"c": column})).encoders[0].levels == tuple(cells[:MAX_IMPUTED_LEVELS])
 
 
 def test_levels_when_all_are_rare_then_one_that_says_nothing():
-    X = pd.DataFrame({"c": [f"{i:02}" for i in range(MOST_LEVELS + 8)]})
+    X = pd.DataFrame({"c": [f"{i:02}" for i in range(MAX_IMPUTED_LEVELS + 8)]})
     cells = fitted(X)
     assert cells.encoders[0].levels == ("00",)
     assert_array_equal(np.nan_to_num(encode(cells, X)[0]), np.zeros((len(X), 1)))
@@ -215,7 +215,7 @@ def test_draw_when_there_is_one_level_then_that():
 
 
 def test_type_when_levels_are_rare_then_without_their_names():
-    names = [f"often{i}" for i in range(MOST_LEVELS)]
+    names = [f"often{i}" for i in range(MAX_IMPUTED_LEVELS)]
     often, rare = (fitted(pd.DataFrame({"c": cells}).astype("category")) for cells in (names, [*names * 5, "rare"]))
     assert list(often.types[0].native.categories) == sorted(names)
     assert rare.types[0].native is None and set(rare.types[0].levels) == set(names)
