@@ -14,8 +14,8 @@ from skdl.engine.batches import Batch
 from skdl.nn.augment import Mixing
 from skdl.tasks.losses import Loss, LossSettings, first_settings, row_losses
 
-#: Outputs that may wait for their losses, at least those of one step.
-MOST_WAITING = 2**18
+#: Most outputs that wait for their losses, but for those of a single step.
+MAX_WAITING_OUTPUTS = 2**18
 
 
 class EpochLosses:
@@ -86,7 +86,7 @@ class EpochLosses:
     def _space(self, output: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Space for the outputs of many steps like this one, and the place of each."""
         k, n_outputs, n_rows = output.shape
-        n_steps = max(MOST_WAITING // output.numel(), 1)
+        n_steps = max(MAX_WAITING_OUTPUTS // output.numel(), 1)
         space = output.new_empty(k, n_outputs, min(n_steps * n_rows, self.loss_KN.shape[1]))
         return space, space.split(n_rows, 2)
 

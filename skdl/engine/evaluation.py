@@ -18,9 +18,13 @@ from skdl.engine.job import Job, Samples
 from skdl.nn.network import NetworkStack
 from skdl.tasks.losses import LossSettings, first_settings, row_losses
 
-#: Encoded numbers and activations of one model's batch when outputs are only looked at, and its most and fewest rows.
-#: The width of the stack has no say: how losses are summed must not depend on a job's company.
-EVALUATION_NUMBERS, MOST_ROWS, FEWEST_ROWS = 2**18, 1024, 64
+#: Encoded numbers and activations that one model's batch aims at when outputs are only looked at. The width of the
+#: stack has no say: how losses are summed must not depend on a job's company.
+EVALUATION_NUMBERS = 2**18
+#: Most rows of such a batch.
+MAX_EVALUATION_ROWS = 1024
+#: Fewest rows of such a batch.
+MIN_EVALUATION_ROWS = 64
 
 
 @dataclass
@@ -50,7 +54,7 @@ def loss_settings(jobs: Sequence[Job], *, training: bool) -> LossSettings:
 def evaluation_rows(job: Job) -> int:
     """Rows of one batch when the outputs of a job's network are only looked at."""
     numbers = job.train.table.n_columns + job.plan.architecture.n_activations
-    return min(max(EVALUATION_NUMBERS // max(numbers, 1), FEWEST_ROWS), MOST_ROWS)
+    return min(max(EVALUATION_NUMBERS // max(numbers, 1), MIN_EVALUATION_ROWS), MAX_EVALUATION_ROWS)
 
 
 def parameters_of(theta_KP: Tensor, k: int) -> Tensor:

@@ -10,12 +10,22 @@ from numpy.typing import NDArray
 
 Progress = NDArray[np.float64]
 
-#: Divisor of the learning rate at the first step of the one-cycle schedule (Smith and Topin 2018), and at its last.
-ONE_CYCLE_START, ONE_CYCLE_END = 25.0, 1e4
+#: Divisor of the learning rate at the first step of the one-cycle schedule (Smith and Topin 2018).
+ONE_CYCLE_START = 25.0
+#: Divisor of the learning rate at the end of the one-cycle schedule.
+ONE_CYCLE_END = 1e4
+#: Progress, from 0 to 1, at which the one-cycle schedule has its full learning rate.
 ONE_CYCLE_PEAK = 0.3
-STEP_FACTOR, STEP_FRACTION = 0.1, 1 / 3
+#: What the step schedule multiplies the learning rate by at each step down.
+STEP_FACTOR = 0.1
+#: Progress from one step down of the step schedule to the next.
+STEP_FRACTION = 1 / 3
+#: Factor on the learning rate at the end of the exponential schedule.
 EXPONENTIAL_END = 0.01
-PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 5
+#: What the plateau rule multiplies the learning rate by.
+PLATEAU_FACTOR = 0.5
+#: Epochs without a smaller loss after which the plateau rule does so.
+PLATEAU_PATIENCE = 5
 
 
 def _half_cosine(progress: Progress) -> Progress:

@@ -21,7 +21,7 @@ from skdl.engine.run import Run
 from skdl.nn.network import NetworkStack
 
 #: Parameters of this size are a divergence that has not reached the loss yet.
-LARGEST = 1e12
+MAX_PARAMETER = 1e12
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Stack:
         losses = self.batches.mean_losses(self.losses.loss_KN)
         # Not by absolute values, which would be new memory as large as the stack.
         trained_KP = self._trained_KP
-        finite = ((trained_KP.amax(1) < LARGEST) & (trained_KP.amin(1) > -LARGEST)).tolist()
+        finite = ((trained_KP.amax(1) < MAX_PARAMETER) & (trained_KP.amin(1) > -MAX_PARAMETER)).tolist()
         validations = self.evaluation.run(self.theta_KP) if self.evaluation else [None] * len(self.runs)
         seconds = time.perf_counter() - started
         keep = [

@@ -36,7 +36,7 @@ def of_step(batch, output, loss):
 @pytest.mark.parametrize("widths", [(3, 3, 3, 3, 3), (3, 3, 2, 1, 1)], ids=["equal", "falling"])
 @pytest.mark.parametrize("loss", [losses.CrossEntropy(), losses.BinaryCrossEntropy()], ids=["classes", "labels"])
 def test_epoch_losses__when_they_wait__then_those_of_each_step(monkeypatch, loss, widths, most_waiting):
-    monkeypatch.setattr(epoch_losses, "MOST_WAITING", most_waiting)
+    monkeypatch.setattr(epoch_losses, "MAX_WAITING_OUTPUTS", most_waiting)
     record = make()
     for _ in range(2):  # The second epoch writes over the first.
         record.loss = loss
