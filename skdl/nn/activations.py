@@ -41,7 +41,9 @@ def _relu_backward(grad: Tensor, z: Tensor, h: Tensor) -> Tensor:
     return grad.mul_(h.sign_())
 
 
+#: Limit of SELU far below zero, before it is scaled, with its sign turned (Klambauer et al. 2017).
 _SELU_ALPHA = 1.6732632423543772
+#: Factor on all outputs of SELU (Klambauer et al. 2017).
 _SELU_SCALE = 1.0507009873554805
 
 ACTIVATIONS = {

@@ -33,9 +33,12 @@ from skdl.nn.network import Ensemble
 RELEASE_SHARE = 0.25
 #: Held while torch's global random state is borrowed.
 GLOBAL_DRAWS = threading.Lock()
-#: Images whose mean lies further from that of a backbone's images, in standard deviations of these, or whose own
-#: deviation is so many times as large or as small, have pixels of another unit.
-LARGEST_STEP, LARGEST_RATIO = 4.0, 8.0
+#: How far a channel's mean may be from that of a backbone's images, in standard deviations of these: beyond, pixels
+#: have another unit.
+MAX_MEAN_STEP = 4.0
+#: How many times as large or as small as that of a backbone's images a channel's standard deviation may be: beyond,
+#: pixels have another unit.
+MAX_SPREAD_RATIO = 8.0
 
 
 @dataclass(frozen=True)
@@ -278,10 +281,10 @@ def _are_alike(old: tuple[Sequence[float], ...], new: tuple[Sequence[float], ...
         return False
     (old_mean, old_scale), (mean, scale) = np.array(old), np.array(new)
     spread = scale / old_scale
-    is_near = np.abs(mean - old_mean) <= LARGEST_STEP * old_scale
+    is_near = np.abs(mean - old_mean) <= MAX_MEAN_STEP * old_scale
     # Of a channel without any spread, whose scale is 1, nothing can be told.
     is_constant = (old_scale == 1) | (scale == 1)
-    return bool((is_constant | (is_near & (spread <= LARGEST_RATIO) & (spread >= 1 / LARGEST_RATIO))).all())
+    return bool((is_constant | (is_near & (spread <= MAX_SPREAD_RATIO) & (spread >= 1 / MAX_SPREAD_RATIO))).all())
 
 
 def _feature_maps(output: Any, n_images: int) -> Tensor:

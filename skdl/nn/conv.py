@@ -24,8 +24,10 @@ from skdl.nn.dropout import Draws
 CHUNK_NUMBERS = 1_000_000
 #: Shortest side that a block still halves.
 SMALLEST_HALVED = 4
-#: Channels of the first block of "auto" networks, doubling from block to block, and the most.
-FIRST_CHANNELS, MOST_CHANNELS = 32, 256
+#: Channels of the first block of "auto" networks; they double from block to block.
+FIRST_CHANNELS = 32
+#: Most channels of a block of "auto" networks.
+MAX_CHANNELS = 256
 
 #: Height and width that the last feature map is averaged to: where something is seen still matters a little.
 POOLED_SIDE = 2
@@ -41,7 +43,7 @@ def auto_channels(height: int, width: int) -> tuple[int, ...]:
     n_blocks = 0
     while is_halved(height, width):
         height, width, n_blocks = max(height // 2, 1), width // 2, n_blocks + 1
-    return tuple(min(FIRST_CHANNELS * 2**i, MOST_CHANNELS) for i in range(max(n_blocks, 2)))
+    return tuple(min(FIRST_CHANNELS * 2**i, MAX_CHANNELS) for i in range(max(n_blocks, 2)))
 
 
 @dataclass(frozen=True)

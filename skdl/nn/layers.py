@@ -21,10 +21,12 @@ from skdl.nn import periodic
 from skdl.nn.activations import Activation
 from skdl.nn.periodic import PeriodicTape, PeriodicViews
 
+#: What normalisation adds to a variance before it divides by its root, as torch does.
 NORM_EPSILON = 1e-5
+#: Weight of a batch's statistics in the running ones, as in torch.
 BATCH_NORM_MOMENTUM = 0.1
-#: Numbers of a matrix from which a product by itself takes less time than to copy it from a product of many.
-LEAST_BY_ITSELF = 2048
+#: Fewest numbers of a matrix with which a product by itself takes less time than to copy it from a product of many.
+MIN_NUMBERS_BY_ITSELF = 2048
 
 
 class Layer(Protocol):
@@ -69,7 +71,7 @@ class Products:
     def into(self, out: Tensor | None) -> Callable[..., Any]:
         """``product`` for a place whose numbers are to be written over."""
         # Into strided memory, as several models' weights are, it is taken one model at a time.
-        if out is None or (self.writes and (out.is_contiguous() or out[0].numel() >= LEAST_BY_ITSELF)):
+        if out is None or (self.writes and (out.is_contiguous() or out[0].numel() >= MIN_NUMBERS_BY_ITSELF)):
             return self.product
 
         def copied(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
