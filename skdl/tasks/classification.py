@@ -15,8 +15,8 @@ from torch import Tensor
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, CustomLoss, Loss
 from skdl.tasks.task import Task
 
-#: Unknown labels that an error names.
-MOST_NAMED = 10
+#: Most labels that an error names.
+MAX_NAMED_LABELS = 10
 #: Outputs of an ensemble that are combined at a time.
 CHUNK_NUMBERS = 1_000_000
 
@@ -137,9 +137,9 @@ class ClassificationTask(Task):
         unseen = self.classes[index] != y
         if np.any(unseen):
             labels = np.unique(y[unseen]).tolist()
-            more = f" and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else ""
+            more = f" and {len(labels) - MAX_NAMED_LABELS} more" if len(labels) > MAX_NAMED_LABELS else ""
             raise ValueError(
-                f"{name} contains labels that the model does not know: {labels[:MOST_NAMED]}{more}. "
+                f"{name} contains labels that the model does not know: {labels[:MAX_NAMED_LABELS]}{more}. "
                 f"It knows {self.classes.tolist()}. Every label must be in the y of fit, or in `classes` at the first "
                 "call of partial_fit."
             )
@@ -158,7 +158,7 @@ class ClassificationTask(Task):
         if len(others):
             raise ValueError(
                 f"{name} has a column for each label, which must be 1 where the sample has the label and 0 where not. "
-                f"Got {others[:MOST_NAMED].tolist()} as well. Pass, for example, ({name} > 0).astype(int)."
+                f"Got {others[:MAX_NAMED_LABELS].tolist()} as well. Pass, for example, ({name} > 0).astype(int)."
             )
         return y
 

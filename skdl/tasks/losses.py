@@ -26,8 +26,8 @@ LossSettings = dict[str, Tensor]
 
 #: Numbers that a processor's loop takes at a time: twice its widest vectors.
 VECTOR_NUMBERS = 32
-#: Classes up to which target probabilities are made for many steps at once; of more, they would take too much memory.
-MOST_CLASSES = 64
+#: Most classes whose target probabilities are made for many steps at once; of more, they would take too much memory.
+MAX_PREPARED_CLASSES = 64
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class CrossEntropy(Loss):
     training_setting_names = ("label_smoothing",)
 
     def prepared(self, target: Tensor, n_outputs: int, dtype: torch.dtype, settings: LossSettings) -> Tensor:
-        return target if n_outputs > MOST_CLASSES else self._probabilities(target, n_outputs, dtype, settings)
+        return target if n_outputs > MAX_PREPARED_CLASSES else self._probabilities(target, n_outputs, dtype, settings)
 
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         log_p = torch.log_softmax(output, 1)

@@ -230,7 +230,7 @@ def test_cross_entropy__when_there_are_many_classes__then_labels_stay_and_say_th
     settings = {"label_smoothing": per_model([0.0, 0.1, 0.5])}
     output, loss = outputs(C), losses.CrossEntropy()
     expected = loss.loss_gradient(output, loss.prepared(labels(), C, torch.float64, settings), settings)
-    monkeypatch.setattr(losses, "MOST_CLASSES", C - 1)
+    monkeypatch.setattr(losses, "MAX_PREPARED_CLASSES", C - 1)
     wanted = loss.prepared(labels(), C, torch.float64, settings)
     assert torch.equal(wanted, labels())
     for got, of_probabilities in zip(loss.loss_gradient(output, wanted, settings), expected, strict=True):
