@@ -31,16 +31,20 @@ from skdl.engine.job import Job, Result
 from skdl.engine.train import CancelledError, StackReport, train
 from skdl.model_selection.permits import LOOK_SECONDS, IdleClock, Permits
 
-#: Seconds without a new job before a gathering that threads of somebody else take part in is closed, and seconds
-#: that it waits for such threads as came before.
-FOREIGN_PAUSE, FOREIGN_PATIENCE = 0.02, 0.25
+#: Seconds without a new job after which a gathering that threads of somebody else take part in is closed, if all such
+#: threads that came before are there again.
+FOREIGN_PAUSE = 0.02
+#: Seconds without a new job after which it is closed although some of them, still alive, are not there.
+FOREIGN_PATIENCE = 0.25
 #: Seconds after which threads of tasks, and those that hand tasks out, are taken to be waiting if they do not work,
 #: although the process does.
 TASK_PATIENCE = 2.0
 #: Seconds that the end of the process waits for each task.
 END_SECONDS = 10
-#: What a level takes in an encoded table, and about what a text takes in the rows that it came from.
-CODE_BYTES, TEXT_BYTES = 8, 64
+#: Bytes of a level in an encoded table.
+CODE_BYTES = 8
+#: Bytes of the text that it stands for in the rows that the table came from, about.
+TEXT_BYTES = 64
 
 
 @dataclass(eq=False)

@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-#: Seconds without work after which all threads are taken to be waiting, and how often that is looked at.
-IDLE_SECONDS, LOOK_SECONDS = 0.3, 0.1
+#: Seconds without work of the process after which all threads are taken to be waiting.
+IDLE_SECONDS = 0.3
+#: Seconds from one look at that to the next.
+LOOK_SECONDS = 0.1
 #: Share of a processor below which something does not work.
 IDLE_SHARE = 0.05
 #: Seconds after which threads that have permits and do not work are taken to be waiting although the process works:
