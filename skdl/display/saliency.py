@@ -13,10 +13,14 @@ from sklearn.pipeline import Pipeline
 from skdl.data.images.image_files import ImageFiles
 from skdl.estimators.images.checks import check_images
 
-#: Images side by side, and inches for each, by default.
-MAX_COLUMNS, INCHES = 5, 2.0
-#: Colour maps of maps that are at least 0, and of those of either sign.
-POSITIVE_CMAP, SIGNED_CMAP = "inferno", "RdBu_r"
+#: Most images side by side, by default.
+MAX_COLUMNS = 5
+#: Height and width for each image, in inches.
+INCHES = 2.0
+#: Colour map of maps that are at least 0, by default.
+POSITIVE_CMAP = "inferno"
+#: Colour map of maps of either sign, by default.
+SIGNED_CMAP = "RdBu_r"
 
 
 class SaliencyDisplay:
