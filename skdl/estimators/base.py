@@ -40,7 +40,7 @@ from skdl.tasks.regression import RegressionTask
 from skdl.tasks.task import Task
 
 #: A first call of ``partial_fit`` with fewer rows than this is warned of.
-FEWEST_FIRST_ROWS = 10
+MIN_FIRST_ROWS = 10
 #: "auto" tolerance of early stopping for classes: where they can be told apart without error, the loss falls for
 #: hundreds of epochs, and nothing is gained.
 CLASSIFICATION_TOL = 1e-4
@@ -240,7 +240,7 @@ class NetworkEstimator(TrainedEstimator):
         if classes is not None:
             self._check_classes(np.asarray(classes), is_first)
         if is_first:
-            if len(data.rows) < FEWEST_FIRST_ROWS:
+            if len(data.rows) < MIN_FIRST_ROWS:
                 warnings.warn(
                     "The first call of partial_fit fixes the scales of the columns and of y, and the categories. It "
                     f"was given n_samples={len(data.rows)}. Begin with a batch that is like the rest.",

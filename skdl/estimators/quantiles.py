@@ -38,8 +38,8 @@ QUANTILES_CONSTRAINTS = {
     "quantiles": [None, "array-like"],
 }
 
-#: Held-out rows that a tail must have for its quantile to be corrected by them.
-FEWEST_TAIL_ROWS = 5
+#: Fewest held-out rows that should lie beyond a quantile for it to be corrected by them.
+MIN_TAIL_ROWS = 5
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -90,7 +90,7 @@ class QuantilesMixin(SpreadMixin):
         ]
         # As many rows of one weight are as sure.
         n_even = n_rows if weight is None else weight.sum() ** 2 / np.square(weight).sum()
-        has_tail_Q = np.round(n_even * np.minimum(levels, 1 - levels), 6) >= FEWEST_TAIL_ROWS
+        has_tail_Q = np.round(n_even * np.minimum(levels, 1 - levels), 6) >= MIN_TAIL_ROWS
         return np.where(has_tail_Q, np.transpose(shift_QT), 0)
 
     def _check_scoring(self) -> Callable[..., float]:

@@ -24,12 +24,14 @@ from skdl.estimators.parameters import TrainingParameters, is_auto
 from skdl.nn.network import Architecture, Ensemble, NetworkModule
 from skdl.tasks.losses import Loss
 
-#: Epochs without an improvement that end a training: so many, or fewer after an early best epoch, its number and so
-#: many more. On 141 tables, which have numbers of their own now, the second took a third of the epochs off
-#: classification and a fifth off regression, and added less than 0.1 % to the best validation losses.
+#: "auto" patience: a training ends after ``min(first, best + second)`` epochs without an improvement, where ``best`` is
+#: the number of the best epoch. On 141 tables, which have numbers of their own now, the second took a third of the
+#: epochs off classification and a fifth off regression, and added less than 0.1 % to the best validation losses.
 AUTO_PATIENCE = 20, 6
-#: Larger learning rates diverge as well, and larger batches hold all rows as well; torch could not convert them.
-LARGEST_RATE, LARGEST_BATCH = 1e30, 2**31 - 1
+#: Learning rates above this are taken for it: they diverge as well, and torch could not convert them.
+MAX_LEARNING_RATE = 1e30
+#: Batches of more rows than this are taken for it: they hold all rows as well, and torch could not convert the number.
+MAX_BATCH_SIZE = 2**31 - 1
 
 
 class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
@@ -63,7 +65,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         if is_auto(self.batch_size):
             return self._auto_batch_size(n_rows)
         # Torch splits by Python's own integers alone, and a search may draw numpy's.
-        return min(int(self.batch_size), LARGEST_BATCH)
+        return min(int(self.batch_size), MAX_BATCH_SIZE)
 
     @abstractmethod
     def _auto_max_epochs(self, n_rows: int, stops: bool, /) -> int:
@@ -124,7 +126,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         if is_auto(patience):
             patience, over_best = self._auto_patience()
         return Settings(
-            learning_rate=min(self.learning_rate, LARGEST_RATE),
+            learning_rate=min(self.learning_rate, MAX_LEARNING_RATE),
             schedule=schedule or Schedule(self.lr_schedule, self.lr_warmup),
             momentum=self.momentum,
             l1=self.l1,

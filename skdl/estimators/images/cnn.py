@@ -66,12 +66,20 @@ from skdl.tasks.losses import takes_label_smoothing
 MOVES = Augmentation(shift=0.05, rotation=5, zoom=0.05)
 #: "auto" label smoothing: networks of this size come to know few images by heart.
 AUTO_LABEL_SMOOTHING = 0.1
-#: "auto" epochs at so many images, and the power of their number with which they fall, by optimiser; and bounds.
-EPOCHS_ROWS, EPOCHS = 2000, {"muon": (38, 2 / 3)}
+#: "auto" epochs for n training images are ``epochs * (EPOCHS_ROWS / n) ** power``, from MIN_EPOCHS to MAX_EPOCHS.
+EPOCHS_ROWS = 2000
+#: Epochs and power in that formula, by optimiser.
+EPOCHS = {"muon": (38, 2 / 3)}
+#: Epochs and power of all other optimisers.
 OTHER_EPOCHS = (40, 1 / 2)
-FEWEST_EPOCHS, MOST_EPOCHS = 10, 100
-#: An "auto" batch has at most so many pixels, but not fewer images than this: a network keeps some 0.7 kB a pixel.
-BATCH_PIXELS, FEWEST_IN_BATCH = 2**20, 4
+#: Fewest "auto" epochs.
+MIN_EPOCHS = 10
+#: Most "auto" epochs.
+MAX_EPOCHS = 100
+#: Most pixels of the images of an "auto" batch: a network keeps some 0.7 kB a pixel.
+BATCH_PIXELS = 2**20
+#: Images that an "auto" batch may have however many pixels they have.
+MIN_BATCH_IMAGES = 4
 
 _SHARE = [Interval(Real, 0, 1, closed="left")]
 AUGMENTATION_CONSTRAINTS = {
@@ -316,12 +324,12 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
 
     def _auto_batch_size(self, n_rows: int) -> int:
         height, width, _ = self.image_shape_
-        most = max(BATCH_PIXELS // (height * width), FEWEST_IN_BATCH)
+        most = max(BATCH_PIXELS // (height * width), MIN_BATCH_IMAGES)
         return min(64 if n_rows >= 600 else 32, most)
 
     def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
         epochs, power = EPOCHS.get(self.optimizer, OTHER_EPOCHS)
-        return int(np.clip(round(epochs * (EPOCHS_ROWS / n_rows) ** power), FEWEST_EPOCHS, MOST_EPOCHS))
+        return int(np.clip(round(epochs * (EPOCHS_ROWS / n_rows) ** power), MIN_EPOCHS, MAX_EPOCHS))
 
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation

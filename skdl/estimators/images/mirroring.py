@@ -14,11 +14,16 @@ from skdl.data.images.image_encoder import CHUNK_NUMBERS
 from skdl.data.sampling import sample_rows
 from skdl.data.table import Table
 
-#: How many images, averaged to at most how many pixels along an axis, say whether they may be mirrored, and the share
-#: of a nearest neighbour's mean recall that has to be left.
-TRIED_IMAGES, TRIED_SIDE, KEPT_SHARE = 2000, 16, 0.97
-#: No class of at least so many tried images may lose more of its recall.
-FEWEST_OF_CLASS, MOST_LOST = 5, 0.5
+#: Most images that say whether images may be mirrored: one half is mirrored, and has its neighbours in the other half.
+TRIED_IMAGES = 2000
+#: Most pixels along an axis that these images are averaged to.
+TRIED_SIDE = 16
+#: Smallest share of the nearest neighbours' mean recall that has to be left when images are mirrored.
+KEPT_SHARE = 0.97
+#: Fewest mirrored images of a class whose own recall counts as well.
+MIN_CLASS_IMAGES = 5
+#: Most recall that such a class may lose, of 1.
+MAX_LOST_RECALL = 0.5
 
 
 def may_be_mirrored(table: Table, image_shape: tuple[int, int, int], rows: NDArray[np.intp], y: NDArray) -> bool:
@@ -61,8 +66,8 @@ def may_be_mirrored(table: Table, image_shape: tuple[int, int, int], rows: NDArr
     # Neighbours that know no more than chance, by two standard errors, have nothing to say.
     if plain.mean() <= chance + 2 * math.sqrt(chance * (1 - chance) / len(new)):
         return False
-    lost = (plain - mirrored)[n_of_class[tried] >= FEWEST_OF_CLASS]
-    return bool(mirrored.mean() >= KEPT_SHARE * plain.mean() and (lost <= MOST_LOST).all())
+    lost = (plain - mirrored)[n_of_class[tried] >= MIN_CLASS_IMAGES]
+    return bool(mirrored.mean() >= KEPT_SHARE * plain.mean() and (lost <= MAX_LOST_RECALL).all())
 
 
 def _small_images(table: Table, image_shape: tuple[int, int, int], rows: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from skdl.engine.predict import network_outputs
 from skdl.estimators.imputation.completion_tables import CompletionTable
 from skdl.nn.network import Ensemble, NetworkModule
 
-#: Predictors a row that errors are widened by at most: the prior does not let more of them count.
-MOST_PREDICTORS = 0.5
+#: Most predictors for each row of fit that errors are widened by: the prior does not let more of them count.
+MAX_PREDICTORS_PER_ROW = 0.5
 
 
 class JudgedCells(NamedTuple):
@@ -161,7 +161,7 @@ class CellModel:
         if self.quantiles[0] is not None:
             return torch.ones(present_ND.shape, dtype=torch.float64)
         n_rows = self.gaussian.n_rows.clamp(min=1)
-        share_ND = (self.gaussian.n_predictors(present_ND).unsqueeze(1) / n_rows).clamp(max=MOST_PREDICTORS)
+        share_ND = (self.gaussian.n_predictors(present_ND).unsqueeze(1) / n_rows).clamp(max=MAX_PREDICTORS_PER_ROW)
         return ((1 + share_ND) / (1 - share_ND)).sqrt()
 
     def reshaped(

@@ -15,14 +15,19 @@ from torch import Tensor
 from skdl.closed_form.completion import CellFeatures
 from skdl.data.table import Table
 
-#: Bounds on the share of a row's cells that are hidden.
-LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65
+#: Smallest probability with which the cells of a row are hidden; that of a row that does not take the holes of another
+#: one is drawn between this and MAX_HIDDEN_SHARE.
+MIN_HIDDEN_SHARE = 0.05
+#: Largest probability with which the cells of a row are hidden.
+MAX_HIDDEN_SHARE = 0.65
 #: A call completes so many numbers at once: the more rows, the more of them lack equally many cells.
 TAKEN_NUMBERS = 2_000_000
-#: Of rows that are taken often, copies with other cells hidden are made in advance, each to be taken about so often.
-#: Where there is no room, fewer will do, but cells of copies that are taken more often would be learned by heart.
-COPY_USES, MOST_COPY_USES = 6, 9
-#: Numbers that the copies may have.
+#: How often a copy is taken, about: of rows that are taken often, copies with other cells hidden are made in advance.
+COPY_USES = 6
+#: How often a copy is taken at most, where there is no room for more copies. None are made that would be taken more
+#: often: their cells would be learned by heart.
+MAX_COPY_USES = 9
+#: Most numbers of all copies.
 COPIED_NUMBERS = 16_000_000
 #: Rows of copies that are completed at a time.
 COMPLETED_ROWS = 4096
@@ -57,7 +62,7 @@ class Hiding:
         n_patterns, n_columns = self.patterns_PC.shape
         # Always as many numbers per row, so that what a row loses does not depend on how many are drawn at once.
         draws = torch.rand(n_rows, n_columns + 2, generator=self.generator)
-        kept = draws[:, 2:] >= LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * draws[:, :1]
+        kept = draws[:, 2:] >= MIN_HIDDEN_SHARE + (MAX_HIDDEN_SHARE - MIN_HIDDEN_SHARE) * draws[:, :1]
         if n_patterns:
             pattern = self.patterns_PC[(draws[:, 0] * n_patterns).long().clamp_(max=n_patterns - 1)]
             kept = torch.where(draws[:, 1:2] < 0.5, pattern, kept)
@@ -136,7 +141,7 @@ def hidden_copies(table: CompletionTable, n_taken: int) -> Copies | None:
     assert table.hiding is not None
     uses = n_taken / len(table)
     n_copies = min(int(uses / COPY_USES), COPIED_NUMBERS // (len(table) * table.features.n_completed))
-    if n_copies < max(uses / MOST_COPY_USES, 2):
+    if n_copies < max(uses / MAX_COPY_USES, 2):
         return None
     n_rows, n_columns = table.x_ND.shape
     present_CND = table.present_ND & table.hiding.kept(n_copies * n_rows).view(n_copies, n_rows, n_columns)

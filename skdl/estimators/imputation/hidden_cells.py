@@ -19,16 +19,20 @@ from skdl.estimators.parameters import is_auto
 
 #: A small table is gone through several times in each epoch, which has so many rows at most then.
 EPOCH_ROWS = 2048
-#: Rows that one network is trained on at most.
-MOST_TRAINING_ROWS = 100_000
-#: Share of the rows that a network holds out, and the most rows.
-HELD_OUT, MOST_HELD_OUT = 0.2, 2000
-#: Share of the cells of held-out rows that are hidden, to see what the networks make of them.
+#: Most rows that one network is trained on.
+MAX_TRAINING_ROWS = 100_000
+#: "auto" share of the rows that a network holds out.
+HELD_OUT = 0.2
+#: Most rows that a network holds out.
+MAX_HELD_OUT_ROWS = 2000
+#: Probability that a cell of a held-out row is hidden, to see what the networks make of it.
 HIDDEN_CELLS = 0.25
-#: Held-out rows come so often, other cells hidden each time, that there are about so many of them.
-MOST_COPIES, JUDGED_ROWS = 8, 4000
-#: Rows whose holes are learned.
-MOST_PATTERNS = 4096
+#: Rows that networks are judged by, about: fewer held-out rows come several times, with other cells hidden each time.
+JUDGED_ROWS = 4000
+#: How often a held-out row comes at most.
+MAX_HELD_OUT_COPIES = 8
+#: Most rows whose patterns of missing cells are learned.
+MAX_PATTERN_ROWS = 4096
 
 
 class HiddenRows(NamedTuple):
@@ -49,7 +53,7 @@ def held_out_by_members(
         If they leave none to train on.
     """
     fraction = HELD_OUT if is_auto(fraction) else fraction
-    n_held_out = min(n_held_out_rows(fraction, n_rows), MOST_HELD_OUT)
+    n_held_out = min(n_held_out_rows(fraction, n_rows), MAX_HELD_OUT_ROWS)
     if n_held_out >= n_rows:
         raise ValueError(f"validation_fraction={fraction} leaves no rows to train on; n_samples={n_rows}. Lower it.")
     order = random_state.permutation(n_rows)
@@ -60,7 +64,7 @@ def hidden_rows(
     present_ND: Tensor, held_out: Tensor, column_of_D: Tensor, random_state: np.random.RandomState
 ) -> HiddenRows:
     """What a network is judged by, of the rows that it holds out."""
-    rows_B = held_out.repeat(int(np.clip(JUDGED_ROWS // len(held_out), 1, MOST_COPIES)))
+    rows_B = held_out.repeat(int(np.clip(JUDGED_ROWS // len(held_out), 1, MAX_HELD_OUT_COPIES)))
     draws_BC = torch.from_numpy(random_state.random_sample((len(rows_B), int(column_of_D.max()) + 1)))
     return HiddenRows(rows_B, (draws_BC < HIDDEN_CELLS)[:, column_of_D] & present_ND[rows_B])
 
@@ -69,14 +73,14 @@ def training_rows(n_rows: int, held_out: Tensor, random_state: np.random.RandomS
     """The rows of an epoch."""
     is_trained = np.ones(n_rows, dtype=bool)
     is_trained[held_out] = False
-    rows = random_state.permutation(np.flatnonzero(is_trained))[:MOST_TRAINING_ROWS]
+    rows = random_state.permutation(np.flatnonzero(is_trained))[:MAX_TRAINING_ROWS]
     return torch.from_numpy(np.tile(rows, max(EPOCH_ROWS // len(rows), 1)))
 
 
 def training_tables(table: CompletionTable, column_of_D: Tensor, seeds: Sequence[int], n_taken: int) -> Sequence[Table]:
     """What each network sees of a table: the same rows, other cells hidden; all take ``n_taken`` rows at most."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    rows = torch.randperm(len(table), generator=generators[0])[:MOST_PATTERNS]
+    rows = torch.randperm(len(table), generator=generators[0])[:MAX_PATTERN_ROWS]
     first = np.unique(column_of_D, return_index=True)[1]
     patterns_PC = table.present_ND[rows][:, torch.from_numpy(first)]
     patterns_PC = patterns_PC[~patterns_PC.all(1)]

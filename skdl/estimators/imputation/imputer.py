@@ -54,21 +54,40 @@ from skdl.nn.activations import ACTIVATIONS, get_activation
 from skdl.nn.reconstruction import ReconstructionArchitecture
 from skdl.tasks.losses import Loss, ReconstructionError
 
-#: Rows from which a network is trained: fewer leave none to train on and to hold out.
-FEWEST_ROWS = 20
-#: "auto" members, and those from so many rows on: one less is a third less time and about 1 % more error.
-AUTO_MEMBERS, LONG_MEMBERS, LONG_ROWS = 3, 2, 3000
-#: "auto" hidden layers of tables with fewer cells than this and of larger ones.
+#: Fewest rows of a table that networks are trained for: of fewer, too few are left to train on and to hold out.
+MIN_TRAINED_ROWS = 20
+#: "auto" members for fewer rows than LONG_ROWS.
+AUTO_MEMBERS = 3
+#: "auto" members for LONG_ROWS rows or more: one less is a third less time and about 1 % more error.
+LONG_MEMBERS = 2
+#: Rows from which "auto" members are LONG_MEMBERS.
+LONG_ROWS = 3000
+#: Cells of a table, rows times columns, from which "auto" hidden layers are LARGE_LAYERS.
 MANY_CELLS = 10_000
-SMALL_LAYERS, LARGE_LAYERS = (64, 64), (128, 128)
-#: "auto" rows of a step below so many rows and from there on.
+#: "auto" hidden layers of tables with fewer cells.
+SMALL_LAYERS = (64, 64)
+#: "auto" hidden layers of tables with as many cells or more.
+LARGE_LAYERS = (128, 128)
+#: Rows of a table from which the "auto" batch size is LARGE_BATCH.
 MANY_ROWS = 1000
-SMALL_BATCH, LARGE_BATCH = 128, 256
-#: "auto" training steps: so many a column over the root of the rows, but for few columns no fewer than so many over the
-#: root of the cells, of so many rows at most. Within bounds; wide rows, of which each costs more, make fewer.
-COLUMN_STEPS, CELL_STEPS, CELL_STEP_ROWS = 2, 9, 700
-FEWEST_STEPS, MOST_STEPS, MOST_STEP_CELLS = 300, 2000, 200_000
-#: Under early stopping, as many times more.
+#: "auto" batch size for fewer rows.
+SMALL_BATCH = 128
+#: "auto" batch size for as many rows or more.
+LARGE_BATCH = 256
+#: "auto" training steps for n rows of d encoded columns are the larger number of ``COLUMN_STEPS * d * sqrt(n)`` and
+#: ``CELL_STEPS * sqrt(d * min(n, CELL_STEP_ROWS))``, within the bounds below.
+COLUMN_STEPS = 2
+#: Factor of the second number, which is the larger one where there are few columns.
+CELL_STEPS = 9
+#: Most rows that count in the second number.
+CELL_STEP_ROWS = 700
+#: Fewest "auto" training steps.
+MIN_TRAINING_STEPS = 300
+#: Most "auto" training steps.
+MAX_TRAINING_STEPS = 2000
+#: Most "auto" training steps times encoded columns, but for MIN_TRAINING_STEPS: each step of wide rows costs more.
+MAX_STEP_CELLS = 200_000
+#: How many times as many steps "auto" allows under early stopping.
 STOPPED_STEPS = 4
 #: How a table is read and comes back, which a fit that goes on from another one keeps.
 TABLE_PARAMETERS = ("missing_values", "add_indicator", "keep_empty_features", "clip", "round_integers")
@@ -264,10 +283,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
         n_columns = len(self._cells.column_of_D)
-        most = max(min(MOST_STEPS, MOST_STEP_CELLS // n_columns), FEWEST_STEPS)
+        most = max(min(MAX_TRAINING_STEPS, MAX_STEP_CELLS // n_columns), MIN_TRAINING_STEPS)
         by_columns = COLUMN_STEPS * n_columns * math.sqrt(self._n_rows)
         by_cells = CELL_STEPS * math.sqrt(n_columns * min(self._n_rows, CELL_STEP_ROWS))
-        steps = float(np.clip(max(by_columns, by_cells), FEWEST_STEPS, most))
+        steps = float(np.clip(max(by_columns, by_cells), MIN_TRAINING_STEPS, most))
         steps *= STOPPED_STEPS if stops else 1
         # An epoch of fewer rows than a batch is one step.
         return math.ceil(steps * min(self._batch_size(n_rows), n_rows) / n_rows)
@@ -385,7 +404,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _trains(self) -> bool:
         """Whether there are networks to train."""
-        return self.strategy == "deep" and self._n_rows >= FEWEST_ROWS
+        return self.strategy == "deep" and self._n_rows >= MIN_TRAINED_ROWS
 
     def _continues(self) -> bool:
         return super()._continues() and self.strategy == "deep" and self.network_ is not None

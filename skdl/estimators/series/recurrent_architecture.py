@@ -13,12 +13,20 @@ from skdl.data.series.series_encoder import SeriesEncoder
 from skdl.estimators.parameters import is_auto, layer_sizes
 from skdl.nn.recurrent import POOLINGS, ConvLayer, RecurrentArchitecture
 
-#: Steps of a series from which "auto" takes convolutions and patches, and steps that they should leave.
-STEM_STEPS, INNER_STEPS = 16, 24
-#: Channels of the convolutions of an "auto" stem, and kernel sizes of any, the last one of all that follow.
-AUTO_CONV, CONV_SIZES = (48, 96, 96), (7, 5, 3)
-#: "auto" units, and those of forecasts from so many training series on.
-AUTO_UNITS, MANY_UNITS, MANY_ROWS = 64, 128, 1000
+#: Median steps of series from which the "auto" stem has convolutions or patches.
+STEM_STEPS = 16
+#: Steps that convolutions should leave of a series of median length, about.
+INNER_STEPS = 24
+#: Channels of each convolution of an "auto" stem; long series have more convolutions like the last one.
+AUTO_CONV = (48, 96, 96)
+#: Kernel size of each convolution of any stem, the last one also of all that follow.
+CONV_SIZES = (7, 5, 3)
+#: "auto" units of a recurrent layer.
+AUTO_UNITS = 64
+#: "auto" units of a recurrent layer in forecasts from MANY_ROWS training series on.
+MANY_UNITS = 128
+#: Training series from which forecasts have MANY_UNITS.
+MANY_ROWS = 1000
 
 
 def recurrent_architecture(

@@ -53,10 +53,19 @@ from skdl.estimators.supervised import (
 )
 from skdl.nn.recurrent import CELLS, POOLINGS, RecurrentArchitecture
 
-#: Networks of an "auto" ensemble, and training series from which rows are held out for them.
-AUTO_MEMBERS, HELD_OUT_ROWS = 4, 30
-#: Training steps that "auto" epochs aim at, and bounds on the epochs, of forecasts as well.
-AUTO_STEPS, FEWEST_EPOCHS, MOST_EPOCHS, MOST_FORECAST_EPOCHS = 1500, 15, 100, 30
+#: Networks of an "auto" ensemble, if rows are held out.
+AUTO_MEMBERS = 4
+#: Training series from which "auto" early stopping holds rows out, whatever ``skip`` is.
+HELD_OUT_ROWS = 30
+#: Training steps that "auto" epochs aim at.
+AUTO_STEPS = 1500
+#: Fewest "auto" epochs.
+MIN_EPOCHS = 15
+#: Most "auto" epochs, but for forecasts.
+MAX_EPOCHS = 100
+#: Most "auto" epochs of forecasts.
+MAX_FORECAST_EPOCHS = 30
+
 SERIES_DOC = """
 layout : {"channels_first", "time_first"}, default="channels_first"
     Axis order of series with several channels: (n, channels, time) or (n, time, channels).
@@ -263,8 +272,8 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
         n_steps = -(-n_rows // self._auto_batch_size(n_rows))
-        most = MOST_EPOCHS if self._encoder.target_channel is None else MOST_FORECAST_EPOCHS
-        return int(np.clip(round(AUTO_STEPS / n_steps), FEWEST_EPOCHS, most))
+        most = MAX_EPOCHS if self._encoder.target_channel is None else MAX_FORECAST_EPOCHS
+        return int(np.clip(round(AUTO_STEPS / n_steps), MIN_EPOCHS, most))
 
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
         return has_validation or n_rows >= HELD_OUT_ROWS or self.skip not in (None, "auto")

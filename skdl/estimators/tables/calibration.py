@@ -18,9 +18,10 @@ from skdl.engine.job import Job, Result, Samples
 from skdl.nn.dense import DenseArchitecture
 from skdl.tasks.losses import Loss
 
+#: Highest temperature that is looked for.
 HIGHEST_TEMPERATURE = 100.0
-#: Logits of each network that are looked at: one number needs no more.
-MOST_LOGITS = 1_000_000
+#: Most logits of each network that are looked at: one number needs no more.
+MAX_LOGITS = 1_000_000
 #: The power of the temperature, best for each network by itself, that all of them take: their mean is less sure than
 #: each of them already.
 MEAN_POWER = 0.5
@@ -66,7 +67,7 @@ def _temperature(loss: Loss, held_out: Sequence[tuple[Tensor, Samples]]) -> floa
 def _as_losses_take_them(output_NO: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs ``(1, O, N)``, targets ``(1, T, N)`` and weights, in double precision; labels stay whole numbers."""
     n_rows, n_outputs = output_NO.shape
-    rows = torch.from_numpy(sample_rows(n_rows, max(MOST_LOGITS // n_outputs, 1)))
+    rows = torch.from_numpy(sample_rows(n_rows, max(MAX_LOGITS // n_outputs, 1)))
     target = samples.target[rows]
     target = target if target.ndim > 1 else target.unsqueeze(1)
     target = target.double() if target.is_floating_point() else target

@@ -87,24 +87,30 @@ relevance_scaling : bool or "auto", default="auto"
     scaled columns.
 """.replace("{activations}", ", ".join(f'"{name}"' for name in ACTIVATIONS))
 
-#: "auto" epochs at so many rows, falling with the root of the rows, within bounds; with early stopping, which finds the
-#: end by itself, and without.
+#: "auto" epochs for n training rows are ``epochs * sqrt(EPOCHS_ROWS / n)``, within bounds.
 EPOCHS_ROWS = 4000
-STOPPED_EPOCHS, FIXED_EPOCHS = (160, 12, 640), (26, 12, 64)
+#: Epochs in that formula, their lower and their upper bound, under early stopping, which finds the end by itself.
+STOPPED_EPOCHS = (160, 12, 640)
+#: The same without early stopping.
+FIXED_EPOCHS = (26, 12, 64)
 #: "auto" patience, as in :mod:`skdl.estimators.training`. Where y follows from X nearly without noise, errors fall
 #: slowly for long.
 AUTO_PATIENCE = 40, 3
 #: Training rows from which "auto" early stopping holds rows out.
 EARLY_STOPPING_ROWS = 16
-#: Networks of an "auto" ensemble.
+#: Networks of an "auto" ensemble, if rows are held out.
 AUTO_MEMBERS = 8
 #: "auto" dropout of classifiers.
 AUTO_DROPOUT = 0.05
 #: Rows that are encoded at a time for a prediction: encoded, they take many times as much memory.
 ENCODED_ROWS = 65_536
-#: "auto" scales by relevance in classification of more columns than this, and wherever of so many numeric columns at
-#: least fewer than this share tell something of the target by themselves; elsewhere it is tried.
-WIDE_COLUMNS, FEWEST_COLUMNS, INFORMATIVE_SHARE = 50, 10, 0.6
+#: In classification of more columns than this, "auto" scales by relevance without a trial.
+WIDE_COLUMNS = 50
+#: With as many columns that have bins, or more, "auto" scales by relevance without a trial if few of them are
+#: informative.
+MIN_BINNED_COLUMNS = 10
+#: Few are informative if less than this share of them tells something of the target by itself.
+INFORMATIVE_SHARE = 0.6
 
 TABLE_FITTED_DOC = """
 column_kinds_ : ndarray of str, shape (`n_features_in_`,)
@@ -257,7 +263,7 @@ class TableNetworkEstimator(NetworkEstimator):
             return False
         if self._task.is_classification and self.n_features_in_ > WIDE_COLUMNS:
             return True
-        if bins.n_cut >= FEWEST_COLUMNS and bins.n_informative < INFORMATIVE_SHARE * bins.n_cut:
+        if bins.n_cut >= MIN_BINNED_COLUMNS and bins.n_informative < INFORMATIVE_SHARE * bins.n_cut:
             return True
         return gains_by_scaling(jobs, self._encoder.n_periodic)
 

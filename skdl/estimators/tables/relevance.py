@@ -34,11 +34,15 @@ RELEVANCE_ROWS = 10_000
 BLOCK_COLUMNS = 128
 #: Spread of a column of one value by rounding, over the value.
 ROUNDING = 1e-7
-#: Networks that are trained both ways to see whether scaling helps, and for how many epochs.
-TRIAL_NETWORKS, TRIAL_EPOCHS = 2, 5
-#: Share of the validation loss that scaling must take away, and standard errors of it, as if a row's loss varied by as
-#: much as its mean.
-LEAST_GAIN, LEAST_STANDARD_ERRORS = 0.06, 2.0
+#: Networks that are trained both ways to see whether scaling helps.
+TRIAL_NETWORKS = 2
+#: Epochs that they are trained for.
+TRIAL_EPOCHS = 5
+#: Smallest share of the validation loss that scaling must take away.
+MIN_GAIN = 0.06
+#: Standard errors of the validation loss that it must take away at least, as if a row's loss varied by as much as its
+#: mean.
+MIN_GAIN_STANDARD_ERRORS = 2.0
 
 
 def relevance_factors(x_ND: Tensor, target: Tensor, weight_N: Tensor | None = None) -> Tensor:
@@ -92,7 +96,7 @@ def gains_by_scaling(jobs: Sequence[Job], n_unscaled: int = 0) -> bool | None:
     # Networks may be validated on the same rows.
     validations = {id(job.validation): job.validation for job in jobs if job.validation is not None}
     n_rows = sum(map(len, validations.values()))
-    least_gain = max(LEAST_GAIN, LEAST_STANDARD_ERRORS / max(n_rows, 1) ** 0.5)
+    least_gain = max(MIN_GAIN, MIN_GAIN_STANDARD_ERRORS / max(n_rows, 1) ** 0.5)
     if least_gain >= 1:
         return False
     n_epochs = min(TRIAL_EPOCHS, jobs[0].settings.max_epochs)

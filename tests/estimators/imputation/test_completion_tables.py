@@ -11,9 +11,9 @@ from skdl.closed_form.gaussian import fit_gaussian
 from skdl.estimators.imputation import completion_tables
 from skdl.estimators.imputation.completion_tables import (
     COPY_USES,
-    LEAST_HIDDEN,
-    MOST_COPY_USES,
-    MOST_HIDDEN,
+    MAX_COPY_USES,
+    MAX_HIDDEN_SHARE,
+    MIN_HIDDEN_SHARE,
     CompletionTable,
     HiddenCopies,
     Hiding,
@@ -59,7 +59,7 @@ def test_hiding_when_drawn_in_parts_then_as_at_once():
 def test_hiding_when_no_patterns_then_rows_lose_every_share():
     kept = hiding(n_columns=200).kept(2000).double().mean(1)
     # Each row's share is its own, drawn evenly between the bounds.
-    expected = LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * torch.linspace(0, 1, 2000).double()
+    expected = MIN_HIDDEN_SHARE + (MAX_HIDDEN_SHARE - MIN_HIDDEN_SHARE) * torch.linspace(0, 1, 2000).double()
     assert ((1 - kept).sort().values - expected).abs().max() < 0.1
 
 
@@ -146,7 +146,7 @@ def test_copies_when_there_is_no_room_or_use_for_enough_then_none(rows, features
     assert len(hidden_copies(table, 10 * COPY_USES * N).present_CND) == 10
     assert hidden_copies(table, COPY_USES * N - 1) is None
     # Somewhat fewer may find room, but not many fewer.
-    least = math.ceil(10 * COPY_USES / MOST_COPY_USES)
+    least = math.ceil(10 * COPY_USES / MAX_COPY_USES)
     monkeypatch.setattr(completion_tables, "COPIED_NUMBERS", least * N * features.n_completed)
     assert len(hidden_copies(table, 10 * COPY_USES * N).present_CND) == least < 10
     monkeypatch.setattr(completion_tables, "COPIED_NUMBERS", (least - 1) * N * features.n_completed)

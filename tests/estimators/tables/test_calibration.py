@@ -74,7 +74,7 @@ def test_logit_factor__when_networks_are_too_sure__then_root_of_the_best_one(los
 def test_logit_factor__when_logits_are_many__then_some_of_them_say(monkeypatch):
     given = trained(BinaryCrossEntropy(), 1, sureness=4.0, weighted=True)
     of_all = logit_factor(*given)
-    monkeypatch.setattr("skdl.estimators.tables.calibration.MOST_LOGITS", N_ROWS // 2)
+    monkeypatch.setattr("skdl.estimators.tables.calibration.MAX_LOGITS", N_ROWS // 2)
     assert of_all == pytest.approx(logit_factor(*given), rel=0.1)
     assert of_all != pytest.approx(logit_factor(*given), rel=1e-4)
 
