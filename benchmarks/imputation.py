@@ -300,7 +300,7 @@ def downstream(arguments: argparse.Namespace) -> TextTable:
 # --- levels ----------------------------------------------------------------------------------------------------------
 
 #: HistGradientBoosting takes no more levels of a column.
-MOST_LEVELS = 250
+MAX_LEVELS = 250
 
 
 def mixed_frame(path: Path, n_rows: int) -> tuple[pd.DataFrame, list[str]]:
@@ -312,7 +312,7 @@ def mixed_frame(path: Path, n_rows: int) -> tuple[pd.DataFrame, list[str]]:
         frame[c] = frame[c].astype(object).where(frame[c].notna(), None) if c in text else frame[c].astype(float)
         if c in text:
             frame[c] = frame[c].map(str, na_action="ignore")
-    return frame, [c for c in text if 2 <= frame[c].nunique() <= MOST_LEVELS]
+    return frame, [c for c in text if 2 <= frame[c].nunique() <= MAX_LEVELS]
 
 
 def boosted(table: pd.DataFrame, column: str) -> NDArray:
@@ -321,7 +321,7 @@ def boosted(table: pd.DataFrame, column: str) -> NDArray:
     text = [c for c in others if not pd.api.types.is_numeric_dtype(others[c])]
     others[text] = others[text].apply(lambda cells: cells.where(cells.map(cells.value_counts()) > 1))
     others[text] = others[text].astype("category")
-    too_many = [c for c in text if others[c].nunique() > MOST_LEVELS]
+    too_many = [c for c in text if others[c].nunique() > MAX_LEVELS]
     others = others.drop(columns=too_many)
     present = table[column].notna()
     model = HistGradientBoostingClassifier(random_state=0).fit(others[present], table.loc[present, column])

@@ -58,9 +58,9 @@ from skdl.datasets import load_penguins
 
 TEST_ROWS = 10_000
 #: Numeric targets with more values than this are regression.
-MOST_CLASSES = 50
+MAX_CLASSES = 50
 #: Classes with fewer rows than this are left out.
-FEWEST_OF_CLASS = 8
+MIN_CLASS_ROWS = 8
 CALIBRATION_BINS = 15
 
 
@@ -112,11 +112,11 @@ def split_of(frame: pd.DataFrame, target: str, n_rows: int, seed: int) -> Split:
     """Rows to train on and to test on, of those with a target; text and booleans become categorical columns."""
     frame = frame[frame[target].notna()]
     X, y = frame.drop(columns=target), frame[target]
-    is_classification = not (pd.api.types.is_numeric_dtype(y) and y.nunique() > MOST_CLASSES)
+    is_classification = not (pd.api.types.is_numeric_dtype(y) and y.nunique() > MAX_CLASSES)
     if is_classification:
         # Counts of a categorical column would be categories themselves.
         y = y.astype(str)
-        frequent = y.map(y.value_counts()) >= FEWEST_OF_CLASS
+        frequent = y.map(y.value_counts()) >= MIN_CLASS_ROWS
         X, y = X[frequent], pd.Series(pd.factorize(y[frequent], sort=True)[0], index=y[frequent].index)
     is_number = {c: pd.api.types.is_numeric_dtype(X[c]) and X[c].dtype != bool for c in X.columns}
     X = X.astype({c: "float64" if number else "category" for c, number in is_number.items()})
