@@ -125,23 +125,17 @@ class NetworkEstimator(TrainedEstimator):
         sample_weight_val: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Any:
-        """Fit the network.
+        """Train the network, or several.
 
         Parameters
         ----------
-        X : array-like, sparse matrix, DataFrame, images or series
-            Training data, in any of the forms that the class documentation lists.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the loss. Samples of weight 0 are ignored, except that their labels are classes.
+        {training_X}
+        {training_y}
         X_val, y_val : like X and y, default=None
             Validation data to use instead of held-out rows.
-        sample_weight_val : array-like, default=None
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
             Weight of each validation sample in the validation score.
-        groups : array-like of shape (n_samples,), default=None
-            Groups of rows, such as the rows of one person. Each is held out as a whole, so that early stopping,
-            ``out_of_fold_`` and standard deviations are about groups that are not in X.
+        {groups}
 
         Returns
         -------
@@ -460,17 +454,20 @@ class NetworkEstimator(TrainedEstimator):
         return network_outputs(self.network_, table, resolve_device(self.device)).astype(np.float64)
 
     def predict(self, X: Any) -> NDArray:
-        """Predict labels or values.
+        """Predict labels.
 
         Parameters
         ----------
-        X : array-like, DataFrame, images or series
-            Samples, as in ``fit``.
+        {X}
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Labels, or values in the units of y as float64.
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            The most probable class of each sample; for multilabel targets, 1 for the labels of probability above 0.5.
+
+        Raises
+        ------
+        {X_errors}
         """
         # Whether the estimator is fitted is asked first.
         outputs = self._outputs(X)

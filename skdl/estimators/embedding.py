@@ -28,13 +28,20 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : array-like of length n_samples
-            As in ``fit``.
+        {X}
 
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_embedding)
             With several networks, their embeddings side by side; float32, or float64 under ``dtype="float64"``.
+
+        Raises
+        ------
+        {X_errors}
+
+        Examples
+        --------
+        {transform_example}
         """
         return self._computed(X, self._table_embeddings)
 

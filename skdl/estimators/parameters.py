@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, update_wrapper
 from numbers import Integral, Real
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from skdl.engine.optimizers import RULES
 from skdl.engine.schedules import SHAPES
+from skdl.nn.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -122,8 +124,20 @@ def _without_booleans(allowed: Any) -> Any:
     ]
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names as the entry of a parameter lists them."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+ACTIVATION_DOC = f"""
+activation : str or callable, default="relu"
+    {listed(ACTIVATIONS)},
+    a function of one tensor, or a module class without parameters such as :class:`torch.nn.Hardswish`.
+"""
+
+#: Of all families; where one decides for itself, it has an entry of its own.
 TRAINING_DOC = """
-optimizer : {"adamw", "adam", "sgd", "rmsprop", "muon"}, default="adamw"
+optimizer : {optimizers}, default="adamw"
     Update rule. Weight decay is decoupled under every rule, so "adam" and "adamw" are the same. "muon" (Jordan et al.
     2024) orthogonalises the update of each layer's weights except the last layer's, at 7 times ``learning_rate``, and
     updates all other parameters by Adam with a shorter memory; ``l1`` then acts only approximately as stated.
@@ -133,7 +147,7 @@ nesterov : bool, default=True
     Whether the momentum of "sgd" is Nesterov's.
 learning_rate : float, default=3e-3
     Peak learning rate of the schedule. Tune this parameter first.
-lr_schedule : {"constant", "cosine", "one_cycle", "step", "exponential", "plateau"}, default="cosine"
+lr_schedule : {schedules}, default="cosine"
     How the learning rate changes over ``max_epochs``. "cosine" falls to zero; "one_cycle" rises for 30 % of the steps
     and then falls to zero; "step" is divided by 10 after each third; "exponential" falls to 1 % of its start; "plateau"
     is halved whenever the loss (the validation score, if there is one) has not improved for five epochs.
@@ -149,39 +163,32 @@ weight_decay : float, default=0.1
 gradient_clip : float or None, default=None
     Maximum norm of the gradient over all parameters.
 batch_size : int or "auto", default="auto"
-    Rows per training step. "auto" is 256 for 2,000 training rows or more, 128 for 600 or more, and 32 otherwise.
+    Rows per training step.
 max_epochs : int or "auto", default="auto"
-    Number of passes over the n training rows, or the maximum under early stopping. "auto" is ``26 * sqrt(4000 / n)``,
-    between 12 and 64; under early stopping ``160 * sqrt(4000 / n)``, between 12 and 640.
+    Number of passes over the training rows, or the maximum under early stopping.
 early_stopping : bool or "auto", default="auto"
     Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their score
-    no longer improves, and keep the parameters of the best epoch. "auto" does so with 16 rows or more, and whenever
-    ``fit`` is given ``X_val``.
+    no longer improves, and keep the parameters of the best epoch.
 validation_fraction : float in (0, 1) or "auto", default="auto"
     Fraction of the rows that each network holds out at random, stratified by class or by rank of the target. With
     "auto", several networks hold out one fold each, so that every row trains all networks but one; a single network
     holds out 10 %.
 n_members : int or "auto", default="auto"
-    Number of networks to train side by side and average. "auto" is 8 if rows are held out for early stopping, and 1
-    otherwise. Under early stopping by a cross-entropy, several networks of an MLP estimator have their logits divided
-    by the root of the temperature that suits their validation rows best (Guo et al. 2017), if it is above 1.
+    Number of networks to train side by side and average.
 n_iter_no_change : int or "auto", default="auto"
     Number of epochs without a better validation score after which training stops. "auto" is the number of epochs up to
-    the last better one plus 6, but at most 20; in MLP estimators plus 3, but at most 40.
+    the last better one plus 6, but at most 20.
 tol : float or "auto", default="auto"
     Minimum improvement of the score that counts for ``n_iter_no_change``. "auto" is 0.0001 for classification, where
-    the loss of classes that can be told apart without error would fall for hundreds of epochs, and 0 otherwise.
+    the loss of classes that can be told apart without error would fall for hundreds of epochs, and 0 for regression.
 scoring : str, callable or None, default=None
     Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable ``scorer(estimator, X, y)``, or
-    None for the negative loss. It is made robust for several networks of an MLP estimator, since rows that one of them
-    gets wrong by far say little of their mean: in a cross-entropy, (18 p + 1) / 19 takes the place of the probability p
-    of the true label, and of the squared error of a row its root counts. Among epochs with equal scores, the one with
-    the smallest validation loss is best. Without validation rows, no scores are computed.
+    None for the negative loss. Among epochs with equal scores, the one with the smallest validation loss is best.
+    Without validation rows, no scores are computed.
 warm_start : bool, default=False
-    Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of the
-    columns, except that means of categories are learned anew, and of y. On the same rows each network holds out the
-    same rows as before; on other rows, scores and ``out_of_fold_`` may include rows that it was trained on in an
-    earlier fit.
+    Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of X
+    and y. On the same rows each network holds out the same rows as in the last ``fit``; on other rows, scores and
+    ``out_of_fold_`` may include rows that it was trained on then.
 random_state : int, RandomState instance or None, default=None
     Determines initial weights, the order of the rows, dropout masks and the held-out rows. None uses numpy's global
     random state, as everywhere in scikit-learn; no other global state is read or changed.
@@ -193,15 +200,16 @@ dtype : {"float32", "float64", "bfloat16"}, default="float32"
     a GPU.
 verbose : int, default=0
     Print a line every ``verbose`` epochs.
-"""
+""".replace("{optimizers}", f"{{{listed(RULES)}}}").replace("{schedules}", f"{{{listed(SHAPES)}}}")
 
+#: Of all families of classifiers and regressors.
 FITTED_DOC = """
 network_ : torch.nn.Module
-    The trained network, in eval mode, on the CPU. It takes encoded inputs.
+    The trained network, or the ensemble of several, in eval mode, on the CPU. It takes encoded inputs.
 n_features_in_ : int
-    Number of columns of X, if X is a table.
+    Number of columns of X.
 feature_names_in_ : ndarray of shape (`n_features_in_`,)
-    Names of the columns of X, if they are strings.
+    Names of the columns of X, if all are strings.
 n_iter_ : int
     Number of epochs of the last ``fit`` and of any later calls of ``partial_fit``.
 loss_ : float
@@ -214,12 +222,11 @@ validation_scores_ : list of float or None
     Validation score of each of these epochs, as ``scoring`` says; NaN where there were no validation rows, None if
     there never were any.
 best_validation_score_ : float or None
-    The best of the last call's scores; with several networks, the mean of their best scores, before a temperature
-    divides their logits.
-out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_outputs), or None
-    Probabilities, or predicted values, of each training sample by networks that did not train on it; NaN for samples
-    that no network held out. Quantiles are those of the networks, without the shift of ``predict``, and several stand
-    side by side along a last axis. None if no rows were held out.
+    The best of the last call's scores; with several networks, the mean of their best scores. None if it had no
+    validation rows.
+out_of_fold_ : ndarray or None
+    What networks that did not train on a sample predict for it; NaN for samples that no network held out. None if no
+    rows were held out.
 history_ : structured ndarray
     One row per epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds.
     ``pandas.DataFrame(history_)`` converts it to a frame.
@@ -263,20 +270,46 @@ def with_entries(doc: str, **entries: str) -> str:
     return doc
 
 
+def with_defaults(doc: str, **defaults: str) -> str:
+    """A section with other defaults of some parameters."""
+    for name, default in defaults.items():
+        doc, n_replaced = re.subn(rf"^({name} : .*default=).*$", rf"\g<1>{default}", doc, flags=re.M)
+        assert n_replaced == 1, name
+    return doc
+
+
 Class = TypeVar("Class", bound=type)
+
+#: A line of a docstring in whose place a section stands.
+PLACEHOLDER = re.compile(r"^\{(\w+)\}$", flags=re.MULTILINE)
 
 
 def documented(**sections: str) -> Callable[[Class], Class]:
-    """Fill the placeholders ``{name}`` of a class's docstring with indented sections that classes share."""
+    """Fill the lines ``{name}`` in the docstrings of a class and its public methods with the section of that name.
+
+    A method that has such lines, inherited or not, is replaced by a copy, whose docstring is about this class alone.
+    """
+
+    def filled(doc: str) -> str:
+        return PLACEHOLDER.sub(lambda line: sections[line[1]].strip("\n"), inspect.cleandoc(doc))
 
     def fill(cls: Class) -> Class:
-        doc = inspect.cleandoc(cls.__doc__ or "")
-        for name, text in sections.items():
-            assert "{" + name + "}" in doc, name
-            doc = doc.replace("{" + name + "}", text.strip("\n"))
-        unfilled = re.findall(r"^\{(\w+)\}$", doc, flags=re.MULTILINE)
-        assert not unfilled, unfilled
-        cls.__doc__ = doc
+        cls.__doc__ = filled(cls.__doc__ or "")
+        for name in dir(cls):
+            method = inspect.getattr_static(cls, name)
+            if not name.startswith("_") and inspect.isfunction(method):
+                doc = inspect.cleandoc(method.__doc__ or "")
+                if PLACEHOLDER.search(doc):
+                    setattr(cls, name, _copy_of_method(method, cls, filled(doc)))
         return cls
 
     return fill
+
+
+def _copy_of_method(method: FunctionType, cls: type, doc: str) -> FunctionType:
+    """The same code, not a call of it: errors and profiles show no further frame."""
+    copied = FunctionType(method.__code__, method.__globals__, method.__name__, method.__defaults__, method.__closure__)
+    update_wrapper(copied, method)
+    copied.__kwdefaults__, copied.__doc__ = method.__kwdefaults__, doc
+    copied.__module__, copied.__qualname__ = cls.__module__, f"{cls.__qualname__}.{method.__name__}"
+    return copied

@@ -30,7 +30,7 @@ quantiles : tuple of float or None, default=None
     callable ``scorer(estimator, X, y)`` that selects a quantile. After ``fit`` each quantile, also the one of
     ``quantile``, is shifted by a constant, so that the share of held-out or validation rows below it is right, where at
     least five of them should lie beyond (in the manner of Romano, Patterson and Candes 2019); ``partial_fit`` keeps
-    that shift. Not used for classification.
+    that shift.
 """
 
 QUANTILES_CONSTRAINTS = {
@@ -120,9 +120,8 @@ class QuantilesMixin(SpreadMixin):
 
         Parameters
         ----------
-        X : array-like, DataFrame, images or series
-            Samples, as in ``fit``.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        {X}
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample in the score.
@@ -131,6 +130,10 @@ class QuantilesMixin(SpreadMixin):
         -------
         score : float
             The larger the better, at most 1.
+
+        Raises
+        ------
+        {X_errors}
         """
         if self.quantiles is None:
             return RegressorMixin.score(self, X, y, sample_weight)

@@ -40,6 +40,103 @@ loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or ca
     torch tensors of shape (n,), or (n, n_outputs) if there are several targets, and returns the loss of each sample.
 """
 
+#: Entries of training parameters that say less of one kind of target than of both.
+CLASSIFICATION_TRAINING = {
+    "validation_fraction": """
+validation_fraction : float in (0, 1) or "auto", default="auto"
+    Fraction of the rows that each network holds out at random, stratified by class except for multilabel targets. With
+    "auto", several networks hold out one fold each, so that every row trains all networks but one; a single network
+    holds out 10 %.
+""",
+    "tol": """
+tol : float or "auto", default="auto"
+    Minimum improvement of the score that counts for ``n_iter_no_change``. "auto" is 0.0001: the loss of classes that
+    can be told apart without error would fall for hundreds of epochs.
+""",
+}
+REGRESSION_TRAINING = {
+    "validation_fraction": """
+validation_fraction : float in (0, 1) or "auto", default="auto"
+    Fraction of the rows that each network holds out at random, stratified by the rank of a single target. With "auto",
+    several networks hold out one fold each, so that every row trains all networks but one; a single network holds out
+    10 %.
+""",
+    "tol": """
+tol : float or "auto", default="auto"
+    Minimum improvement of the score that counts for ``n_iter_no_change``. "auto" is 0.
+""",
+}
+
+CLASSIFICATION_FITTED = {
+    "out_of_fold_": """
+out_of_fold_ : ndarray of shape (n_samples, n_classes) or None
+    Probabilities of the classes of each training sample, by networks that did not train on it, as in ``predict_proba``;
+    NaN for samples that no network held out. None if no rows were held out.
+""",
+    "out_activation_": """
+out_activation_ : str
+    "logistic" for two classes and for multilabel targets, "softmax" otherwise.
+""",
+}
+REGRESSION_FITTED = {
+    "out_of_fold_": """
+out_of_fold_ : ndarray of shape (n_samples,) or (n_samples, n_targets), or None
+    Predicted values of each training sample, by networks that did not train on it; NaN for samples that no network held
+    out. Quantiles are those of the networks, without the shift of ``predict``, and several are side by side along a
+    last axis. None if no rows were held out.
+""",
+    "out_activation_": """
+out_activation_ : str
+    "identity".
+""",
+}
+
+#: Sections of methods.
+CLASSIFICATION_METHODS = {
+    "training_y": """
+y : array-like of shape (n_samples,) or (n_samples, n_labels)
+    Labels, or 0 and 1 in a column for each of several labels.
+sample_weight : array-like of shape (n_samples,), default=None
+    Weight of each sample in the loss. Samples of weight 0 are ignored, except that their labels are classes.
+""",
+    "groups": """
+groups : array-like of shape (n_samples,), default=None
+    Groups of rows, such as the rows of one person. Each is held out as a whole, so that early stopping and
+    ``out_of_fold_`` are about groups that are not in the training rows.
+""",
+    "explained_y": """
+y : array-like of shape (n_samples,), default=None
+    Labels whose logits are explained; None is the predicted ones. For multilabel targets, the column of the label for
+    each sample; None is column 0.
+""",
+    "explained_y_errors": """
+ValueError
+    If ``method`` is not known, or y contains unknown labels or not one entry per sample.
+""",
+}
+REGRESSION_METHODS = {
+    "training_y": """
+y : array-like of shape (n_samples,) or (n_samples, n_targets)
+    Numbers.
+sample_weight : array-like of shape (n_samples,), default=None
+    Weight of each sample in the loss. Samples of weight 0 are ignored.
+""",
+    "groups": """
+groups : array-like of shape (n_samples,), default=None
+    Groups of rows, such as the rows of one person. Each is held out as a whole, so that early stopping,
+    ``out_of_fold_`` and standard deviations are about groups that are not in the training rows.
+""",
+    "explained_y": """
+y : array-like of shape (n_samples,), default=None
+    Index of the output of the network that is explained, for each sample, such as that of a target; None is output 0.
+    Outputs are in standardised units.
+""",
+    "explained_y_errors": """
+ValueError
+    If ``method`` is not known, or y contains numbers that are no index of an output or not one entry per sample.
+""",
+}
+
 
 def classification_task(loss: Any, label_smoothing: float) -> ClassificationTask:
     """The task of a classifier, whose loss and label smoothing must go together."""
@@ -73,13 +170,20 @@ class ProbabilityMixin:
 
         Parameters
         ----------
-        X : array-like, DataFrame, images or series
-            Samples, as in ``fit``.
+        {X}
 
         Returns
         -------
         p : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``. For multilabel targets each column is the probability of its label.
+
+        Raises
+        ------
+        {X_errors}
+
+        Examples
+        --------
+        {predict_proba_example}
         """
         outputs = self._outputs(X)
         return self._task.probabilities(outputs)
@@ -89,13 +193,17 @@ class ProbabilityMixin:
 
         Parameters
         ----------
-        X : array-like, DataFrame, images or series
-            Samples, as in ``fit``.
+        {X}
 
         Returns
         -------
         log_p : ndarray of shape (n_samples, n_classes)
-            Computed from the logits, so that small probabilities do not become minus infinity.
+            In the order of ``classes_``, computed from the logits, so that small probabilities do not become minus
+            infinity.
+
+        Raises
+        ------
+        {X_errors}
         """
         outputs = self._outputs(X)
         return self._task.log_probabilities(outputs)
@@ -122,18 +230,15 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
     ) -> Any:
         """Train for one epoch on some rows.
 
-        The first call fixes how X is encoded, such as categories and scales: give it a representative batch. There is
-        no early stopping and no schedule.
+        There is no early stopping and no schedule.
 
-        Recurrent networks only: the ridge regression of ``skip`` and the blend weights are not trained. They stay as
-        ``fit`` left them; without an earlier ``fit`` there are none.
+        {partial_fit}
 
         Parameters
         ----------
-        X : array-like, DataFrame, images or series
-            Training data, as in ``fit``.
+        {training_X}
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Target.
+            Labels, or 0 and 1 in a column for each of several labels.
         classes : array-like of shape (n_classes,), default=None
             All labels that any call will contain; required in the first call unless its y contains them all.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -143,6 +248,24 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
         -------
         self : estimator
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, X is not like that of the first call, y has labels that neither
+            ``classes`` nor the y of the first call names, ``classes`` differ from those of the first call, or the loss
+            is not finite. The estimator is then as it was before.
+        TypeError
+            If X or y is of a type that is not supported.
+
+        Warns
+        -----
+        UserWarning
+            If the first call has fewer than 10 samples.
+
+        Examples
+        --------
+        {partial_fit_example}
         """
         return self._partial_fit(X, y, sample_weight, classes)
 
@@ -165,18 +288,15 @@ class NetworkRegressorMixin(QuantilesMixin, RegressorMixin):
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         """Train for one epoch on some rows.
 
-        The first call fixes how X is encoded, such as categories and scales, and the scale of y: give it a
-        representative batch. There is no early stopping and no schedule.
+        There is no early stopping and no schedule. The first call fixes the scale of y.
 
-        Recurrent networks only: the ridge regression of ``skip`` and the blend weights are not trained. They stay as
-        ``fit`` left them; without an earlier ``fit`` there are none.
+        {partial_fit}
 
         Parameters
         ----------
-        X : array-like, DataFrame, images or series
-            Training data, as in ``fit``.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
+        {training_X}
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample in the loss.
 
@@ -184,5 +304,22 @@ class NetworkRegressorMixin(QuantilesMixin, RegressorMixin):
         -------
         self : estimator
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, X or y is not like that of the first call, or the loss is not
+            finite. The estimator is then as it was before.
+        TypeError
+            If X or y is of a type that is not supported.
+
+        Warns
+        -----
+        UserWarning
+            If the first call has fewer than 10 samples.
+
+        Examples
+        --------
+        {partial_fit_example}
         """
         return self._partial_fit(X, y, sample_weight, None)

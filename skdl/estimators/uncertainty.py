@@ -42,14 +42,13 @@ class SpreadMixin:
 
         Parameters
         ----------
-        X : array-like, DataFrame, images or series
-            Samples, as in ``fit``.
+        {X}
         return_std : bool, default=False
             Whether to also return the standard deviation of each prediction's error.
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs); (..., n_quantiles) for several quantiles
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets); (..., n_quantiles) for several quantiles
             Values in the units of y as float64.
         std : ndarray like y
             Only if ``return_std``: the square root of the sum of two variances, that between the networks at the
@@ -59,8 +58,9 @@ class SpreadMixin:
 
         Raises
         ------
+        {X_errors}
         ValueError
-            If ``return_std`` with a quantile, with classes, or with neither held-out or validation rows nor several
+            If ``return_std`` with ``loss="quantile"``, or with neither held-out or validation rows nor several
             networks.
         """
         if not return_std:

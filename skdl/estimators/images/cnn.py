@@ -36,21 +36,29 @@ from skdl.estimators.images.checks import check_images
 from skdl.estimators.images.explaining import image_maps
 from skdl.estimators.images.mirroring import may_be_mirrored
 from skdl.estimators.parameters import (
+    ACTIVATION_DOC,
     FITTED_DOC,
     TRAINING_DOC,
     TrainingParameters,
     documented,
     is_auto,
     layer_sizes,
+    with_defaults,
     with_entries,
 )
 from skdl.estimators.quantiles import QUANTILES_DOC
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
+    CLASSIFICATION_FITTED,
     CLASSIFICATION_LOSS_DOC,
+    CLASSIFICATION_METHODS,
+    CLASSIFICATION_TRAINING,
     REGRESSION_CONSTRAINTS,
+    REGRESSION_FITTED,
     REGRESSION_LOSS_DOC,
+    REGRESSION_METHODS,
+    REGRESSION_TRAINING,
     NetworkClassifierMixin,
     NetworkRegressorMixin,
 )
@@ -115,8 +123,7 @@ pooling : {"max", "average"}, default="max"
     How blocks halve the image.
 hidden_layer_sizes : tuple of int, default=()
     Number of units of the dense layers after the last block, whose feature maps are first averaged to 2 x 2.
-activation : str or callable, default="relu"
-    As in :class:`MLPClassifier`.
+{activation}
 normalization : {"batch", "layer", None}, default="batch"
     Normalisation before each activation of a block. "layer" normalises over all pixels and channels of an image.
 residual : bool, default=True
@@ -141,15 +148,22 @@ augment : "auto", dict, callable or None, default="auto"
     Random changes to the training images, drawn afresh in each step. A dict sets some of "shift" (largest shift, as a
     fraction of each axis), "rotation" (in degrees), "zoom" (largest relative change of size), "flip" (True: half of the
     images are mirrored left to right), "cutout" (side of a blanked square, as a fraction of each axis; DeVries and
-    Taylor 2017) and "mixup" (largest fraction of another image and its label that is mixed in; Zhang et al. 2018).
-    "auto" is {AUTO}, and flip if the nearest
-    neighbour of a mirrored image has the right class nearly as often as that of the original, averaged over classes,
-    and more often than by chance; never for regression, and nothing for signals. A callable takes standardised images
-    ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns images of the same shape.
+    Taylor 2017) and "mixup" (largest fraction of another image and its target that is mixed in; Zhang et al. 2018).
+    "auto" is {AUTO}, and nothing for signals.{FLIP}
+    A callable takes standardised images ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns images of
+    the same shape.
 test_time_augmentation : int, default=0
     Number of views of each image over which predictions are averaged, in addition to the image itself: shifted, turned,
     zoomed and mirrored as in training. The other changes of ``augment`` do not apply, nor does a callable.
-""".replace("{AUTO}", str(MOVES.settings()))
+""".replace("{activation}", ACTIVATION_DOC.strip()).replace("{AUTO}", str(MOVES.settings()))
+
+CLASSIFIER_CONV_DOC = CONV_DOC.replace(
+    "{FLIP}",
+    """
+    Images are also flipped, except for multilabel targets, if the nearest neighbour of a mirrored image has the right
+    class nearly as often as that of the original, averaged over classes, and more often than by chance.""",
+)
+REGRESSOR_CONV_DOC = CONV_DOC.replace("{FLIP}", "")
 
 CNN_CLASSIFICATION_DOC = with_entries(
     CLASSIFICATION_DOC,
@@ -161,19 +175,7 @@ label_smoothing : float in [0, 1) or "auto", default="auto"
 )
 
 CNN_TRAINING_DOC = with_entries(
-    TRAINING_DOC,
-    optimizer="""
-optimizer : {"adamw", "adam", "sgd", "rmsprop", "muon"}, default="muon"
-    Update rule. Weight decay is decoupled under every rule, so "adam" and "adamw" are the same. "muon" (Jordan et al.
-    2024) orthogonalises the update of each layer's weights except the last layer's, at 7 times ``learning_rate``, and
-    updates all other parameters by Adam with a shorter memory; it needs about half the epochs of Adam. ``l1`` then acts
-    only approximately as stated.
-""",
-    weight_decay="""
-weight_decay : float, default=0.7
-    Decoupled weight decay (Loshchilov and Hutter 2019): each step also multiplies the weights by ``1 - learning_rate *
-    weight_decay``.
-""",
+    with_defaults(TRAINING_DOC, optimizer='"muon"', weight_decay="0.7"),
     batch_size="""
 batch_size : int or "auto", default="auto"
     Number of images per training step. "auto" is 64, or 32 for fewer than 600 training images, and fewer of large
@@ -182,7 +184,8 @@ batch_size : int or "auto", default="auto"
     max_epochs="""
 max_epochs : int or "auto", default="auto"
     Number of passes over the training images, or the maximum under early stopping. "auto" is ``38 * (2000 / n) ** (2 /
-    3)`` for n images under "muon", and ``40 * (2000 / n) ** (1 / 2)`` under other optimisers, between 10 and 100.
+    3)`` for n images under "muon", which needs about half the epochs of Adam, and ``40 * (2000 / n) ** (1 / 2)`` under
+    other optimisers, between 10 and 100.
 """,
     early_stopping="""
 early_stopping : bool or "auto", default=False
@@ -194,7 +197,62 @@ early_stopping : bool or "auto", default=False
 n_members : int or "auto", default="auto"
     Number of networks to train and average. "auto" is 1.
 """,
+    warm_start="""
+warm_start : bool, default=False
+    Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its standardisation
+    of the pixels, its choice under ``augment="auto"`` and its encoding of y. On the same images each network holds out
+    the same ones as in the last ``fit``; on others, scores and ``out_of_fold_`` may include images that it was trained
+    on then.
+""",
 )
+
+CNN_FITTED_DOC = (
+    with_entries(
+        FITTED_DOC,
+        n_features_in_="""
+n_features_in_ : int
+    Number of columns of X, if it was flat rows.
+""",
+        feature_names_in_="""
+feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    Names of the columns of X, if it was a DataFrame of flat rows and all are strings.
+""",
+    ).rstrip()
+    + """
+image_shape_ : tuple of int
+    (height, width, channels) of the images.
+augmentation_ : skdl.nn.augment.Augmentation
+    The random changes of ``augment``, those that "auto" found included.
+"""
+)
+
+IMAGE_METHODS = {
+    "training_X": """
+X : array-like of images, paths or flat rows, n_samples of them
+    Training data: an array of shape (n_samples, height, width), (n_samples, height, width, channels) or (n_samples,
+    channels, height, width); a list of arrays or Pillow images; a list of paths of image files, or a DataFrame with
+    them in ``path_column``; or flat rows of shape (n_samples, height * width * channels) with ``image_shape``, without
+    which they are signals of one channel.
+""",
+    "X": """
+X : array-like of images, paths or flat rows, n_samples of them
+    Images, in any of the forms that ``fit`` accepts, with the height, width and number of channels of ``fit``; under
+    ``resize`` height and width may differ.
+""",
+    "X_errors": """
+NotFittedError
+    If the estimator is not fitted.
+TypeError
+    If X is of a type that is not supported, such as a dict or a sparse matrix.
+ValueError
+    If images have another shape than in ``fit``, there are none, pixels are NaN or infinite, or a file does not exist
+    or cannot be read.
+""",
+    "partial_fit": """
+The first call fixes the shape of the images, how pixels are standardised, and what ``augment="auto"`` is: give it a
+representative batch.
+""",
+}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -401,11 +459,8 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
 
         Parameters
         ----------
-        X : array-like of images, paths or flat rows
-            As in ``fit``.
-        y : array-like of shape (n_samples,), default=None
-            Labels whose outputs are explained, by default the predicted ones; for regression the index of the target,
-            by default the first.
+        {X}
+        {explained_y}
         method : {"gradcam", "integrated_gradients", "occlusion"}, default="gradcam"
             "gradcam": feature maps weighted by how much they increase the output (Selvaraju et al. 2017).
             "integrated_gradients": gradients along the path from the mean image (Sundararajan et al. 2017).
@@ -414,7 +469,16 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         Returns
         -------
         maps : ndarray of shape (n_samples, height, width)
-            Larger where a pixel supports the output; in units of the logit, or of the standardised target.
+            Larger where a pixel supports the output, in units of that output.
+
+        Raises
+        ------
+        {X_errors}
+        {explained_y_errors}
+
+        Examples
+        --------
+        {explain_example}
         """
         check_is_fitted(self, "network_")
         check_method(method, EXPLANATIONS)
@@ -442,9 +506,44 @@ def _check_augment(function: Any) -> None:
     loss=CLASSIFICATION_LOSS_DOC,
     classification=CNN_CLASSIFICATION_DOC,
     image=IMAGE_DOC,
-    network=CONV_DOC,
-    training=CNN_TRAINING_DOC,
-    fitted=FITTED_DOC,
+    network=CLASSIFIER_CONV_DOC,
+    training=with_entries(CNN_TRAINING_DOC, **CLASSIFICATION_TRAINING),
+    fitted=with_entries(CNN_FITTED_DOC, **CLASSIFICATION_FITTED),
+    **IMAGE_METHODS,
+    **CLASSIFICATION_METHODS,
+    partial_fit_example="""
+>>> from sklearn.datasets import load_digits
+>>> from skdl import CNNClassifier
+>>> digits = load_digits(n_class=3)
+>>> clf = CNNClassifier(conv_channels=8, random_state=0)
+>>> clf = clf.partial_fit(digits.images[:40], digits.target[:40], classes=[0, 1, 2])
+>>> clf.partial_fit(digits.images[40:80], digits.target[40:80]).n_iter_
+2
+""",
+    predict_proba_example="""
+>>> from sklearn.datasets import load_digits
+>>> from skdl import CNNClassifier
+>>> digits = load_digits(n_class=3)
+>>> clf = CNNClassifier(conv_channels=8, max_epochs=2, random_state=0).fit(digits.images[:80], digits.target[:80])
+>>> clf.predict_proba(digits.images[80:90]).shape
+(10, 3)
+""",
+    transform_example="""
+>>> from sklearn.datasets import load_digits
+>>> from skdl import CNNClassifier
+>>> digits = load_digits(n_class=3)
+>>> clf = CNNClassifier(conv_channels=8, max_epochs=2, random_state=0).fit(digits.images[:80], digits.target[:80])
+>>> clf.transform(digits.images[80:90]).shape  # 8 channels, averaged to 2 x 2
+(10, 32)
+""",
+    explain_example="""
+>>> from sklearn.datasets import load_digits
+>>> from skdl import CNNClassifier
+>>> digits = load_digits(n_class=3)
+>>> clf = CNNClassifier(conv_channels=8, max_epochs=2, random_state=0).fit(digits.images[:80], digits.target[:80])
+>>> clf.explain(digits.images[80:90], digits.target[80:90], method="occlusion").shape
+(10, 8, 8)
+""",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
 class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
@@ -466,8 +565,6 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,), or (2, 2)
         The labels; for multilabel targets the numbers of the columns of y, or 0 and 1 for each of two columns.
-    image_shape_ : tuple of int
-        (height, width, channels) of the images.
     {fitted}
 
     See Also
@@ -507,9 +604,35 @@ class CNNClassifier(NetworkClassifierMixin, ImageNetworkEstimator):
     loss=REGRESSION_LOSS_DOC,
     quantiles=QUANTILES_DOC,
     image=IMAGE_DOC,
-    network=CONV_DOC,
-    training=CNN_TRAINING_DOC,
-    fitted=FITTED_DOC,
+    network=REGRESSOR_CONV_DOC,
+    training=with_entries(CNN_TRAINING_DOC, **REGRESSION_TRAINING),
+    fitted=with_entries(CNN_FITTED_DOC, **REGRESSION_FITTED),
+    **IMAGE_METHODS,
+    **REGRESSION_METHODS,
+    partial_fit_example="""
+>>> from sklearn.datasets import load_digits
+>>> from skdl import CNNRegressor
+>>> images = load_digits().images[:80]
+>>> reg = CNNRegressor(conv_channels=8, random_state=0).partial_fit(images[:40], images[:40].mean((1, 2)))
+>>> reg.partial_fit(images[40:], images[40:].mean((1, 2))).n_iter_
+2
+""",
+    transform_example="""
+>>> from sklearn.datasets import load_digits
+>>> from skdl import CNNRegressor
+>>> images = load_digits().images[:80]
+>>> reg = CNNRegressor(conv_channels=8, max_epochs=2, random_state=0).fit(images, images.mean((1, 2)))
+>>> reg.transform(images[:10]).shape  # 8 channels, averaged to 2 x 2
+(10, 32)
+""",
+    explain_example="""
+>>> from sklearn.datasets import load_digits
+>>> from skdl import CNNRegressor
+>>> images = load_digits().images[:80]
+>>> reg = CNNRegressor(conv_channels=8, max_epochs=2, random_state=0).fit(images, images.mean((1, 2)))
+>>> reg.explain(images[:10], method="occlusion").shape
+(10, 8, 8)
+""",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
 class CNNRegressor(NetworkRegressorMixin, ImageNetworkEstimator):
@@ -528,8 +651,6 @@ class CNNRegressor(NetworkRegressorMixin, ImageNetworkEstimator):
 
     Attributes
     ----------
-    image_shape_ : tuple of int
-        (height, width, channels) of the images.
     {fitted}
 
     See Also

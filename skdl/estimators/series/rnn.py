@@ -35,6 +35,7 @@ from skdl.estimators.parameters import (
     TrainingParameters,
     documented,
     is_auto,
+    with_defaults,
     with_entries,
 )
 from skdl.estimators.quantiles import QUANTILES_DOC
@@ -45,9 +46,15 @@ from skdl.estimators.series.recurrent_architecture import recurrent_architecture
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
+    CLASSIFICATION_FITTED,
     CLASSIFICATION_LOSS_DOC,
+    CLASSIFICATION_METHODS,
+    CLASSIFICATION_TRAINING,
     REGRESSION_CONSTRAINTS,
+    REGRESSION_FITTED,
     REGRESSION_LOSS_DOC,
+    REGRESSION_METHODS,
+    REGRESSION_TRAINING,
     NetworkClassifierMixin,
     NetworkRegressorMixin,
 )
@@ -92,8 +99,8 @@ bidirectional : bool or "auto", default="auto"
     Whether each layer also runs backwards. "auto" does so except in forecasts.
 stem : {"auto", "patch", "conv"} or None, default="auto"
     What precedes the recurrent layers: a dense layer on patches of neighbouring steps (Lin et al. 2023), convolutions
-    with batch normalisation and relu, or nothing. "auto" uses patches in forecasts and convolutions otherwise, and
-    nothing for series of fewer than 16 steps.
+    with batch normalisation and relu, whose means over the steps are also inputs of the dense layers, or nothing.
+    "auto" uses patches in forecasts and convolutions otherwise, and nothing for series of fewer than 16 steps.
 patch_size : int or "auto", default="auto"
     Number of steps of a patch. The last patch ends where the series ends. "auto" is 8, fewer for short series, and for
     long series as many as limit the number of patches to 32.
@@ -112,32 +119,69 @@ skip : {"auto", "linear", "convolution"} or None, default="auto"
     A closed-form ridge regression beside the networks, not a skip connection inside them: on the last steps ("linear"),
     or on the fractions of steps at which random convolutions exceed thresholds ("convolution", Dempster et al. 2021).
     Networks and regression are blended with non-negative weights, fitted to their predictions of held-out rows; see
-    ``blend_weights_``. "auto" is "convolution" for classification, and for regression whichever predicts held-out rows
-    better, but "linear" for series of fewer than 9 steps; without held-out rows there is no ridge regression. None is
-    the networks alone.
+    ``blend_weights_``. "auto" is whichever predicts held-out rows better, but "linear" for series of fewer than 9
+    steps; without held-out rows there is no ridge regression. None is the networks alone.
 validation : {"auto", "random", "blocks", "time"}, default="auto"
-    Which rows networks hold out: "random", rows stratified by the target; "blocks", stretches of neighbouring rows, one
-    per network (the last one for a single network); "time", the last rows, the same for each network. "auto" is
-    "blocks" in forecasts, because overlapping windows would leak the held-out ones, and "random" otherwise. Rows should
-    then be in time order. On each side of a stretch, one row fewer than there are targets is left out of training, at
-    most a quarter of the rows outside the stretch. If ``fit`` is given ``groups``, "auto" and "random" hold out whole
-    groups, and the others are refused.
+    Which rows networks hold out: "random", rows stratified by the rank of a single target; "blocks", stretches of
+    neighbouring rows, one per network (the last one for a single network); "time", the last rows, the same for each
+    network. "auto" is "blocks" in forecasts, because overlapping windows would leak the held-out ones, and "random"
+    otherwise. Rows should then be in time order. On each side of a stretch, one row fewer than there are targets is
+    left out of training, at most a quarter of the rows outside the stretch. If ``fit`` is given ``groups``, "auto" and
+    "random" hold out whole groups, and the others are refused.
 """
 
+#: Of classifiers, which make no forecasts.
+CLASSIFIER_SERIES_DOC = with_entries(
+    SERIES_DOC,
+    series_scaling="""
+series_scaling : {"auto", "last", "mean", "standard"} or None, default="auto"
+    What is subtracted from each series before anything is learned: "last", its last value; "mean", its mean;
+    "standard", its mean, and the rest is divided by its standard deviation. "auto" and None leave series as they are.
+""",
+)
+CLASSIFIER_RECURRENT_DOC = with_entries(
+    RECURRENT_DOC,
+    hidden_size="""
+hidden_size : int or "auto", default="auto"
+    Number of units of a recurrent layer, in each direction. "auto" is 64.
+""",
+    bidirectional="""
+bidirectional : bool or "auto", default="auto"
+    Whether each layer also runs backwards. "auto" is True.
+""",
+    stem="""
+stem : {"auto", "patch", "conv"} or None, default="auto"
+    What precedes the recurrent layers: a dense layer on patches of neighbouring steps (Lin et al. 2023), convolutions
+    with batch normalisation and relu, whose means over the steps are also inputs of the dense layers, or nothing.
+    "auto" uses convolutions, and nothing for series of fewer than 16 steps.
+""",
+    pooling="""
+pooling : {"auto", "last", "mean", "max", "attention"} or tuple of them, default="auto"
+    How the states of all steps are combined. "auto" is ("last", "mean", "max").
+""",
+    hidden_layer_sizes="""
+hidden_layer_sizes : tuple of int or "auto", default="auto"
+    Number of units of the dense layers after the pooling. "auto" is none.
+""",
+    skip="""
+skip : {"auto", "linear", "convolution"} or None, default="auto"
+    A closed-form ridge regression beside the networks, not a skip connection inside them: on the last steps ("linear"),
+    or on the fractions of steps at which random convolutions exceed thresholds ("convolution", Dempster et al. 2021).
+    Networks and regression are blended with non-negative weights, fitted to their predictions of held-out rows; see
+    ``blend_weights_``. "auto" is "convolution", or "linear" for series of fewer than 9 steps; without held-out rows
+    there is no ridge regression. None is the networks alone.
+""",
+    validation="""
+validation : {"auto", "random", "blocks", "time"}, default="auto"
+    Which rows networks hold out: "random", rows stratified by class; "blocks", stretches of neighbouring rows, one per
+    network (the last one for a single network); "time", the last rows, the same for each network. Rows should be in
+    time order for the last two. "auto" is "random". If ``fit`` is given ``groups``, "auto" and "random" hold out whole
+    groups, and the others are refused.
+""",
+)
+
 RNN_TRAINING_DOC = with_entries(
-    TRAINING_DOC,
-    learning_rate="""
-learning_rate : float, default=2e-3
-    Peak learning rate of the schedule. Tune this parameter first.
-""",
-    lr_schedule="""
-lr_schedule : {"constant", "cosine", "one_cycle", "step", "exponential", "plateau"}, default="one_cycle"
-    How the learning rate changes over ``max_epochs``; see :class:`MLPClassifier`.
-""",
-    weight_decay="""
-weight_decay : float, default=0.01
-    Decoupled weight decay (Loshchilov and Hutter 2019).
-""",
+    with_defaults(TRAINING_DOC, learning_rate="2e-3", lr_schedule='"one_cycle"', weight_decay="0.01"),
     gradient_clip="""
 gradient_clip : float or None, default=1
     Maximum norm of the gradient over all parameters, which keeps gradients of long series from exploding.
@@ -159,14 +203,46 @@ early_stopping : bool or "auto", default="auto"
     holds rows out for the blend with ``skip``, ``out_of_fold_`` and standard deviations, and trains every network to
     the end of its schedule.
 """,
+    validation_fraction="""
+validation_fraction : float in (0, 1) or "auto", default="auto"
+    Fraction of the rows that each network holds out; see ``validation`` for which. With "auto", several networks hold
+    out one fold each, so that every row trains all networks but one; a single network holds out 10 %, and so does each
+    of several under ``validation="time"``.
+""",
     n_members="""
 n_members : int or "auto", default="auto"
     Number of networks to train and average. "auto" is 4 if rows are held out, and 1 otherwise.
 """,
+    warm_start="""
+warm_start : bool, default=False
+    Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of the
+    series and of y; the regression of ``skip`` and the blend weights are fitted anew. On the same rows each network
+    holds out the same rows as in the last ``fit``; on other rows, scores and ``out_of_fold_`` may include rows that it
+    was trained on then.
+""",
+)
+CLASSIFIER_TRAINING_DOC = with_entries(
+    RNN_TRAINING_DOC,
+    tol=CLASSIFICATION_TRAINING["tol"],
+    max_epochs="""
+max_epochs : int or "auto", default="auto"
+    Number of passes over the training series. "auto" aims at about 1,500 steps of the "auto" batch size, between 15 and
+    100 epochs.
+""",
 )
 
 RNN_FITTED_DOC = (
-    FITTED_DOC.rstrip()
+    with_entries(
+        FITTED_DOC,
+        n_features_in_="""
+n_features_in_ : int
+    Number of columns of X, if it was rows of one channel.
+""",
+        feature_names_in_="""
+feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    Names of the columns of X, if it was a DataFrame of such rows and all are strings.
+""",
+    ).rstrip()
     + """
 blend_weights_ : dict of str to float
     Weights by which the outputs of "network" and "skip" are multiplied before they are added; if the level is removed,
@@ -177,6 +253,35 @@ n_static_ : int
     Number of columns of the table beside the series.
 """
 )
+
+SERIES_METHODS = {
+    "training_X": """
+X : array-like of series, n_samples of them
+    Training data: an array of shape (n_samples, n_channels, n_steps), or (n_samples, n_steps, n_channels) under
+    ``layout="time_first"``; a list of such arrays without the first axis, of any lengths, or of DataFrames with a row
+    per step; rows of shape (n_samples, n_steps) of one channel; or a tuple, or :class:`skdl.SeriesWithTable`, of one of
+    these and a table with a row per series. NaN is a missing value, at the end of a series padding.
+""",
+    "X": """
+X : array-like of series, n_samples of them
+    Series, in any of the forms that ``fit`` accepts, with the channels of ``fit`` and a table if there was one. They
+    may be longer or shorter than in ``fit``, unless they are rows of one channel, as in ``fit``.
+""",
+    "X_errors": """
+NotFittedError
+    If the estimator is not fitted.
+TypeError
+    If X is of a type that is not supported, such as a dict or a sparse matrix.
+ValueError
+    If X has other channels or another table than in ``fit``, no series, infinite numbers, or a series without any
+    value.
+""",
+    "partial_fit": """
+The first call fixes how series are encoded, such as the scales of channels, and the architecture that follows from
+them: give it a representative batch. The ridge regression of ``skip`` and the blend weights are not trained: they stay
+as ``fit`` left them, and without an earlier ``fit`` there are none.
+""",
+}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -313,11 +418,8 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
         Parameters
         ----------
-        X : array-like of series
-            As in ``fit``.
-        y : array-like of shape (n_samples,), default=None
-            Labels whose outputs are explained, by default the predicted ones; for regression the index of the output,
-            by default the first.
+        {X}
+        {explained_y}
         method : {"occlusion", "integrated_gradients"}, default="occlusion"
             "occlusion" explains the whole model: the decrease of the output when a sixteenth of the steps of one
             channel is replaced by the mean of the channel, or by the level of the series if that is removed.
@@ -327,8 +429,16 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
         Returns
         -------
         maps : ndarray of shape (n_samples, n_channels, n_steps), or (n_samples, n_steps, n_channels) under "time_first"
-            Larger where a step supports the output, 0 after the end of a series; in units of the logit, or of the
-            standardised target.
+            Larger where a step supports the output, in units of that output; 0 after the end of a series.
+
+        Raises
+        ------
+        {X_errors}
+        {explained_y_errors}
+
+        Examples
+        --------
+        {explain_example}
         """
         check_is_fitted(self, "network_")
         check_method(method, SERIES_EXPLANATIONS)
@@ -342,10 +452,48 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 @documented(
     loss=CLASSIFICATION_LOSS_DOC,
     classification=CLASSIFICATION_DOC,
-    series=SERIES_DOC,
-    network=RECURRENT_DOC,
-    training=RNN_TRAINING_DOC,
-    fitted=RNN_FITTED_DOC,
+    series=CLASSIFIER_SERIES_DOC,
+    network=CLASSIFIER_RECURRENT_DOC,
+    training=CLASSIFIER_TRAINING_DOC,
+    fitted=with_entries(RNN_FITTED_DOC, **CLASSIFICATION_FITTED),
+    **SERIES_METHODS,
+    **CLASSIFICATION_METHODS,
+    partial_fit_example="""
+>>> import numpy as np
+>>> from skdl import RNNClassifier
+>>> y = np.arange(60) % 3
+>>> X = np.sin((1 + y[:, np.newaxis]) * np.arange(20) / 3)[:, np.newaxis]
+>>> clf = RNNClassifier(hidden_size=8, random_state=0).partial_fit(X[:30], y[:30])
+>>> clf.partial_fit(X[30:], y[30:]).n_iter_
+2
+""",
+    predict_proba_example="""
+>>> import numpy as np
+>>> from skdl import RNNClassifier
+>>> y = np.arange(60) % 3
+>>> X = np.sin((1 + y[:, np.newaxis]) * np.arange(20) / 3)[:, np.newaxis]
+>>> clf = RNNClassifier(hidden_size=8, n_members=2, max_epochs=2, random_state=0).fit(X, y)
+>>> clf.predict_proba(X).shape
+(60, 3)
+""",
+    transform_example="""
+>>> import numpy as np
+>>> from skdl import RNNClassifier
+>>> y = np.arange(60) % 3
+>>> X = np.sin((1 + y[:, np.newaxis]) * np.arange(20) / 3)[:, np.newaxis]
+>>> clf = RNNClassifier(stem=None, hidden_size=8, n_members=1, max_epochs=2, random_state=0).fit(X, y)
+>>> clf.transform(X).shape  # 8 units in 2 directions, combined in 3 ways
+(60, 48)
+""",
+    explain_example="""
+>>> import numpy as np
+>>> from skdl import RNNClassifier
+>>> y = np.arange(60) % 3
+>>> X = np.sin((1 + y[:, np.newaxis]) * np.arange(20) / 3)[:, np.newaxis]
+>>> clf = RNNClassifier(hidden_size=8, n_members=2, max_epochs=2, random_state=0).fit(X, y)
+>>> clf.explain(X[:5], y[:5]).shape
+(5, 1, 20)
+""",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
 class RNNClassifier(NetworkClassifierMixin, SeriesNetworkEstimator):
@@ -392,8 +540,34 @@ class RNNClassifier(NetworkClassifierMixin, SeriesNetworkEstimator):
     quantiles=QUANTILES_DOC,
     series=SERIES_DOC,
     network=RECURRENT_DOC,
-    training=RNN_TRAINING_DOC,
-    fitted=RNN_FITTED_DOC,
+    training=with_entries(RNN_TRAINING_DOC, tol=REGRESSION_TRAINING["tol"]),
+    fitted=with_entries(RNN_FITTED_DOC, **REGRESSION_FITTED),
+    **SERIES_METHODS,
+    **REGRESSION_METHODS,
+    partial_fit_example="""
+>>> import numpy as np
+>>> from skdl import RNNRegressor, window
+>>> X, y = window(np.sin(np.arange(80) / 4), lags=16, horizon=4)
+>>> reg = RNNRegressor(hidden_size=8, random_state=0).partial_fit(X[:30], y[:30])
+>>> reg.partial_fit(X[30:], y[30:]).n_iter_
+2
+""",
+    transform_example="""
+>>> import numpy as np
+>>> from skdl import RNNRegressor, window
+>>> X, y = window(np.sin(np.arange(80) / 4), lags=16, horizon=4)
+>>> reg = RNNRegressor(hidden_size=8, n_members=1, max_epochs=2, random_state=0).fit(X, y)
+>>> reg.transform(X).shape  # the dense layer has twice as many units
+(61, 16)
+""",
+    explain_example="""
+>>> import numpy as np
+>>> from skdl import RNNRegressor, window
+>>> X, y = window(np.sin(np.arange(80) / 4), lags=16, horizon=4)
+>>> reg = RNNRegressor(hidden_size=8, n_members=2, max_epochs=2, random_state=0).fit(X, y)
+>>> reg.explain(X[:5], [3] * 5).shape  # the last step of the horizon
+(5, 1, 16)
+""",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
 class RNNRegressor(NetworkRegressorMixin, SeriesNetworkEstimator):
@@ -440,19 +614,27 @@ class RNNRegressor(NetworkRegressorMixin, SeriesNetworkEstimator):
 
         Parameters
         ----------
-        X : array-like of series
-            As in ``fit``. Series may be longer or shorter than there.
+        {X}
         return_std : bool, default=False
-            Whether to also return the standard deviation of each prediction's error; see :meth:`MLPRegressor.predict`.
-            If the level is removed, series without any value in its channel get at least the standard deviation of y in
-            training. Not available for quantiles.
+            Whether to also return the standard deviation of each prediction's error.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, horizon); (..., n_quantiles) for several quantiles
             Values in the units of y as float64.
         std : ndarray like y
-            Only if ``return_std``.
+            Only if ``return_std``: the square root of the sum of two variances, that between the networks at the
+            sample, and the part of the squared error on held-out or validation rows that the first one does not
+            explain, in the units of y. Without such rows in the last ``fit``, only the first variance is used, with a
+            warning. If the level is removed, series without any value in its channel get at least the standard
+            deviation of y in training.
+
+        Raises
+        ------
+        {X_errors}
+        ValueError
+            If ``return_std`` with ``loss="quantile"``, or with neither held-out or validation rows nor several
+            networks.
         """
         if not return_std:
             return super().predict(X)
@@ -476,8 +658,7 @@ class RNNRegressor(NetworkRegressorMixin, SeriesNetworkEstimator):
 
         Parameters
         ----------
-        X : array-like of series of one channel
-            As in ``fit``, including the table beside it if there was one.
+        {X}
         n_steps : int
             Number of steps to forecast.
 
@@ -489,8 +670,19 @@ class RNNRegressor(NetworkRegressorMixin, SeriesNetworkEstimator):
 
         Raises
         ------
+        {X_errors}
         ValueError
             If series have several channels, whose future is not known, or ``n_steps`` is not a positive integer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdl import RNNRegressor, window
+        >>> load = np.sin(np.arange(80) / 4)
+        >>> X, y = window(load, lags=16, horizon=4)
+        >>> reg = RNNRegressor(hidden_size=8, n_members=2, max_epochs=2, random_state=0).fit(X, y)
+        >>> reg.forecast(window(load, lags=16, last=True), 10).shape
+        (1, 10)
         """
         check_is_fitted(self, "network_")
         if not isinstance(n_steps, Integral) or isinstance(n_steps, bool) or n_steps < 1:

@@ -26,14 +26,29 @@ from skdl.data.tables.table_encoder import TableEncoder
 from skdl.engine.job import Job, Result, State
 from skdl.estimators.base import NetworkEstimator
 from skdl.estimators.checks import FitData, check_table
-from skdl.estimators.parameters import FITTED_DOC, TRAINING_DOC, TrainingParameters, documented, is_auto, layer_sizes
+from skdl.estimators.parameters import (
+    ACTIVATION_DOC,
+    FITTED_DOC,
+    TRAINING_DOC,
+    TrainingParameters,
+    documented,
+    is_auto,
+    layer_sizes,
+    with_entries,
+)
 from skdl.estimators.quantiles import QUANTILES_DOC, QuantilesMixin
 from skdl.estimators.supervised import (
     CLASSIFICATION_CONSTRAINTS,
     CLASSIFICATION_DOC,
+    CLASSIFICATION_FITTED,
     CLASSIFICATION_LOSS_DOC,
+    CLASSIFICATION_METHODS,
+    CLASSIFICATION_TRAINING,
     REGRESSION_CONSTRAINTS,
+    REGRESSION_FITTED,
     REGRESSION_LOSS_DOC,
+    REGRESSION_METHODS,
+    REGRESSION_TRAINING,
     NetworkClassifierMixin,
     NetworkRegressorMixin,
     ProbabilityMixin,
@@ -49,23 +64,21 @@ from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
 from skdl.tasks.regression import RegressionTask
 
-NETWORK_DOC = """
+NETWORK_DOC = f"""
 hidden_layer_sizes : tuple of int, default=(128, 128)
     Number of units of each hidden layer; ``()`` is a linear model.
-activation : str or callable, default="relu"
-    {activations}, a function of one tensor, or a module class without parameters such as
-    :class:`torch.nn.Hardswish`.
-normalization : {None, "batch", "layer"}, default=None
+{ACTIVATION_DOC.strip()}
+normalization : {{None, "batch", "layer"}}, default=None
     Normalisation before each activation.
 dropout : float in [0, 1) or "auto", default="auto"
     Fraction of the hidden units dropped in each training step. "auto" is 0.05 for classification and 0 for regression,
     where dropout biases predicted means.
-numeric_scaling : {"robust", "standard", None}, default="robust"
+numeric_scaling : {{"robust", "standard", None}}, default="robust"
     Scaling of numeric columns by statistics of the training rows. "robust": minus the median, divided by the
     interquartile range, then smoothly clipped to (-3, 3) (Holzmueller et al. 2024). "standard": minus the mean, divided
     by the standard deviation. None: unchanged. Columns of sparse matrices are divided by their largest absolute value
     instead.
-numeric_embedding : {None, "piecewise_linear", "periodic", "both"}, default="both"
+numeric_embedding : {{None, "piecewise_linear", "periodic", "both"}}, default="both"
     What is added to each scaled numeric column. "piecewise_linear" cuts its range into bins, at quantiles and where a
     small decision tree on the column alone would split it, and adds one number per bin (Gorishniy et al. 2022). It aims
     at 256 bins in total, with 8 to 64 per column and at least 64 rows per bin above 8; columns of few values get fewer,
@@ -85,7 +98,115 @@ relevance_scaling : bool or "auto", default="auto"
     validation rows with it. Under ``warm_start`` the choice is kept. Sparse matrices, the columns of a periodic
     embedding, embedded categories and ``partial_fit`` are not scaled. Penalties and weight decay act on the weights of
     scaled columns.
-""".replace("{activations}", ", ".join(f'"{name}"' for name in ACTIVATIONS))
+"""
+
+CLASSIFIER_NETWORK_DOC = with_entries(
+    NETWORK_DOC,
+    dropout="""
+dropout : float in [0, 1) or "auto", default="auto"
+    Fraction of the hidden units dropped in each training step. "auto" is 0.05.
+""",
+    relevance_scaling="""
+relevance_scaling : bool or "auto", default="auto"
+    Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
+    the target on the network's own training rows: among many uninformative columns, the informative ones are then
+    learned first. If the ``numeric_embedding`` has bins, "auto" does so in three cases: with more than 50 columns; if
+    fewer than 60 % of at least 10 numeric columns, each by itself, split the classes better than chance would; and if
+    the first two networks, trained for five epochs both ways, have a clearly smaller loss on their validation rows with
+    it. Under ``warm_start`` the choice is kept. Sparse matrices, the columns of a periodic embedding, embedded
+    categories and ``partial_fit`` are not scaled. Penalties and weight decay act on the weights of scaled columns.
+""",
+)
+REGRESSOR_NETWORK_DOC = with_entries(
+    NETWORK_DOC,
+    dropout="""
+dropout : float in [0, 1) or "auto", default="auto"
+    Fraction of the hidden units dropped in each training step. "auto" is 0: dropout biases predicted means.
+""",
+    relevance_scaling="""
+relevance_scaling : bool or "auto", default="auto"
+    Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
+    the target on the network's own training rows: among many uninformative columns, the informative ones are then
+    learned first. If the ``numeric_embedding`` has bins, "auto" does so in two cases: if fewer than 60 % of at least 10
+    numeric columns, each by itself, split the target better than chance would; and if the first two networks, trained
+    for five epochs both ways, have a clearly smaller loss on their validation rows with it. Under ``warm_start`` the
+    choice is kept. Sparse matrices, the columns of a periodic embedding, embedded categories and ``partial_fit`` are
+    not scaled. Penalties and weight decay act on the weights of scaled columns.
+""",
+)
+
+TABLE_TRAINING_DOC = with_entries(
+    TRAINING_DOC,
+    batch_size="""
+batch_size : int or "auto", default="auto"
+    Rows per training step. "auto" is 256 for 2,000 training rows or more, 128 for 600 or more, and 32 otherwise.
+""",
+    max_epochs="""
+max_epochs : int or "auto", default="auto"
+    Number of passes over the n training rows, or the maximum under early stopping. "auto" is ``26 * sqrt(4000 / n)``,
+    between 12 and 64; under early stopping ``160 * sqrt(4000 / n)``, between 12 and 640.
+""",
+    early_stopping="""
+early_stopping : bool or "auto", default="auto"
+    Whether to hold out ``validation_fraction`` of the rows (none if ``fit`` is given ``X_val``), stop when their score
+    no longer improves, and keep the parameters of the best epoch. "auto" does so with 16 rows or more, and whenever
+    ``fit`` is given ``X_val``.
+""",
+    n_members="""
+n_members : int or "auto", default="auto"
+    Number of networks to train side by side and average. "auto" is 8 if rows are held out for early stopping, and 1
+    otherwise. Under early stopping by a cross-entropy, several networks have their logits divided by the root of the
+    temperature that suits their validation rows best (Guo et al. 2017), if it is above 1.
+""",
+    n_iter_no_change="""
+n_iter_no_change : int or "auto", default="auto"
+    Number of epochs without a better validation score after which training stops. "auto" is the number of epochs up to
+    the last better one plus 3, but at most 40.
+""",
+    scoring="""
+scoring : str, callable or None, default=None
+    Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable ``scorer(estimator, X, y)``, or
+    None for the negative loss. With several networks None is robust, since rows that one of them gets wrong by far say
+    little of their mean: in a cross-entropy, (18 p + 1) / 19 takes the place of the probability p of the true label,
+    and of the squared error of a row its root counts. Among epochs with equal scores, the one with the smallest
+    validation loss is best. Without validation rows, no scores are computed.
+""",
+    warm_start="""
+warm_start : bool, default=False
+    Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of the
+    columns, except that means of categories are learned anew, and of y. On the same rows each network holds out the
+    same rows as in the last ``fit``; on other rows, scores and ``out_of_fold_`` may include rows that it was trained on
+    then.
+""",
+)
+CLASSIFIER_TRAINING_DOC = with_entries(
+    TABLE_TRAINING_DOC,
+    **CLASSIFICATION_TRAINING,
+    scoring="""
+scoring : str, callable or None, default=None
+    Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable ``scorer(estimator, X, y)``, or
+    None for the negative loss. With several networks the negative cross-entropy is made robust, since rows that one of
+    them gets wrong by far say little of their mean: (18 p + 1) / 19 takes the place of the probability p of the true
+    label. Among epochs with equal scores, the one with the smallest validation loss is best. Without validation rows,
+    no scores are computed.
+""",
+)
+REGRESSOR_TRAINING_DOC = with_entries(
+    TABLE_TRAINING_DOC,
+    **REGRESSION_TRAINING,
+    n_members="""
+n_members : int or "auto", default="auto"
+    Number of networks to train side by side and average. "auto" is 8 if rows are held out for early stopping, and 1
+    otherwise.
+""",
+    scoring="""
+scoring : str, callable or None, default=None
+    Validation score: a name from :func:`sklearn.metrics.get_scorer_names`, a callable ``scorer(estimator, X, y)``, or
+    None for the negative loss. With several networks the squared error is made robust, since rows that one of them gets
+    wrong by far say little of their mean: of each row's squared error the root counts. Among epochs with equal scores,
+    the one with the smallest validation loss is best. Without validation rows, no scores are computed.
+""",
+)
 
 #: "auto" epochs for n training rows are ``epochs * sqrt(EPOCHS_ROWS / n)``, within bounds.
 EPOCHS_ROWS = 4000
@@ -112,7 +233,9 @@ MIN_BINNED_COLUMNS = 10
 #: Few are informative if less than this share of them tells something of the target by itself.
 INFORMATIVE_SHARE = 0.6
 
-TABLE_FITTED_DOC = """
+TABLE_FITTED_DOC = (
+    FITTED_DOC.rstrip()
+    + """
 column_kinds_ : ndarray of str, shape (`n_features_in_`,)
     What each column was taken for: "numeric", "code" (numbers that stand for categories, encoded as both),
     "categorical", "datetime", or "empty" without any value.
@@ -121,6 +244,38 @@ relevance_scaling_ : bool
 coefs_, intercepts_ : list of ndarray
     Weights ``(n_in, n_out)`` and biases of each layer, from input to output; only for a single network.
 """
+)
+CLASSIFIER_FITTED = {
+    **CLASSIFICATION_FITTED,
+    "best_validation_score_": """
+best_validation_score_ : float or None
+    The best of the last call's scores; with several networks, the mean of their best scores, before a temperature
+    divides their logits. None if it had no validation rows.
+""",
+}
+
+TABLE_METHODS = {
+    "training_X": """
+X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+    Training data: a pandas or polars frame with numeric, boolean, categorical, text and date columns, a numeric array,
+    or a sparse matrix. Frames and arrays may have missing values.
+""",
+    "X": """
+X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+    Samples, with the columns of ``fit``.
+""",
+    "X_errors": """
+NotFittedError
+    If the estimator is not fitted.
+TypeError
+    If X is of a type that is not supported, such as a dict or a lazy frame.
+ValueError
+    If X has other columns than in ``fit``, no rows, infinite numbers, or text outside of a DataFrame.
+""",
+    "partial_fit": """
+The first call fixes how columns are encoded, such as their categories and scales: give it a representative batch.
+""",
+}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -299,9 +454,30 @@ class TableNetworkEstimator(NetworkEstimator):
 @documented(
     loss=CLASSIFICATION_LOSS_DOC,
     classification=CLASSIFICATION_DOC,
-    network=NETWORK_DOC,
-    training=TRAINING_DOC,
-    fitted=FITTED_DOC.rstrip() + TABLE_FITTED_DOC,
+    network=CLASSIFIER_NETWORK_DOC,
+    training=CLASSIFIER_TRAINING_DOC,
+    fitted=with_entries(TABLE_FITTED_DOC, **CLASSIFIER_FITTED),
+    **TABLE_METHODS,
+    **CLASSIFICATION_METHODS,
+    partial_fit_example="""
+>>> from sklearn.datasets import load_iris
+>>> from skdl import MLPClassifier
+>>> X, y = load_iris(return_X_y=True)
+>>> clf = MLPClassifier(random_state=0)
+>>> clf.partial_fit(X[::2], y[::2], classes=[0, 1, 2]).partial_fit(X[1::2], y[1::2]).n_iter_
+2
+""",
+    predict_proba_example="""
+>>> from sklearn.datasets import load_iris
+>>> from skdl import MLPClassifier
+>>> X, y = load_iris(return_X_y=True)
+>>> clf = MLPClassifier(n_members=2, max_epochs=10, random_state=0).fit(X, y)
+>>> p = clf.predict_proba(X)
+>>> p.shape
+(150, 3)
+>>> bool((clf.classes_[p.argmax(axis=1)] == clf.predict(X)).all())
+True
+""",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
 class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
@@ -342,9 +518,18 @@ class MLPClassifier(NetworkClassifierMixin, TableNetworkEstimator):
 @documented(
     loss=REGRESSION_LOSS_DOC,
     quantiles=QUANTILES_DOC,
-    network=NETWORK_DOC,
-    training=TRAINING_DOC,
-    fitted=FITTED_DOC.rstrip() + TABLE_FITTED_DOC,
+    network=REGRESSOR_NETWORK_DOC,
+    training=REGRESSOR_TRAINING_DOC,
+    fitted=with_entries(TABLE_FITTED_DOC, **REGRESSION_FITTED),
+    **TABLE_METHODS,
+    **REGRESSION_METHODS,
+    partial_fit_example="""
+>>> from sklearn.datasets import load_diabetes
+>>> from skdl import MLPRegressor
+>>> X, y = load_diabetes(return_X_y=True)
+>>> MLPRegressor(random_state=0).partial_fit(X[:200], y[:200]).partial_fit(X[200:], y[200:]).n_iter_
+2
+""",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
 class MLPRegressor(NetworkRegressorMixin, TableNetworkEstimator):
@@ -389,12 +574,36 @@ def _classifies(estimator: MLPEstimator) -> bool:
     classification=CLASSIFICATION_DOC,
     quantiles=QUANTILES_DOC,
     network=NETWORK_DOC,
-    training=TRAINING_DOC,
-    fitted=FITTED_DOC.rstrip() + TABLE_FITTED_DOC,
+    training=TABLE_TRAINING_DOC,
+    fitted=with_entries(
+        TABLE_FITTED_DOC,
+        best_validation_score_=CLASSIFIER_FITTED["best_validation_score_"],
+        out_of_fold_="""
+out_of_fold_ : ndarray of shape (n_samples, n_classes), (n_samples,) or (n_samples, n_targets), or None
+    Probabilities of the classes, or predicted values, of each training sample, by networks that did not train on it;
+    NaN for samples that no network held out. Quantiles are those of the networks, without the shift of ``predict``, and
+    several are side by side along a last axis. None if no rows were held out.
+""",
+        out_activation_="""
+out_activation_ : str
+    "logistic" for two classes and for multilabel targets, "softmax" for more classes, "identity" for regression.
+""",
+    ),
+    **TABLE_METHODS,
+    training_y="""
+y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
+    Labels, or 0 and 1 in a column for each of several labels; for regression, numbers.
+sample_weight : array-like of shape (n_samples,), default=None
+    Weight of each sample in the loss. Samples of weight 0 are ignored, except that their labels are classes.
+""",
+    groups=REGRESSION_METHODS["groups"],
 )
 @dataclass(kw_only=True, eq=False, repr=False)
 class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
     """Multilayer perceptron for tables, with the task as a parameter.
+
+    X is as in :class:`MLPClassifier`. ``label_smoothing`` and ``class_weight`` are not used for regression, nor
+    ``quantile`` and ``quantiles`` for classification.
 
     Parameters
     ----------
@@ -468,16 +677,20 @@ class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> MLPEstimator:
-        """Train for one epoch on some rows; see :meth:`MLPClassifier.partial_fit`.
+        """Train for one epoch on some rows.
+
+        There is no early stopping and no schedule. For regression, the first call fixes the scale of y.
+
+        {partial_fit}
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training data.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
+        {training_X}
+        y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
+            Labels, or 0 and 1 in a column for each of several labels; for regression, numbers.
         classes : array-like of shape (n_classes,), default=None
-            All labels, for classification.
+            For classification, all labels that any call will contain; required in the first call unless its y contains
+            them all.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample in the loss.
 
@@ -485,17 +698,66 @@ class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
         -------
         self : MLPEstimator
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, X is not like that of the first call, y has labels that neither
+            ``classes`` nor the y of the first call names, ``classes`` differ from those of the first call or are given
+            for regression, or the loss is not finite. The estimator is then as it was before.
+        TypeError
+            If X or y is of a type that is not supported.
+
+        Warns
+        -----
+        UserWarning
+            If the first call has fewer than 10 samples.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skdl import MLPEstimator
+        >>> X, y = load_iris(return_X_y=True)
+        >>> estimator = MLPEstimator(task="classification", random_state=0)
+        >>> estimator.partial_fit(X[::2], y[::2], classes=[0, 1, 2]).partial_fit(X[1::2], y[1::2]).n_iter_
+        2
         """
         return self._partial_fit(X, y, sample_weight, classes)
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict labels for classification, values for regression.
+
+        Parameters
+        ----------
+        {X}
+        return_std : bool, default=False
+            Whether to also return the standard deviation of each prediction's error, for regression; see
+            :meth:`MLPRegressor.predict`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
+            The most probable class of each sample; for multilabel targets, 1 for the labels of probability above 0.5;
+            for regression, values in the units of y as float64, several quantiles along a last axis.
+        std : ndarray like y
+            Only if ``return_std``; in the units of y.
+
+        Raises
+        ------
+        {X_errors}
+        ValueError
+            If ``return_std`` for classification, with ``loss="quantile"``, or with neither held-out or validation rows
+            nor several networks.
+        """
+        return super().predict(X, return_std)
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy for classification, coefficient of determination for regression.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        {X}
+        y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_targets)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample in the score.
@@ -503,24 +765,44 @@ class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
         Returns
         -------
         score : float
-            The larger the better, at most 1.
+            The larger the better, at most 1. Of several quantiles, that nearest to the median is scored.
+
+        Raises
+        ------
+        {X_errors}
         """
         scorer: Callable[..., float] = (ClassifierMixin if _classifies(self) else QuantilesMixin).score
         return scorer(self, X, y, sample_weight)
 
     @available_if(_classifies)
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities of the classes, for classification; see :meth:`MLPClassifier.predict_proba`.
+        """Probabilities of the classes, for classification.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
+            Samples, with the columns of ``fit``.
 
         Returns
         -------
         p : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            In the order of ``classes_``. For multilabel targets each column is the probability of its label.
+
+        Raises
+        ------
+        AttributeError
+            If ``task="regression"``.
+        NotFittedError, ValueError, TypeError
+            As in :meth:`MLPClassifier.predict_proba`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skdl import MLPEstimator
+        >>> X, y = load_iris(return_X_y=True)
+        >>> estimator = MLPEstimator(n_members=2, max_epochs=5, random_state=0).fit(X, y)
+        >>> estimator.predict_proba(X).shape
+        (150, 3)
         """
         return super().predict_proba(X)
 
@@ -531,11 +813,19 @@ class MLPEstimator(ProbabilityMixin, QuantilesMixin, TableNetworkEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Samples.
+            Samples, with the columns of ``fit``.
 
         Returns
         -------
         log_p : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            In the order of ``classes_``, computed from the logits, so that small probabilities do not become minus
+            infinity.
+
+        Raises
+        ------
+        AttributeError
+            If ``task="regression"``.
+        NotFittedError, ValueError, TypeError
+            As in :meth:`MLPClassifier.predict_log_proba`.
         """
         return super().predict_log_proba(X)
