@@ -47,6 +47,8 @@ from skdl.estimators.parameters import (
     documented,
     is_auto,
     layer_sizes,
+    listed,
+    with_defaults,
     with_entries,
 )
 from skdl.estimators.training import TrainedEstimator, caller_level, warn_of_numbers_as_text
@@ -126,18 +128,13 @@ hidden_layer_sizes : int, sequence of int or "auto", default="auto"
     Number of units of each hidden layer. "auto" is ``(64, 64)`` for tables of fewer than 10,000 cells, and ``(128,
     128)`` otherwise.
 activation : {activations}, default="relu"
-    Activation of the hidden layers.
+    Activation of the hidden layers. A callable is as in :class:`MLPClassifier`.
 dropout : float in [0, 1), default=0
     Fraction of the hidden units dropped in each training step.
-""".replace("{activations}", "{" + ", ".join(f'"{name}"' for name in sorted(ACTIVATIONS)) + "}")
+""".replace("{activations}", f"{{{listed(ACTIVATIONS)}}} or callable")
 
 IMPUTER_TRAINING_DOC = with_entries(
-    TRAINING_DOC,
-    weight_decay="""
-weight_decay : float, default=0.01
-    Decoupled weight decay (Loshchilov and Hutter 2019): each step also multiplies the weights by ``1 - learning_rate *
-    weight_decay``.
-""",
+    with_defaults(TRAINING_DOC, weight_decay="0.01"),
     batch_size="""
 batch_size : int or "auto", default="auto"
     Rows per training step. "auto" is 256 for tables of 1,000 rows or more, and 128 otherwise.
@@ -167,10 +164,35 @@ n_members : int or "auto", default="auto"
 scoring : None
     Not used: there is no target to score. Held-out rows are judged by the error on hidden cells.
 """,
+    tol="""
+tol : float or "auto", default="auto"
+    Minimum improvement of the score that counts for ``n_iter_no_change``. "auto" is 0.
+""",
+    warm_start="""
+warm_start : bool, default=False
+    Whether ``fit`` continues from the parameters and the optimiser state of the last ``fit``, with its encoding of the
+    columns and its Gaussian. On the same rows each network holds out the same rows as in the last ``fit``.
+""",
+    random_state="""
+random_state : int, RandomState instance or None, default=None
+    Determines initial weights, the order of the rows, dropout masks, the held-out rows and the hidden cells. None uses
+    numpy's global random state, as everywhere in scikit-learn; no other global state is read or changed.
+""",
 )
 
+IMPUTER_METHODS = {
+    "X_errors": """
+NotFittedError
+    If the imputer is not fitted.
+TypeError
+    If X is sparse or of another type that is not supported.
+ValueError
+    If X has other columns than in ``fit``, no rows, infinite numbers, or text outside of a DataFrame.
+""",
+}
 
-@documented(imputer=IMPUTER_DOC, training=IMPUTER_TRAINING_DOC)
+
+@documented(imputer=IMPUTER_DOC, training=IMPUTER_TRAINING_DOC, **IMPUTER_METHODS)
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepImputer(TransformerMixin, TrainedEstimator):
     """Imputation of missing cells in tables of mixed columns, by networks on top of a Gaussian.
@@ -204,11 +226,24 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if all are strings.
     history_ : structured ndarray
-        One row per epoch: loss, validation loss and score, learning rate, seconds. Empty without networks.
+        One row per epoch: epoch, loss, validation_loss, validation_score, learning_rate, seconds. Empty without
+        networks.
     loss_curve_ : list of float
         Training loss of each epoch: half the squared error of standardised cells, averaged over all cells.
+    loss_ : float
+        Mean training loss during the epoch whose parameters were kept; NaN without networks.
+    best_loss_ : float or None
+        Smallest training loss of an epoch; NaN without networks, None under early stopping.
+    validation_scores_ : list of float or None
+        Under early stopping, the negative loss on hidden cells of held-out rows after each epoch.
+    best_validation_score_ : float or None
+        The best of these scores; with several networks, the mean of their best scores.
     n_iter_ : int
         Number of epochs trained.
+    n_layers_ : int
+        Number of layers, including input and output; not set without networks.
+    t_ : int
+        Number of training samples seen.
 
     See Also
     --------
@@ -472,12 +507,25 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Parameters
         ----------
         X : {array-like, DataFrame} of shape (n_samples, n_features)
-            Rows, those of ``fit`` or others.
+            Rows, those of ``fit`` or others, with the columns of ``fit``.
 
         Returns
         -------
         X_new : {ndarray, DataFrame} of shape (n_samples, n_features_out)
             The rows without missing cells: a frame where X is one, else an array.
+
+        Raises
+        ------
+        {X_errors}
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skdl import DeepImputer
+        >>> X = pd.DataFrame({"metres": [1.0, 2.0, 3.0, 4.0, None], "size": ["S", "S", "L", "L", "L"]})
+        >>> filled = DeepImputer(strategy="gaussian").fit(X).transform(X)
+        >>> int(X.isna().to_numpy().sum()), int(filled.isna().to_numpy().sum())
+        (1, 0)
         """
         check_is_fitted(self, "network_shares_")
         X = self._check_X(X, reset=False)
@@ -495,12 +543,19 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the columns, if ``fit`` was given none.
+            Names of the columns, if ``fit`` was given none; otherwise they must be the same.
 
         Returns
         -------
-        names : ndarray of str objects
+        names : ndarray of str objects of shape (n_features_out,)
             Names of the columns kept, then those of the indicators.
+
+        Raises
+        ------
+        NotFittedError
+            If the imputer is not fitted.
+        ValueError
+            If ``input_features`` are not one per column, or not the names in ``fit``.
         """
         check_is_fitted(self, "network_shares_")
         return self._output_columns.names(_check_feature_names_in(self, input_features))
@@ -518,8 +573,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
-            Rows.
+        X : {array-like, DataFrame} of shape (n_rows, n_features)
+            Rows, with the columns of ``fit``.
         n_samples : int, default=10
             Number of tables.
         random_state : int, RandomState instance or None, default=None
@@ -527,13 +582,27 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
         Returns
         -------
-        tables : list of {ndarray, DataFrame}
-            Each like the result of :meth:`transform`.
+        tables : list of {ndarray, DataFrame}, each of shape (n_rows, n_features_out)
+            ``n_samples`` of them, each like the result of :meth:`transform`.
 
         Raises
         ------
+        {X_errors}
         ValueError
-            If ``n_samples`` is not an integer of at least 1, or X does not have the columns of ``fit``.
+            If ``n_samples`` is not an integer of at least 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdl import DeepImputer
+        >>> x = np.random.default_rng(0).normal(size=(200, 1))
+        >>> X = np.hstack([x, 2 * x + 1])
+        >>> X[::4, 1] = np.nan
+        >>> tables = DeepImputer(strategy="gaussian").fit(X).sample(X, n_samples=3, random_state=0)
+        >>> len(tables), tables[0].shape
+        (3, (200, 2))
+        >>> bool(np.isnan(tables).any())
+        False
         """
         check_is_fitted(self, "network_shares_")
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
@@ -558,7 +627,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Parameters
         ----------
         X : {array-like, DataFrame} of shape (n_samples, n_features)
-            Rows.
+            Rows, with the columns of ``fit``.
 
         Returns
         -------
@@ -566,6 +635,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             In the unit of the column, microseconds for dates and seconds for durations; for levels, the standard
             deviation of whether the most probable level is correct. 0 for observed cells, NaN in columns that had no
             value in ``fit``.
+
+        Raises
+        ------
+        {X_errors}
         """
         check_is_fitted(self, "network_shares_")
         filler = self._hole_filler()
@@ -580,7 +653,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         Parameters
         ----------
         X : {array-like, DataFrame} of shape (n_samples, n_features)
-            Rows.
+            Rows, with the columns of ``fit``.
         y : Ignored
             Not used, present for API consistency by convention.
 
@@ -589,6 +662,10 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         score : float
             1 minus the ratio of the squared error of standardised cells to that of the columns' training means: 1 is
             perfect, 0 is as good as the means. NaN, with a warning, if X is so small that no cell was hidden.
+
+        Raises
+        ------
+        {X_errors}
         """
         check_is_fitted(self, "network_shares_")
         generator = torch.Generator().manual_seed(0)
