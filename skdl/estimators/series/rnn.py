@@ -265,7 +265,7 @@ X : array-like of series, n_samples of them
     "X": """
 X : array-like of series, n_samples of them
     Series, in any of the forms that ``fit`` accepts, with the channels of ``fit`` and a table if there was one. They
-    may be longer or shorter than in ``fit``, unless they are rows of one channel, as in ``fit``.
+    may be longer or shorter than in ``fit``; but if ``fit`` was given rows of one channel, rows must be as long.
 """,
     "X_errors": """
 NotFittedError
