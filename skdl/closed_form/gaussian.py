@@ -46,9 +46,8 @@ PRIOR_JUDGED_ROWS = 800
 PRIOR_HIDDEN = 0.25
 #: About the most iterations of expectation maximisation.
 MAX_ITERATIONS = 60
-#: Expectation maximisation ends when no mean or covariance of standardised columns is expected to move any more by a
-#: larger share than this of a mean's standard error: that much is chance anyway.
-TOLERANCE = 0.3
+#: Expectation maximisation ends when the log density gains less than this in about three iterations.
+MIN_GAIN = 0.1
 #: Numbers of the covariances of missing cells that one iteration may compute, if no two rows lack the same.
 ITERATION_NUMBERS = 20_000_000
 #: Most rows whose missing cells are counted to find how many rows ITERATION_NUMBERS allows.
@@ -256,8 +255,7 @@ def fit_gaussian(
         return fit_factors(x_ND, present_ND, sample.weight_N, prior_rows, n_known)
     x_ND = torch.where(present_ND, (x_ND - center) / scale, 0.0)
     rows = RowsWithHoles(x_ND, present_ND, sample.weight_N, prior_rows, list(blocks_of(~present_ND)))
-    tolerance = TOLERANCE / math.sqrt(len(x_ND))
-    mean, covariance = rows.parts(squarem(rows.improved, rows.start(), rows.rate(), tolerance, MAX_ITERATIONS))
+    mean, covariance = rows.parts(squarem(rows.improved, rows.start(), MIN_GAIN, MAX_ITERATIONS))
     return Gaussian.of(center + scale * mean, torch.outer(scale, scale) * covariance, n_known)
 
 
@@ -320,10 +318,6 @@ class RowsWithHoles:
             covariance_DD[d, d] = slope[1:] @ of_others + left
         back = order.argsort()
         return torch.cat([mean_D[back], covariance_DD[back][:, back].flatten()])
-
-    def rate(self) -> float:
-        """How much smaller than the last one an iteration's step may be: missing cells follow the last distribution."""
-        return float(1 - (self.weight_N @ self.present_ND.to(torch.float64)).min() / self.weight_N.sum())
 
     @cached_property
     def _n_rows(self) -> float:

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: A step goes at least this share of the way, or an iteration would not be seen to end.
-MIN_STEP_SHARE = 1e-6
+#: Times two iterations' way that an extrapolation goes at most: beyond, rounding decides.
+MAX_LENGTH = 1e6
 
 
 def squarem(
-    improved: Callable[[Tensor], tuple[Tensor, float]], theta_P: Tensor, rate: float, tolerance: float, most: int
+    improved: Callable[[Tensor], tuple[Tensor, float]], theta_P: Tensor, min_gain: float, max_iterations: int
 ) -> Tensor:
     """Where a linearly converging iteration leads, by squared extrapolation (Varadhan and Roland 2008).
 
@@ -27,37 +27,27 @@ def squarem(
         may raise LinAlgError where there is none.
     theta_P : Tensor of shape (P,)
         Where to start.
-    rate : float
-        How much smaller than the last one a step is at least, if that is known; else 0.
-    tolerance : float
-        How far from the limit each parameter may be, as far as the last steps tell.
-    most : int
-        About the most iterations.
+    min_gain : float
+        It ends when two iterations and the extrapolation of them gain less than this: then there is little left to
+        gain in any direction, however slow the iteration is in it.
+    max_iterations : int
+        About the most iterations, of which three are one step of this method.
     """
-    longest = math.inf
-    for _ in range(0, most, 3):
-        first_P, _ = improved(theta_P)
+    longest = MAX_LENGTH
+    for _ in range(0, max_iterations, 3):
+        first_P, before = improved(theta_P)
         second_P, objective = improved(first_P)
         step_P, next_P = first_P - theta_P, second_P - first_P
-        # Extrapolation takes what shrinks slowest, of which the next steps tell little.
-        rate = max(rate, float(next_P.norm() / step_P.norm().clamp(min=1e-300)))
-        if _left(next_P, rate) <= tolerance:
-            return second_P
         length = min(float(step_P.norm() / (next_P - step_P).norm().clamp(min=1e-300)), longest)
         leap_P = theta_P + 2 * length * step_P + length**2 * (next_P - step_P)
         try:
             theta_P, found = improved(leap_P)
         except torch.linalg.LinAlgError:
             found = -math.inf
-        if not found >= objective:
+        if found >= objective:
+            objective, longest = found, min(2 * longest, MAX_LENGTH)
+        else:
             theta_P, longest = second_P, max(length / 4, 1)
-            continue
-        longest *= 2
-        if _left(theta_P - leap_P, rate) <= tolerance:
+        if objective - before < min_gain:
             break
     return theta_P
-
-
-def _left(step_P: Tensor, rate: float) -> float:
-    """How far a parameter at most still goes after this step, if all steps shrink by this rate."""
-    return float(step_P.abs().max()) * rate / max(1 - rate, MIN_STEP_SHARE)
