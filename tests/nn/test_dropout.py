@@ -21,12 +21,20 @@ def all_masks(masks, lengths, batch_size):
     ]
 
 
+@pytest.mark.parametrize("rate", [0.9999, 0.99999])
+def test_dropout_when_nearly_all_units_drop_then_the_mean_stays(rate):
+    masks = DropoutMasks(generators(1), [rate], [20_000], (100,), 20_000, torch.float64)
+    # Of about 200 and 30 units that are kept.
+    assert masks.draw(0, 1, 20_000)[0].mean().item() == pytest.approx(1, abs=4 / (2e6 * (1 - rate)) ** 0.5)
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.99])
 def test_dropout__then_units_drop_at_the_rate_and_the_mean_stays(rate):
     masks = DropoutMasks(generators(2), [rate, 0.3], [500, 500], (40, 20), 100, torch.float64)
     for layer in all_masks(masks, [500, 500], 100)[0]:
         kept = layer > 0
-        torch.testing.assert_close(layer[kept], torch.full_like(layer[kept], 1 / (1 - rate)))
+        drawn = round(rate * DropoutMasks.LEVELS) / DropoutMasks.LEVELS
+        torch.testing.assert_close(layer[kept], torch.full_like(layer[kept], 1 / (1 - drawn)))
         sigma = (rate * (1 - rate) / layer.numel()) ** 0.5
         assert abs(kept.double().mean().item() - (1 - rate)) <= 4 * sigma
         # No unit and no row is left out for good.

@@ -66,6 +66,16 @@ def test_integrated_gradients_of_a_linear_network_are_weights_times_inputs(linea
     torch.testing.assert_close(integrated_gradients(linear, x, TARGET, baseline=baseline), expected)
 
 
+def test_integrated_gradients_sum_to_the_difference_where_each_image_is_normalised():
+    torch.manual_seed(0)
+    norm = nn.Sequential(nn.Conv2d(2, 8, 3, bias=False), nn.GroupNorm(1, 8), nn.ReLU())
+    module = Network(norm, nn.Sequential(nn.Flatten(), nn.Linear(8 * 4 * 3, 3))).double()
+    x = images(4, 2, 6, 5)
+    difference = (module(x) - module(torch.zeros_like(x))).gather(1, TARGET[:, None])[:, 0]
+    found = integrated_gradients(module, x, TARGET).sum(dim=(1, 2))
+    torch.testing.assert_close(found, difference, atol=0.2 * float(difference.abs().max()), rtol=0)
+
+
 def test_occlusion_of_a_linear_network_by_single_pixels_is_weights_times_inputs(linear):
     x = images(4, 2, 6, 5)
     expected = (weights(linear, TARGET) * x).sum(dim=1)
@@ -129,7 +139,7 @@ def test_integrated_gradients_sum_to_the_difference_of_outputs(convolutional, sh
     x = images(4, 2, 8, 6)
     baseline = torch.zeros_like(x) if shift is None else torch.full_like(x[:1], shift)
     difference = (convolutional(x) - convolutional(baseline))[torch.arange(4), TARGET]
-    total = integrated_gradients(convolutional, x, TARGET, 1000, None if shift is None else baseline).sum(dim=(1, 2))
+    total = integrated_gradients(convolutional, x, TARGET, 4000, None if shift is None else baseline).sum(dim=(1, 2))
     assert 0 < (total - difference).norm() < 1e-3 * difference.norm()
 
 

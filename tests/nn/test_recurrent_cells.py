@@ -53,3 +53,11 @@ def test_models_side_by_side_are_the_models_one_by_one(kind):
     torch.testing.assert_close(
         torch.autograd.grad(shared[0].sum(), of_models[1])[0], torch.autograd.grad(lone[0].sum(), of_models[1])[0]
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_step_of_one_network_and_one_series_leaves_its_parameters_alone(kind):
+    tensors = [x[:1, :1, :, :1] if x.ndim == 4 else x[:1] for x in inputs(kind.n_gates)]
+    before = [x.clone() for x in tensors]
+    kind.steps.apply(*tensors)[0].sum().backward()
+    assert all(torch.equal(x, b) for x, b in zip(tensors, before, strict=True))
