@@ -6,7 +6,6 @@ Axes: B series, C channels, T steps, S steps that are looked at one by one, D nu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from skdl.closed_form.convolutions import RandomConvolutions
 from skdl.closed_form.ridge import Floats, RidgeProblem, best_penalty
 from skdl.data.folds import Fold
+from skdl.data.moments import weighted_quantiles
 from skdl.data.series.row_layout import Parts, Reversal, RowLayout
 
 #: About the most columns that steps become; neighbouring steps of longer series are averaged.
@@ -137,8 +137,12 @@ class SkipPath:
         if self.levels is not None:
             rows = np.unique(np.concatenate([fold.held_out for fold in folds]))
             error_nT = best.target[rows] - held_out[rows]
-            shares: dict[str, Any] = {} if weight is None else {"weights": weight[rows], "method": "inverted_cdf"}
-            self.offsets_TQ = np.quantile(error_nT, self.levels, axis=0, **shares).T
+            offsets_QT = (
+                np.quantile(error_nT, self.levels, axis=0)
+                if weight is None
+                else weighted_quantiles(error_nT, self.levels, weight[rows])
+            )
+            self.offsets_TQ = offsets_QT.T
         return self._given_back(held_out, parts)
 
     def _given_back(self, targets_BT: Floats, parts: Parts) -> Floats:

@@ -1,12 +1,14 @@
-"""Means and deviations of numbers of any size."""
+"""Means and deviations of numbers of any size, and quantiles by weight."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 #: What the deviation of a constant comes to at most by rounding, over the largest value.
 ROUNDING = 10 * np.finfo(np.float64).eps
+#: Share of all weight by which sums of weights may differ and be equal.
+WEIGHT_ROUNDING = 1e-9
 
 
 def mean_and_deviation(
@@ -48,3 +50,34 @@ def _average(x: NDArray[np.float64], weight: NDArray | None, axis: int | tuple[i
     weight = np.broadcast_to(weight, x.shape)
     total = weight.sum(axis=axis, keepdims=True)
     return (weight * x).sum(axis=axis, keepdims=True) / np.maximum(total, np.finfo(np.float64).tiny)
+
+
+def weighted_quantiles(x: NDArray, levels: ArrayLike, weight: NDArray | None = None) -> NDArray:
+    """The smallest value of each column that, with all below it, has so much of the weight: the inverted distribution.
+
+    A weight of 3 is a row three times, whatever all weights are divided by: sums of thirds are whole but for rounding.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n,) or (n, n_columns)
+        Without missing values.
+    levels : float or array-like of shape (n_levels,)
+        Shares of the weight.
+    weight : ndarray of shape (n,), optional
+
+    Returns
+    -------
+    ndarray of shape (n_levels,) or (n_levels, n_columns)
+        Without the first axis for a lone level.
+    """
+    if weight is None:
+        return np.asarray(np.quantile(x, np.asarray(levels), axis=0, method="inverted_cdf"))
+    order = np.argsort(x, axis=0, kind="stable")
+    columns = np.take_along_axis(x, order, axis=0).reshape(len(x), -1)
+    summed = np.cumsum(weight[order].reshape(len(x), -1), axis=0)
+    tiny = np.finfo(np.float64).tiny
+    found = [
+        column[np.searchsorted(sums, np.maximum((np.asarray(levels) - WEIGHT_ROUNDING) * sums[-1], tiny))]
+        for column, sums in zip(columns.T, summed.T, strict=True)
+    ]
+    return np.stack(found, axis=-1).reshape(np.shape(levels) + x.shape[1:])

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import Interval
 
+from skdl.data.moments import weighted_quantiles
 from skdl.engine.job import Result
 from skdl.estimators.checks import FitData
 from skdl.estimators.uncertainty import HeldOut, SpreadMixin
@@ -84,10 +85,7 @@ class QuantilesMixin(SpreadMixin):
         n_rows, weight = len(held_out.y), held_out.weight
         y_nT = held_out.y.reshape(n_rows, -1)
         error_nTQ = y_nT[:, :, np.newaxis] - held_out.predicted.reshape(n_rows, y_nT.shape[1], -1)
-        shift_QT = [
-            np.quantile(error_nTQ[:, :, q], level, axis=0, weights=weight, method="inverted_cdf")
-            for q, level in enumerate(levels)
-        ]
+        shift_QT = [weighted_quantiles(error_nTQ[:, :, q], level, weight) for q, level in enumerate(levels)]
         # As many rows of one weight are as sure.
         n_even = n_rows if weight is None else weight.sum() ** 2 / np.square(weight).sum()
         has_tail_Q = np.round(n_even * np.minimum(levels, 1 - levels), 6) >= MIN_TAIL_ROWS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdl.data.moments import ROUNDING, mean_and_deviation
+from skdl.data.moments import ROUNDING, mean_and_deviation, weighted_quantiles
 
 X = np.random.default_rng(0).normal(3, 2, size=(20, 3, 5))
 WEIGHT = np.random.default_rng(1).integers(0, 4, size=20)
@@ -55,3 +55,20 @@ def test_without_any_weight_they_are_zero():
     mean, deviation = mean_and_deviation(np.array([[1.0, 7.0], [5.0, 9.0]]), weight)
     assert_array_equal(mean, [4, 0])
     assert_allclose(deviation, [np.sqrt(3), 0])
+
+
+@pytest.mark.parametrize("top", [2, 3, 5, 7])
+@pytest.mark.parametrize("shape", [(61,), (61, 2)])
+def test_a_weight_is_a_row_so_often_for_quantiles_whatever_weights_are_divided_by(top, shape):
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        x, weight, levels = rng.normal(size=shape), rng.integers(0, top + 1, 61), np.array([0, 0.25, 0.5, 0.75, 1])
+        repeated = np.quantile(np.repeat(x, weight, axis=0), levels, axis=0, method="inverted_cdf")
+        for unit in (1, top, 1e-12):
+            assert_array_equal(weighted_quantiles(x, levels, weight / unit), repeated)
+            assert_array_equal(weighted_quantiles(x, 0.5, weight / unit), repeated[2])
+
+
+def test_quantiles_without_weights_are_those_of_numpy():
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    assert_array_equal(weighted_quantiles(x, [0.1, 0.9]), np.quantile(x, [0.1, 0.9], axis=0, method="inverted_cdf"))

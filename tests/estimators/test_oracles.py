@@ -138,6 +138,20 @@ def test_robust_losses_ignore_outliers(X):
     assert error["huber"] < error["squared_error"] / 3
 
 
+@pytest.mark.parametrize("top", [3, 5, 7])
+def test_a_weight_is_a_row_so_often_where_quartiles_are_tied(top):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(60, 3))
+        weight = np.r_[top, rng.integers(0, top + 1, 59)]
+        # Quartiles of multiples of four rows lie between two of them.
+        weight[1] = -(weight.sum() - weight[1]) % 4
+        rows = np.repeat(np.arange(60), weight)
+        model = MLPRegressor(**TINY | {"numeric_scaling": "robust"})
+        weighted = model.fit(X, X[:, 0], sample_weight=weight).predict(X)
+        assert_allclose(weighted, model.fit(X[rows], X[rows, 0]).predict(X), rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor])
 @pytest.mark.parametrize("normalization", [None, "layer"])
 def test_weight_two_is_a_row_twice_and_weight_zero_is_no_row(X, y, Estimator, normalization):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skdl.data.moments import weighted_quantiles
 from skdl.data.sampling import sample_rows
 from skdl.data.tables.scaling import Weights
 
@@ -81,7 +82,7 @@ def _is_significant(tree: Any) -> NDArray[np.bool_]:
 
 def column_edges(x: NDArray, thresholds: NDArray, weight: Weights, n_bins: int) -> NDArray:
     """Edges of the bins of one column without missing values: quantiles, beside the thresholds of a tree."""
-    quantiles = np.quantile(x, np.linspace(0, 1, max(n_bins // 2, 2) + 1), method="inverted_cdf", weights=weight)
+    quantiles = weighted_quantiles(x, np.linspace(0, 1, max(n_bins // 2, 2) + 1), weight)
     edges = np.unique(np.concatenate([quantiles, thresholds, [x.min(), x.max()]]))
     with np.errstate(over="ignore"):
         # Bins must have a width that the range of the column can be divided by.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.moments import mean_and_deviation
+from skdl.data.moments import mean_and_deviation, weighted_quantiles
 
 #: Where the smooth clip of robustly scaled columns levels off (Holzmueller et al. 2024).
 CLIP = 3.0
@@ -28,7 +28,7 @@ def _robust(x: NDArray, weight: Weights) -> tuple[float, float]:
         places = np.ceil(len(x) * QUARTILES).astype(np.intp) - 1
         low, middle, high = map(float, np.sort(x)[places])
     else:
-        low, middle, high = map(float, np.quantile(x, QUARTILES, method="inverted_cdf", weights=weight))
+        low, middle, high = map(float, weighted_quantiles(x, QUARTILES, weight))
     spread = high - low
     if spread == 0:
         spread = (float(x.max()) - float(x.min())) / 2
