@@ -19,7 +19,7 @@ CHUNK_ROWS = CHUNK_NUMBERS // 50 // 4 * 4
 @pytest.fixture(scope="module", params=[None, PeriodicEmbedding(3)], ids=["plain", "periodic"])
 def network(make, request):
     # The widest layer is the hidden one, or the 48 cosines that are not wider.
-    return make.plan(normalization="batch", embeddings=((4, 2),), hidden=(50, 20), periodic=request.param).network
+    return make.plan(normalization="batch", embeddings=((4, 2),), hidden=(50, 20), periodic=request.param).architecture
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_outputs__when_rows_have_other_company__then_the_same(module, table, n_r
 
 
 def test_outputs__when_table_is_sparse__then_as_dense(make):
-    network = make.plan().network
+    network = make.plan().architecture
     module = DenseModule.from_vector(network, network.initial(torch.Generator().manual_seed(0), torch.float32))
     values = make.table(make.plan()).values.relu()
     sparse = SparseTable(sp.csr_array(values.numpy()))
@@ -59,7 +59,7 @@ def test_outputs__when_table_is_sparse__then_as_dense(make):
 
 
 def test_outputs__when_ensemble__then_those_of_each_member(make, table):
-    network = make.plan(embeddings=((4, 2),)).network
+    network = make.plan(embeddings=((4, 2),)).architecture
     members = [
         DenseModule.from_vector(network, network.initial(torch.Generator().manual_seed(seed), torch.float32))
         for seed in range(3)

@@ -18,6 +18,8 @@ Kind = Literal["numeric", "categorical", "datetime"]
 NANOSECOND_LIMITS = (-9.2e15, 9.2e15)
 #: Range of all other dates and durations, in microseconds: that of Python's dates, or a little less.
 PYTHON_LIMITS = (-6.2e16, 2.5e17)
+#: Integers up to this size are the same as floats; larger ones may not be.
+MAX_EXACT_INTEGER = 2**53
 
 
 @dataclass(frozen=True)

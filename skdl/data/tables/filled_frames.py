@@ -11,11 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.tables.cells import cell_text
-from skdl.data.tables.columns import ColumnType
-from skdl.data.tables.frames import dense, is_pandas
-
-#: Integers up to this size are the same as floats; larger ones may not be.
-MAX_EXACT_INTEGER = 2**53
+from skdl.data.tables.columns import MAX_EXACT_INTEGER, ColumnType
+from skdl.data.tables.frames import is_pandas, readable
 
 
 def with_cells(
@@ -39,7 +36,7 @@ def with_cells(
         What each column was in training. A column that lost its type with its last cell becomes that again.
     """
     frame = nw.from_native(X, eager_only=True)
-    replaced = [_with_values(dense(frame[:, c]), *cells[c], types[c]) for c in kept if c in cells and len(cells[c][0])]
+    replaced = [_with_values(frame[:, c], *cells[c], types[c]) for c in kept if c in cells and len(cells[c][0])]
     filled = frame.with_columns(*replaced) if replaced else frame
     # Columns that are all kept need no choice, but X itself is not to come back.
     if not replaced or len(kept) < len(frame.columns):
@@ -47,7 +44,8 @@ def with_cells(
     return filled.to_native()
 
 
-def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray, trained: ColumnType) -> Any:
+def _with_values(column: Any, rows: NDArray[np.intp], values: NDArray, trained: ColumnType) -> Any:
+    series = readable(column)
     if len(rows) == len(series) and not _has_type(series, trained):
         return _as_trained(series, values, trained)
     is_text = series.dtype == nw.String and all(isinstance(value, str) for value in values)
@@ -58,7 +56,9 @@ def _with_values(series: Any, rows: NDArray[np.intp], values: NDArray, trained: 
     elif series.dtype.is_numeric():
         series = series.cast(_wide_enough(series.dtype, values))
     series = _with_categories(series, trained.levels)
-    return series.scatter(rows.tolist(), _cells_of(series, values, series.dtype))
+    filled = series.scatter(rows.tolist(), _cells_of(series, values, series.dtype))
+    zone = getattr(column.to_native().dtype, "tz", None) if column.dtype == nw.Unknown else None
+    return filled if zone is None else nw.from_native(filled.to_native().dt.tz_convert(zone), series_only=True)
 
 
 def _has_type(series: Any, trained: ColumnType) -> bool:

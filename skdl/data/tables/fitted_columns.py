@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdl.data.tables.columns import Column, Kind
+from skdl.data.tables.columns import MAX_EXACT_INTEGER, Column, Kind
 
 #: What levels of numbers and booleans are called.
 NUMBERS = "numbers or booleans"
@@ -89,6 +89,11 @@ class FittedColumn:
             return np.array([np.nan if level is None else float(level) for level in column.values])
         levels = column.values.astype(object)
         levels[np.isnan(column.values)] = None
+        if np.nanmax(np.abs(column.values), initial=0) > MAX_EXACT_INTEGER:
+            raise ValueError(
+                f"Column {column.name!r} has integers beyond 2**53, which are rounded as numbers, but it was "
+                "categorical in fit. Convert it to categories as well."
+            )
         return levels
 
     def _check_durations(self, column: Column) -> None:

@@ -118,7 +118,8 @@ def _columns_at(X: Any, places: list[int]) -> Any:
 
 
 def _column(series: Any, is_mixture: bool, missing_value: Any) -> Column:
-    series = dense(series)
+    native = series.to_native().dtype if is_pandas(series) else None
+    series = readable(series)
     # Each look at it takes narwhals a while.
     dtype = series.dtype
     if is_mixture or dtype in (nw.Object, nw.Unknown):
@@ -128,7 +129,6 @@ def _column(series: Any, is_mixture: bool, missing_value: Any) -> Column:
         column = (mixed_column if is_mixture else object_column)(series.name, cells)
     else:
         column = _typed_column(series, dtype)
-    native = series.to_native().dtype if is_pandas(series) else None
     return replace(column, type=ColumnType(column.type.dtype if dtype == nw.Object else dtype, native))
 
 
@@ -137,11 +137,20 @@ def is_pandas(series: Any) -> bool:
     return series.implementation.is_pandas_like()
 
 
-def dense(series: Any) -> Any:
-    """A column of pandas that leaves out zeros, with them; others as they are."""
-    if series.dtype != nw.Unknown or not is_pandas(series) or not hasattr(series.to_native(), "sparse"):
+def readable(series: Any) -> Any:
+    """A column of pandas as narwhals can read it, others as they are.
+
+    Sparse columns become dense, and stamps those of UTC: of time zones narwhals knows some names only, and not that of
+    New York.
+    """
+    if series.dtype != nw.Unknown or not is_pandas(series):
         return series
-    return nw.from_native(series.to_native().sparse.to_dense(), series_only=True)
+    native = series.to_native()
+    if hasattr(native, "sparse"):
+        return nw.from_native(native.sparse.to_dense(), series_only=True)
+    if getattr(native.dtype, "tz", None) is not None:
+        return nw.from_native(native.dt.tz_convert("UTC"), series_only=True)
+    return series
 
 
 def column_names(X: Any) -> list[Any]:

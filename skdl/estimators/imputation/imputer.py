@@ -29,7 +29,8 @@ from torch import Tensor
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
 from skdl.data.tables.cells import is_missing_cell, is_same_cell
-from skdl.data.tables.filled_frames import MAX_EXACT_INTEGER, in_library
+from skdl.data.tables.columns import MAX_EXACT_INTEGER
+from skdl.data.tables.filled_frames import in_library
 from skdl.data.tables.frames import check_flat_names, is_frame
 from skdl.data.tables.table_cells import TableCells
 from skdl.engine.device import resolve_device, with_torch_defaults

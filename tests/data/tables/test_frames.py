@@ -134,6 +134,7 @@ DATES = {
     "datetime64[us]": pd.Series(TIMES).astype("datetime64[us]"),
     "with a time zone": pd.Series(AWARE),
     "in another time zone": pd.Series(AWARE).dt.tz_convert("Asia/Tokyo"),
+    "in a zone with other signs": pd.Series(AWARE).dt.tz_convert("America/Port-au-Prince"),
     "object of datetimes": pd.Series(TIMES, dtype=object),
     "object of aware datetimes": pd.Series(AWARE, dtype=object),
     "object of Timestamps": pd.Series([pd.Timestamp(TIMES[0]), pd.NaT, pd.Timestamp(TIMES[2])], dtype=object),

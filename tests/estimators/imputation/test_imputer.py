@@ -367,6 +367,7 @@ PANDAS = {
     "datetime64[us]": pd.Series(pd.to_datetime(holes(TIMES))).astype("datetime64[us]"),
     "datetime64[ns]": pd.Series(pd.to_datetime(holes(TIMES))).astype("datetime64[ns]") + pd.Timedelta(7, "ns"),
     "aware": pd.Series(pd.to_datetime(holes(TIMES))).dt.tz_localize("Europe/Paris"),
+    "aware of a zone with other signs": pd.Series(pd.to_datetime(holes(TIMES))).dt.tz_localize("America/New_York"),
     "timedelta64[us]": pd.Series(pd.to_timedelta(holes(SPANS))).astype("timedelta64[us]"),
 }
 POLARS = {

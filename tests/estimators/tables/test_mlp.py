@@ -493,3 +493,23 @@ def test_means_of_levels_are_those_of_the_training_rows_alone():
     one, other = (MLPRegressor(**SMALL).fit(X, target, sample_weight=weight) for target in (y, changed))
     assert one._encoder.level_means
     assert_array_equal(one.predict(X), other.predict(X))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Etc/GMT-3", "Europe/Berlin"])
+def test_stamps_may_change_their_zone_but_not_lose_it(zone):
+    t = pd.Series(pd.date_range("2024-06-01", periods=40, freq="h", tz=zone))
+    model = MLPRegressor(**SMALL).fit(t.to_frame("t"), np.arange(40.0))
+    predicted = model.predict(t.to_frame("t"))
+    assert_array_equal(model.predict(t.dt.tz_convert("UTC").to_frame("t")), predicted)
+    assert_array_equal(model.predict(pl.from_pandas(t.to_frame("t"))), predicted)
+    with pytest.raises(ValueError, match="stamps without a time zone, but those of fit had one"):
+        model.predict(t.dt.tz_localize(None).to_frame("t"))
+
+
+def test_identifiers_that_floats_cannot_tell_apart_must_stay_categories():
+    ids = np.array([2**60, 2**60 + 1, 2**60 + 2])[np.arange(30) % 3]
+    X = pd.DataFrame({"user": ids})
+    model = MLPRegressor(**SMALL).fit(X.astype("category"), np.arange(30.0))
+    assert np.isfinite(model.predict(X.astype("category"))).all()
+    with pytest.raises(ValueError, match=r"Column 'user' has integers beyond 2\*\*53.*Convert it to categories"):
+        model.predict(X)
