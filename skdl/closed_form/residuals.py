@@ -1,4 +1,4 @@
-"""How far values are from what was predicted, as a distribution to draw from.
+"""The distribution of prediction errors, to draw from.
 
 Axes: D columns, N cells.
 """

@@ -1,4 +1,4 @@
-"""Ridge regression in closed form, with what it says of rows that it did not see.
+"""Ridge regression in closed form, with its predictions for held-out rows.
 
 Axes: n rows, p features, O outputs.
 """

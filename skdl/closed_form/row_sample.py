@@ -1,4 +1,4 @@
-"""Some of many rows with holes, which stand for all of them.
+"""A weighted subsample of rows with missing cells.
 
 Axes: N rows, D columns.
 """

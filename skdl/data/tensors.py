@@ -1,4 +1,4 @@
-"""Torch's tensors and masked arrays as numpy's plain arrays, and arrays that are not plain."""
+"""Conversion of tensors, masked and structured arrays to plain arrays of numpy."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ _default_precision = _DefaultPrecision()
 
 
 def with_torch_defaults(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function as torch is by itself, whatever surrounds the call.
+    """Run a function under torch's own defaults: on the CPU, in single precision, without autocast.
 
     A caller may have set another default device than the CPU, on which tables are prepared wherever the training is, or
     another default precision, or stand inside an autocast region, which changes precisions that the engine chooses by

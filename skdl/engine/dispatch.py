@@ -1,4 +1,4 @@
-"""The way from a fit to the engine: straight, or through whoever gathers the jobs of many fits first."""
+"""Dispatch of jobs: straight to the engine, or to a gathering of many fits."""
 
 from __future__ import annotations
 

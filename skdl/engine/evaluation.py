@@ -1,4 +1,4 @@
-"""What the networks of a stack are worth on validation rows.
+"""Validation losses and scores of the networks of a stack.
 
 Axes: K models, P parameters of one network.
 """

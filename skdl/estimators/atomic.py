@@ -1,4 +1,4 @@
-"""Fits that are all or nothing."""
+"""Atomic fits: one that fails leaves the estimator as it was."""
 
 from __future__ import annotations
 

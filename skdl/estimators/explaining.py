@@ -1,4 +1,4 @@
-"""Which output of a network is explained, and as what it is seen."""
+"""The output of a network that an explanation is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an estimator hears from the engine while it trains: callbacks, scorers, printed lines."""
+"""Callbacks, scorers and progress lines of a fit, called by the engine while it trains."""
 
 from __future__ import annotations
 

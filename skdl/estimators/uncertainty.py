@@ -1,4 +1,4 @@
-"""How sure regressors are: what they learn of their errors in ``fit``, and what they say of them in ``predict``."""
+"""Standard deviations of regressors' predictions, learned in ``fit`` from the errors of held-out rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks whose backward pass is torch's own: any module, its parameters in a row of the engine's.
+"""Networks whose backward pass is torch's own: any module, whose parameters are views of the engine's vector.
 
 The module that trains holds views of the row, so that an optimiser step on the row is a step of the module, and
 gradients are written where the engine wants them. Most such networks are trained one at a time; those that say so are

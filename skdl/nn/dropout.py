@@ -1,4 +1,4 @@
-"""Dropout factors, drawn from a random stream of each network's own: of dense stacks ahead, of modules as they go.
+"""Dropout masks from each network's own random stream: of dense stacks ahead of time, of modules as they go.
 
 Axes: K models, B batch rows, F units of a layer, H units of all hidden layers, R rows drawn at once, T steps.
 """

@@ -1,4 +1,4 @@
-"""Heat maps: which pixels an output of a convolutional network rests on.
+"""Explanations of convolutional networks: heat maps of the pixels that an output depends on.
 
 Axes: B images, C channels, H and W pixels, F feature maps of h x w, O outputs, S steps, P patches.
 

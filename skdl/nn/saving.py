@@ -1,4 +1,4 @@
-"""Networks as skops saves them: with arrays in place of tensors, which it does not know."""
+"""Saving of networks with skops, which knows arrays but not tensors."""
 
 from __future__ import annotations
 

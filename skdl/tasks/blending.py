@@ -1,4 +1,4 @@
-"""How much each of several models counts in their blend.
+"""The weights of several models in their blend.
 
 Axes: n rows, O outputs, M models.
 """

@@ -62,10 +62,10 @@ class Loss:
         raise NotImplementedError
 
     def robust_loss(self, loss: Tensor, n_outputs: int) -> Tensor:
-        """What the losses of samples count where epochs of one of several networks are compared, whose mean predicts.
+        """The losses of samples by which epochs are compared when several networks are averaged.
 
-        Where one of them is far off, the mean of all is less so: the large losses of few samples say little of it. By
-        default losses count as they are.
+        Where one network is far off, the mean of all is less so: large losses of few samples say little of it, and
+        count less. By default losses count as they are.
         """
         return loss
 

@@ -1,4 +1,4 @@
-"""Whatever users have as images, checked: arrays, lists, image files and flat rows to one array, or to paths.
+"""Checks of images: arrays, lists, image files and flat rows become one array, or paths.
 
 Pixels keep their values here; images of 8 bits stay so.
 

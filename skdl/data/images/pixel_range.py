@@ -1,4 +1,4 @@
-"""Whether images have pixels of the unit of those that a network was fitted on.
+"""The range of pixels, and whether that of other images is of the same unit.
 
 Pixels of 8 bits go from 0 to 255, and floats go from 0 to 1, from 0 to 255, or are standardised. Means and deviations
 cannot tell a single dark image from one that was divided by 255; from where to where pixels go mostly can.

@@ -1,4 +1,4 @@
-"""Whether the level of series says of their targets what their shape does not.
+"""Whether the level of a series is informative about its target, beside its shape.
 
 Axes: n series, T steps, S steps before the last one, p columns of a regression, O targets.
 """

@@ -1,4 +1,4 @@
-"""What users have as series to one array: arrays, lists of unequal lengths, rows, with or without a table beside them.
+"""Checks of series: arrays, lists of unequal lengths and flat rows become one array, with the table beside them.
 
 Axes: n series, C channels, T steps.
 """

@@ -1,4 +1,4 @@
-"""Cells as Python objects: which of them are missing, and what they are levels by."""
+"""Cells as Python objects: which of them are missing, and the text of their levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames that come back: the same columns with other cells, further columns, other names, another library."""
+"""Data frames with imputed cells, further columns or other names, in their own library or another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What columns of frames were in ``fit``, and the values of later ones in their sense."""
+"""The types of columns in ``fit``, and the values of later columns converted to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the levels of a categorical column say of the target, as numbers: its mean among the rows of each level.
+"""Target encoding of categorical columns: the mean target of each level, for training rows from other folds.
 
 Of levels with few rows the mean is drawn towards that of all rows (empirical Bayes, Micci-Barreca 2001).
 

@@ -1,4 +1,4 @@
-"""What numeric columns become beside their scaled values, by name."""
+"""The embeddings of numeric columns by name."""
 
 from __future__ import annotations
 

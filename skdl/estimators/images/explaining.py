@@ -1,4 +1,4 @@
-"""Which pixels of encoded images an output rests on."""
+"""Explanations of images: heat maps of encoded pixels."""
 
 from __future__ import annotations
 

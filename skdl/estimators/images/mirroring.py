@@ -1,4 +1,4 @@
-"""Whether images may be mirrored, found out by nearest neighbours before any network is trained."""
+"""Whether augmentation may mirror images, decided by nearest neighbours before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which steps and channels of encoded series an output rests on.
+"""Explanations of series: heat maps of steps and channels.
 
 Axes: B series, C channels, T steps, D numbers of an encoded row; see :mod:`skdl.data.series.row_layout`. In encoded
 rows 0 is the mean of a channel, or the level of the series where that is taken out.

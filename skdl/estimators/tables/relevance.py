@@ -1,4 +1,4 @@
-"""Encoded columns scaled by how far each of them goes with the target by itself.
+"""Relevance scaling: encoded columns multiplied by factors that grow with their correlation with the target.
 
 Adam moves every weight by about the same amount a step, so that a column counts by its scale. In a wide table most
 columns carry little information: at equal scale, they fit the noise of the training rows before the few that matter
