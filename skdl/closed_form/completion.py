@@ -16,9 +16,9 @@ from skdl.closed_form.row_sample import sampled_rows
 
 #: Bins of all columns of numbers together; each has an equal part of them, from MIN_CELL_BINS to MAX_CELL_BINS.
 TOTAL_BINS = 320
-#: Most bins of a column.
+#: Most bins of a column of numbers.
 MAX_CELL_BINS = 16
-#: Fewest bins of a column.
+#: Fewest bins of a column of numbers.
 MIN_CELL_BINS = 4
 #: Rows from which the edges of bins are found.
 EDGE_ROWS = 10_000

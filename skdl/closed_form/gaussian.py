@@ -45,8 +45,8 @@ PRIOR_JUDGED_ROWS = 800
 #: Probability that a cell of a judged row is hidden.
 PRIOR_HIDDEN = 0.25
 #: About the most iterations of expectation maximisation.
-MAX_ITERATIONS = 60
-#: Expectation maximisation ends when the log density gains less than this in about three iterations.
+MAX_ITERATIONS = 30
+#: Expectation maximisation ends when the log density gains less than this in two iterations and their extrapolation.
 MIN_GAIN = 0.1
 #: Numbers of the covariances of missing cells that one iteration may compute, if no two rows lack the same.
 ITERATION_NUMBERS = 20_000_000

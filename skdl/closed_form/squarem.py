@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Times two iterations' way that an extrapolation goes at most: beyond, rounding decides.
+#: Largest step length of an extrapolation, where 1 is two plain iterations: beyond, rounding decides.
 MAX_LENGTH = 1e6
 
 
@@ -28,8 +28,8 @@ def squarem(
     theta_P : Tensor of shape (P,)
         Where to start.
     min_gain : float
-        It ends when two iterations and the extrapolation of them gain less than this: then there is little left to
-        gain in any direction, however slow the iteration is in it.
+        It ends when two iterations and an extrapolation of them that was taken gain less than this: then there is
+        little left to gain in any direction, however slow the iteration is in it.
     max_iterations : int
         About the most iterations, of which three are one step of this method.
     """
@@ -45,9 +45,10 @@ def squarem(
         except torch.linalg.LinAlgError:
             found = -math.inf
         if found >= objective:
-            objective, longest = found, min(2 * longest, MAX_LENGTH)
+            longest = min(2 * longest, MAX_LENGTH)
+            if found - before < min_gain:
+                break
         else:
+            # Of plain steps a small gain says little: they may be slow.
             theta_P, longest = second_P, max(length / 4, 1)
-        if objective - before < min_gain:
-            break
     return theta_P

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 #: What the deviation of a constant comes to at most by rounding, over the largest value.
 ROUNDING = 10 * np.finfo(np.float64).eps
-#: Share of all weight by which sums of weights may differ and be equal.
+#: Sums of weights that differ by no more than this share of all weight count as equal.
 WEIGHT_ROUNDING = 1e-9
 
 

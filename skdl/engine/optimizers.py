@@ -178,9 +178,9 @@ class Muon(Adam):
         return curvature
 
     @staticmethod
-    def _matrix(slot: Slot, numbers_KP: Tensor) -> Tensor:
+    def _matrix(slot: Slot, values_KP: Tensor) -> Tensor:
         """A layer's weights, or numbers like them, ``(K, R, C)``."""
-        return numbers_KP[:, slot.start : slot.stop].unflatten(1, (slot.shape[0], -1))
+        return values_KP[:, slot.start : slot.stop].unflatten(1, (slot.shape[0], -1))
 
     @staticmethod
     @lru_cache(maxsize=16)
@@ -215,10 +215,10 @@ class StackedOptimizer:
     moments : list of Tensor
         What the rule carries from step to step, like ``theta_KP``.
     n_weights : int
-        How many of the leading numbers of a row are weights: penalties and decay act on those alone.
+        How many of the leading parameters are weights: penalties and decay act on those alone.
     rate_factors_P : Tensor, optional
-        What the learning rate of each number of a row is multiplied by, in weight decay and the proximal step too; by
-        default 1. A number with a factor of 0 stays as it is.
+        What the learning rate of each parameter is multiplied by, in weight decay and the proximal step too; by
+        default 1. A parameter with a factor of 0 stays as it is.
     matrices : sequence of Slot, default=()
         Where the weights of all layers but the last lie.
     """
@@ -251,7 +251,7 @@ class StackedOptimizer:
         self.gradient_clip = _vector(clips, theta_KP) if np.isfinite(clips).any() else None
 
     def step(self, grad_KP: Tensor, learning_rates: Rates, step_sizes: Rates) -> None:
-        """Change the parameters; ``step_sizes`` are the learning step_sizes times the rule's bias correction."""
+        """Change the parameters; ``step_sizes`` are the learning rates times the rule's bias corrections."""
         if self.l2 is not None:
             grad_KP[:, : self.n_weights].addcmul_(self.weights, self.l2)
         if self.gradient_clip is not None:

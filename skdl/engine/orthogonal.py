@@ -13,7 +13,7 @@ POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 #: Iterations: after these, singular values between 0.003 and 1 have come to between 0.7 and 1.2.
 N_ITERATIONS = 5
 #: A matrix is divided by its norm, but not by less than this, so that zeros stay zeros.
-SMALLEST_NORM = 1e-12
+MIN_NORM = 1e-12
 
 
 def orthogonalized(x_KRC: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def orthogonalized(x_KRC: Tensor) -> Tensor:
     """
     if x_KRC.shape[1] > x_KRC.shape[2]:
         return orthogonalized(x_KRC.mT).mT
-    x_KRC = x_KRC / torch.linalg.matrix_norm(x_KRC, keepdim=True).clamp(min=SMALLEST_NORM)
+    x_KRC = x_KRC / torch.linalg.matrix_norm(x_KRC, keepdim=True).clamp(min=MIN_NORM)
     gram_KRR = x_KRC @ x_KRC.mT
     factor_KRR = step_KRR = _step(gram_KRR)
     for _ in range(N_ITERATIONS - 1):

@@ -50,7 +50,7 @@ class Run:
 
     @property
     def architecture(self) -> Architecture:
-        """The network as the next epoch trains it. Training that goes on from an earlier one is past all phases."""
+        """The architecture as the next epoch trains it. Training that goes on from an earlier one is past phases."""
         n_epochs = self.job.settings.max_epochs
         return self.job.plan.architecture.at(self.epoch if self.job.start is None else n_epochs, n_epochs)
 
@@ -130,7 +130,7 @@ class Run:
         return self.first_step + self.epoch * -(-len(self.job.train) // self.job.plan.batch_size)
 
 
-# Numbers of a caller's inference mode could not be trained on or explained.
+# Parameters of a caller's inference mode could not be trained on or explained.
 @torch.inference_mode(False)
 def untrained(jobs: Sequence[Job]) -> list[Result]:
     """The results of jobs whose training is interrupted before it begins."""

@@ -24,7 +24,7 @@ STEP_FRACTION = 1 / 3
 EXPONENTIAL_END = 0.01
 #: What the plateau rule multiplies the learning rate by.
 PLATEAU_FACTOR = 0.5
-#: Epochs without a smaller loss after which the plateau rule does so.
+#: Epochs without a smaller loss, or a better validation score, after which the plateau rule does so.
 PLATEAU_PATIENCE = 5
 
 
@@ -81,7 +81,7 @@ class Schedule:
 
 
 class PlateauRule:
-    """Halves the learning rate whenever the loss has not fallen for five epochs."""
+    """Halves the learning rate whenever the loss, or the validation score, has not improved for five epochs."""
 
     def __init__(self) -> None:
         self.factor = 1.0

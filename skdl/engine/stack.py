@@ -58,8 +58,8 @@ class Stack:
             plan.dtype,
         )
         self.evaluation = Evaluation(jobs, tables) if any(job.validation is not None for job in jobs) else None
-        numbers = loss_settings(jobs, training=True)
-        self.losses = EpochLosses(plan.loss, numbers, self.batches.n_rows, plan.architecture.n_outputs, self.theta_KP)
+        of_losses = loss_settings(jobs, training=True)
+        self.losses = EpochLosses(plan.loss, of_losses, self.batches.n_rows, plan.architecture.n_outputs, self.theta_KP)
         self._parts: dict[int, Part] = {}
         self.architecture = plan.architecture
 
@@ -72,8 +72,8 @@ class Stack:
         return [torch.stack(moment).to(self.plan.device) for moment in zip(*of_runs, strict=True)]
 
     def begin_epoch(self) -> None:
-        """Switch to the network that this epoch trains. Parameters and optimiser state stay in place."""
-        # A network that changes is alone in its stack.
+        """Switch to the architecture that this epoch trains. Parameters and optimiser state stay in place."""
+        # An architecture that changes is alone in its stack.
         architecture = self.runs[0].architecture
         if architecture != self.architecture:
             self.architecture, self._parts = architecture, {}
@@ -136,16 +136,16 @@ class Stack:
 
     @property
     def _trained_KP(self) -> Tensor:
-        """The numbers that training changes; a buffer of a user's network may well be infinite."""
+        """The parameters that training changes; a buffer of a user's network may well be infinite."""
         return self.theta_KP[:, : self.architecture.n_trained]
 
     def release(self) -> None:
-        """Hand the runs their rows back, so that another stack can take them on."""
-        # A row that outlives the others must not keep their memory.
+        """Hand the runs their vectors back, so that another stack can take them on."""
+        # A vector that outlives the others must not keep their memory.
         is_last = all(run.reason is not None for run in self.runs)
         for k, run in enumerate(self.runs):
-            rows = [self.theta_KP[k], self.kept_KP[k], *(moment[k] for moment in self.moments)]
-            run.theta_P, run.kept_P, *run.moments = rows if is_last else [row.clone() for row in rows]
+            vectors = [self.theta_KP[k], self.kept_KP[k], *(moment[k] for moment in self.moments)]
+            run.theta_P, run.kept_P, *run.moments = vectors if is_last else [vector.clone() for vector in vectors]
 
     def interrupt(self) -> None:
         """End every run at once, with its best parameters so far or, in the first epoch, those of this moment."""

@@ -18,7 +18,7 @@ CACHE_BYTES = 16_000_000
 #: company to save.
 LARGE_STEP = 10_000_000
 #: Models that each worker's stack should have for a group to be parted among the workers, if there are other groups.
-NARROWEST = 8
+MIN_WORKER_STACK = 8
 #: Copies of the parameters that a step touches: themselves, gradient, two moments, best so far.
 PARAMETER_COPIES = 5
 #: Copies of a layer's output that a step touches: output, where its gradient goes as well; what the activation or
@@ -83,7 +83,7 @@ def stacks_of(
         for group in groups:
             widest = widest_stack(plan, len(jobs[group[0][0]].train), max_models, max_bytes)
             n_models = sum(map(len, group))
-            n_parts = n_workers if len(groups) == 1 or n_models >= NARROWEST * n_workers else 1
+            n_parts = n_workers if len(groups) == 1 or n_models >= MIN_WORKER_STACK * n_workers else 1
             n_stacks = min(max(-(-n_models // widest), n_parts), len(group))
             # Fits on one table stand together, so that a stack reads few tables.
             number = table_numbers(jobs[fit[0]].train for fit in group)

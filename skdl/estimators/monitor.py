@@ -94,7 +94,7 @@ class FitMonitor(Monitor):
     estimator : estimator
         With all fitted attributes that prediction needs, except ``network_``.
     module_of : callable
-        Makes ``network_`` of the jobs of the fit's networks and their parameters, one row each.
+        Makes ``network_`` of the jobs of the fit's networks and their parameter vectors.
     """
 
     def __init__(

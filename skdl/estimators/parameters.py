@@ -294,6 +294,7 @@ def documented(**sections: str) -> Callable[[Class], Class]:
         return PLACEHOLDER.sub(lambda line: sections[line[1]].strip("\n"), inspect.cleandoc(doc))
 
     def fill(cls: Class) -> Class:
+        assert "{training}" in (cls.__doc__ or ""), cls
         cls.__doc__ = filled(cls.__doc__ or "")
         for name in dir(cls):
             method = inspect.getattr_static(cls, name)
@@ -310,6 +311,10 @@ def _copy_of_method(method: FunctionType, cls: type, doc: str) -> FunctionType:
     """The same code, not a call of it: errors and profiles show no further frame."""
     copied = FunctionType(method.__code__, method.__globals__, method.__name__, method.__defaults__, method.__closure__)
     update_wrapper(copied, method)
+    # Not the method that it is a copy of, whose docstring is unfilled.
+    copied.__dict__.pop("__wrapped__")
+    if hasattr(method, "__wrapped__"):
+        copied.__dict__["__wrapped__"] = method.__wrapped__
     copied.__kwdefaults__, copied.__doc__ = method.__kwdefaults__, doc
     copied.__module__, copied.__qualname__ = cls.__module__, f"{cls.__qualname__}.{method.__name__}"
     return copied

@@ -45,7 +45,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     @abstractmethod
     def _architecture(self) -> Architecture:
-        """The network to train, by what was learned of the data."""
+        """The architecture of the networks to train, by what was learned of the data."""
 
     @abstractmethod
     def _loss(self) -> Loss:
@@ -200,11 +200,11 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
 
     # Parameters of a caller's inference mode could not be trained on or explained.
     @torch.inference_mode(False)
-    def _module(self, jobs: Sequence[Job], rows: Sequence[torch.Tensor]) -> NetworkModule | Ensemble:
+    def _module(self, jobs: Sequence[Job], thetas: Sequence[torch.Tensor]) -> NetworkModule | Ensemble:
         """The network of a job with these parameters, or the ensemble of several."""
         modules = [
             job.plan.architecture.module(job.for_unscaled_inputs(theta_P), self._dropout())
-            for job, theta_P in zip(jobs, rows, strict=True)
+            for job, theta_P in zip(jobs, thetas, strict=True)
         ]
         return modules[0] if len(modules) == 1 else Ensemble(modules).eval()
 
@@ -216,21 +216,21 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         """Parameters and optimiser states to go on from."""
         architecture = self._architecture()
         try:
-            rows = [module.to_vector(architecture).to(self._torch_dtype()) for module in self._members()]
+            thetas = [module.to_vector(architecture).to(self._torch_dtype()) for module in self._members()]
         except LookupError:
-            rows = []
-        if rows and len(rows) != n_members:
+            thetas = []
+        if thetas and len(thetas) != n_members:
             raise ValueError(
-                f"warm_start continues with {len(rows)} network(s), but n_members={n_members}. "
+                f"warm_start continues with {len(thetas)} network(s), but n_members={n_members}. "
                 "Set warm_start=False, or restore n_members."
             )
-        if not rows or len(rows[0]) != architecture.n_parameters:
+        if not thetas or len(thetas[0]) != architecture.n_parameters:
             raise ValueError(
                 "The architecture was changed since the last fit, so training cannot continue from there. "
                 "Restore the previous architecture parameters, or call fit with warm_start=False."
             )
         states = []
-        for theta_P, (moments, n_steps) in zip(rows, self._optimizer_states, strict=True):
+        for theta_P, (moments, n_steps) in zip(thetas, self._optimizer_states, strict=True):
             fits = (
                 RULES[self._optimizer_name] is RULES[self.optimizer]
                 and moments

@@ -1,6 +1,6 @@
 """Networks whose backward pass is torch's own: any module, whose parameters are views of the engine's vector.
 
-The module that trains holds views of the row, so that an optimiser step on the row is a step of the module, and
+The module that trains holds views of the vector, so that an optimiser step on the vector is a step of the module, and
 gradients are written where the engine wants them. Most such networks are trained one at a time; those that say so are
 stacked by :func:`torch.func.vmap`.
 
@@ -76,12 +76,12 @@ class AutogradModule(NetworkModule):
         state = self.state_dict()
         if state.keys() != architecture.template.state_dict().keys():
             raise LookupError("The network has other parts.")
-        row_P = torch.zeros(architecture.n_parameters, dtype=next(self.parameters()).dtype)
+        theta_P = torch.zeros(architecture.n_parameters, dtype=next(self.parameters()).dtype)
         for name, slot in architecture.slots.items():
             if tuple(state[name].shape) != slot.shape:
                 raise LookupError(f"{name} has another shape than the network's.")
-            slot.view(row_P).copy_(state[name])
-        return row_P
+            slot.view(theta_P).copy_(state[name])
+        return theta_P
 
 
 def draw_layer(part: nn.Module, generator: torch.Generator, *, is_last: bool = False) -> None:
@@ -153,18 +153,18 @@ class AutogradArchitecture(Architecture):
 
     @cached_property
     def slots(self) -> dict[str, Slot]:
-        """Every number's place, by its name in the module, in the order of the row."""
+        """Every parameter's place, by its name in the module, in the order of the vector."""
         state = self.template.state_dict()
         return laid_out({name: tuple(state[name].shape) for group in self._names for name in group})
 
     @property
     def n_weights(self) -> int:
-        """How many of the leading numbers of a row are weights."""
+        """How many of the leading parameters are weights."""
         return sum(math.prod(self.slots[name].shape) for name in self._names[0])
 
     @property
     def n_trained(self) -> int:
-        """How many of the leading numbers of a row are trained; buffers and what is frozen stand behind them."""
+        """How many of the leading parameters are trained; buffers and what is frozen stand behind them."""
         weights, others, _ = self._names
         return sum(math.prod(self.slots[name].shape) for name in weights + others)
 
@@ -175,7 +175,7 @@ class AutogradArchitecture(Architecture):
 
     @cached_property
     def n_parameters(self) -> int:
-        """Length P of a row."""
+        """Length P of a network's vector."""
         return vector_length(self.slots.values())
 
     def rate_factor(self, name: str) -> float:
@@ -184,7 +184,7 @@ class AutogradArchitecture(Architecture):
 
     @property
     def rate_factors_P(self) -> Tensor | None:
-        """What the learning rate of each number of a row is multiplied by, ``(P,)``; None where all factors are 1."""
+        """What the learning rate of each parameter is multiplied by, ``(P,)``; None where all factors are 1."""
         factors = {name: self.rate_factor(name) for name in self.slots}
         if all(factor == 1 for factor in factors.values()):
             return None
@@ -228,25 +228,25 @@ class AutogradArchitecture(Architecture):
         kind = LoneStack if len(theta_KP) == 1 else VmapStack
         return kind(self, theta_KP, grad_KP, matmul_dtype)
 
-    def bound(self, row_P: Tensor, grad_P: Tensor | None = None) -> AutogradModule:
-        """A module whose parameters and buffers share memory with a row, and its gradients with another."""
+    def bound(self, theta_P: Tensor, grad_P: Tensor | None = None) -> AutogradModule:
+        """A module whose parameters and buffers share memory with a vector, and its gradients with another."""
         module = copy.deepcopy(self.template)
-        module.to(row_P.device)
+        module.to(theta_P.device)
         of_old: dict[nn.Parameter, nn.Parameter] = {}
         for owner, name, full_name in list(_owners(module)):
             if name in owner._buffers:
                 buffer = owner._buffers[name]
                 if full_name in self.slots:
-                    owner._buffers[name] = self.slots[full_name].view(row_P.detach())
+                    owner._buffers[name] = self.slots[full_name].view(theta_P.detach())
                 elif buffer is not None and buffer.is_floating_point():
-                    owner._buffers[name] = buffer.to(row_P.dtype)
+                    owner._buffers[name] = buffer.to(theta_P.dtype)
                 continue
             old = owner._parameters[name]
             if old is None:
                 continue
             if full_name in self.slots:
                 slot = self.slots[full_name]
-                parameter = nn.Parameter(slot.view(row_P.detach()), old.requires_grad and grad_P is not None)
+                parameter = nn.Parameter(slot.view(theta_P.detach()), old.requires_grad and grad_P is not None)
                 if parameter.requires_grad:
                     parameter.grad = slot.view(cast(Tensor, grad_P))
                 of_old[old] = parameter
@@ -282,7 +282,7 @@ class AutogradStack(ABC):
     ----------
     architecture : AutogradArchitecture
     theta_KP, grad_KP : Tensor
-        Numbers of the networks, and where :meth:`backward` writes their gradients.
+        Parameters of the networks, and where :meth:`backward` writes their gradients.
     matmul_dtype : torch.dtype, optional
         Precision of convolutions and products where it is lower than that of the parameters (autocast).
     """
@@ -294,12 +294,8 @@ class AutogradStack(ABC):
         grad_KP: Tensor | None = None,
         matmul_dtype: torch.dtype | None = None,
     ) -> None:
-        self.architecture, self.theta_KP, self.grad_KP, self.matmul_dtype = (
-            architecture,
-            theta_KP,
-            grad_KP,
-            matmul_dtype,
-        )
+        self.architecture, self.matmul_dtype = architecture, matmul_dtype
+        self.theta_KP, self.grad_KP = theta_KP, grad_KP
 
     # Only training asks for parameters and gradients: stacks that merely predict do without them.
 
@@ -401,8 +397,8 @@ class VmapStack(AutogradStack):
 
     @cached_property
     def _trained(self) -> list[Tensor]:
-        numbers_KP = self.theta_KP.detach()
-        return [slot.view(numbers_KP).requires_grad_() for slot in self._slots.values()]
+        theta_KP = self.theta_KP.detach()
+        return [slot.view(theta_KP).requires_grad_() for slot in self._slots.values()]
 
     @cached_property
     def _grads(self) -> list[Tensor]:

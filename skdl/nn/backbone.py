@@ -101,7 +101,7 @@ class BackboneArchitecture(AutogradArchitecture):
         return {name for name, parameter in module.named_parameters() if id(parameter) in still}
 
     def at(self, epoch: int, n_epochs: int) -> Self:
-        """The network as it is trained after so many epochs of ``n_epochs``."""
+        """The architecture as it is trained after so many epochs of ``n_epochs``."""
         if self.freeze != "gradual":
             return self
         n_layers = cast(BackboneModule, self.template).n_backbone_layers
@@ -260,7 +260,7 @@ def _seed_global_draws(device: torch.device, seed: int) -> None:
 
 
 def _refuse_untrainable(architecture: BackboneArchitecture) -> None:
-    """Refuse modules without parameters of real numbers that could lie in a row."""
+    """Refuse modules without parameters of real numbers that could lie in a parameter vector."""
     backbone, name = architecture.backbone, f"backbone={type(architecture.backbone).__name__}"
     if any(isinstance(part, torch.jit.ScriptModule) for part in backbone.modules()):
         raise ValueError(f"{name} was scripted or traced by torch.jit. Pass the module that it was made of.")

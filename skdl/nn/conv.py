@@ -23,7 +23,7 @@ from skdl.nn.dropout import Draws
 #: Numbers of the largest feature map that are computed at a time.
 CHUNK_NUMBERS = 1_000_000
 #: Shortest side that a block still halves.
-SMALLEST_HALVED = 4
+MIN_HALVED_SIDE = 4
 #: Channels of the first block of "auto" networks; they double from block to block.
 FIRST_CHANNELS = 32
 #: Most channels of a block of "auto" networks.
@@ -35,7 +35,7 @@ POOLED_SIDE = 2
 
 def is_halved(height: int, width: int) -> bool:
     """Whether a block halves an image of this size; signals, of height 1, are halved along their width."""
-    return (width if height == 1 else min(height, width)) >= SMALLEST_HALVED
+    return (width if height == 1 else min(height, width)) >= MIN_HALVED_SIDE
 
 
 def auto_channels(height: int, width: int) -> tuple[int, ...]:

@@ -4,9 +4,9 @@ Axes: K models, B batch rows, D inputs, H units of a hidden layer, O outputs, P 
 their gradients stand in front of the rows, ``(K, O, B)``: products and sums with few outputs in front are several
 times faster.
 
-The numbers of all K networks lie in one tensor ``theta_KP``, so that an optimiser step, a penalty or a copy of the
-best weights is one call. A row of it is laid out as ``[weights | biases, frequencies, phases, gains, shifts | running
-statistics]``: the penalised numbers first, the numbers that are not trained last.
+The parameters of all K networks lie in one tensor ``theta_KP``, so that an optimiser step, a penalty or a copy of the
+best weights is one call. A vector of it is laid out as ``[weights | biases, frequencies, phases, gains, shifts |
+running statistics]``: the penalised parameters first, those that are not trained last.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CHUNK_NUMBERS = 131_072
 
 @dataclass(frozen=True)
 class DenseArchitecture(Architecture):
-    """The shape of a dense network: embeddings, hidden layers, one linear output layer.
+    """The architecture of a dense network: embeddings, hidden layers, one linear output layer.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class DenseArchitecture(Architecture):
 
     @cached_property
     def slots(self) -> dict[str, Slot]:
-        """Every parameter's place, by its name in :class:`DenseModule`'s terms, in the order of the row."""
+        """Every parameter's place, by its name in :class:`DenseModule`'s terms, in the order of the vector."""
         pairs = list(pairwise(self.widths))
         shapes: dict[str, tuple[int, ...]] = {f"embedding{i}": shape for i, shape in enumerate(self.embeddings)}
         if self.periodic is not None:
@@ -105,12 +105,12 @@ class DenseArchitecture(Architecture):
 
     @property
     def n_weights(self) -> int:
-        """How many numbers of a row are weights: those that penalties and weight decay act on."""
+        """How many of the leading parameters are weights: those that penalties and weight decay act on."""
         return self.slots["bias0"].start
 
     @property
     def n_trained(self) -> int:
-        """How many of the leading numbers of a row are trained: all but the statistics of batch normalisation."""
+        """How many of the leading parameters are trained: all but the statistics of batch normalisation."""
         statistics = self.slots.get("mean0")
         return self.n_parameters if statistics is None else statistics.start
 
@@ -121,7 +121,7 @@ class DenseArchitecture(Architecture):
 
     @property
     def n_parameters(self) -> int:
-        """Length P of a row."""
+        """Length P of a network's vector."""
         return vector_length(self.slots.values())
 
     @property
@@ -500,7 +500,7 @@ class DenseModule(NetworkModule):
         return places
 
     def _is_transposed(self, name: str) -> bool:
-        """Whether a row holds a parameter as (inputs, outputs), which torch keeps as (outputs, inputs)."""
+        """Whether a vector holds a parameter as (inputs, outputs), which torch keeps as (outputs, inputs)."""
         return name.startswith("weight") and name != f"weight{len(self.linear_layers) - 1}"
 
     @classmethod
@@ -534,8 +534,8 @@ class DenseModule(NetworkModule):
             if value.numel() != math.prod(architecture.slots[name].shape):
                 raise LookupError(f"{name} has another shape than the network's.")
             parts.append((value.t() if self._is_transposed(name) else value).reshape(-1))
-        row = torch.cat(parts)
-        return F.pad(row, (0, architecture.n_parameters - len(row)))
+        theta_P = torch.cat(parts)
+        return F.pad(theta_P, (0, architecture.n_parameters - len(theta_P)))
 
 
 def _frozen(layer: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 CHUNK_NUMBERS = 1 << 20
 #: Occluding patches along the height, and along the width, of an image, by default.
 PATCHES = 8
-#: Points of the line of integrated gradients are even ones to this power.
+#: Points of integrated gradients are evenly spaced numbers to this power: they are dense close to the baseline.
 LINE_POWER = 4
 
 

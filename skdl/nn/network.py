@@ -1,9 +1,10 @@
 """What the engine asks of a network, whatever it computes.
 
-An :class:`Architecture` is hashable and has no parameters. Those of a network are a vector ``(P,)``, weights first:
-penalties and weight decay act on the leading ``n_weights`` of them. For training it makes a :class:`NetworkStack` of
-K vectors, and of a trained one a :class:`NetworkModule`. A new kind of network is one class with these methods;
-:mod:`skdl.nn.dense` has its own backward pass and a model axis, :mod:`skdl.nn.autograd` leaves both to torch.
+An :class:`Architecture` is hashable and has no parameters. The parameters of a network are a vector ``(P,)``, weights
+first: penalties and weight decay act on the leading ``n_weights`` of them. An architecture makes a
+:class:`NetworkStack` of K vectors for training, and a :class:`NetworkModule` of a trained one. A new kind of network is
+a subclass of it; :mod:`skdl.nn.dense` has its own backward pass and a model axis, :mod:`skdl.nn.autograd` leaves both
+to torch.
 
 Axes: K models, B batch rows, D numbers of one encoded row, E embedded columns, O outputs, P parameters of one network.
 """
@@ -28,7 +29,7 @@ CACHE_LINE = 16
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one parameter of a network lies in its parameter vector."""
+    """Where one parameter tensor of a network lies in its parameter vector."""
 
     start: int
     shape: tuple[int, ...]
@@ -147,7 +148,7 @@ class Architecture(ABC):
     @property
     @abstractmethod
     def n_parameters(self) -> int:
-        """Length P of a network's vector, with statistics and padding."""
+        """Length P of a network's vector: all numbers of its tensors, statistics and padding."""
 
     @property
     @abstractmethod

@@ -206,7 +206,7 @@ class BatchNorm1d(nn.BatchNorm1d):
         variance_F = centered.square().sum((0, 2)) / n_values
         unbiased_F = variance_F * (n_values / (n_values - 1).clamp(min=1))
         for running_F, now_F in ((self.running_mean, mean_F), (self.running_var, unbiased_F)):
-            # Statistics and weights lie in one row of numbers, and autograd would take them for changed weights.
+            # Statistics and weights lie in one vector, and autograd would take them for changed weights.
             running_F.data.lerp_(now_F.detach(), self.momentum)  # type: ignore[union-attr, arg-type]
         factor_F = self.weight * (variance_F + self.eps).rsqrt()
         return centered * factor_F[:, None] + self.bias[:, None]

@@ -325,7 +325,7 @@ def test_together__when_column_transformer_on_a_frame__then_as_without(check, ne
 @pytest.mark.parametrize("convert", [lambda frame: frame, pl.from_pandas], ids=["pandas", "polars"])
 @pytest.mark.parametrize("embedding", [None, "piecewise_linear", "periodic", "both"])
 def test_together__when_raw_frame__then_as_without(monkeypatch, check, net, data, frame, convert, embedding):
-    monkeypatch.setitem(NUMERIC_EMBEDDINGS, "both", replace(NUMERIC_EMBEDDINGS["both"], fewest_rows=1))
+    monkeypatch.setitem(NUMERIC_EMBEDDINGS, "both", replace(NUMERIC_EMBEDDINGS["both"], min_rows=1))
     grid = {"learning_rate": [0.01, 0.1], "numeric_embedding": [embedding]}
 
     check(lambda: GridSearchCV(net(), grid, cv=3).fit(convert(frame), data[1]))

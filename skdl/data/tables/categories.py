@@ -18,7 +18,7 @@ MAX_ONE_HOT_LEVELS = 32
 MAX_EMBEDDING_WIDTH = 50
 #: Fewest rows that a level must have to be known, in columns of more than MAX_ONE_HOT_LEVELS levels.
 MIN_ROWS_TO_KNOW_LEVEL = 2
-#: Most rows that a level must have to be known, however little they tell of it.
+#: Most rows that a level must have to be known, however little levels tell of the target.
 MAX_ROWS_TO_KNOW_LEVEL = 10
 #: Fewest different numbers that may be codes.
 MIN_CODES = 11

@@ -89,9 +89,10 @@ class FittedColumn:
             return np.array([np.nan if level is None else float(level) for level in column.values])
         levels = column.values.astype(object)
         levels[np.isnan(column.values)] = None
-        if np.nanmax(np.abs(column.values), initial=0) > MAX_EXACT_INTEGER:
+        # The next integer is rounded to this one.
+        if np.nanmax(np.abs(column.values), initial=0) >= MAX_EXACT_INTEGER:
             raise ValueError(
-                f"Column {column.name!r} has integers beyond 2**53, which are rounded as numbers, but it was "
+                f"Column {column.name!r} has integers of 2**53 or more, which are rounded as numbers, but it was "
                 "categorical in fit. Convert it to categories as well."
             )
         return levels

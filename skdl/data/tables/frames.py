@@ -118,8 +118,12 @@ def _columns_at(X: Any, places: list[int]) -> Any:
 
 
 def _column(series: Any, is_mixture: bool, missing_value: Any) -> Column:
-    native = series.to_native().dtype if is_pandas(series) else None
-    series = readable(series)
+    given, series = series, readable(series)
+    # Stamps come back in their own zone, but sparse columns dense.
+    native = None
+    if is_pandas(series):
+        has_zone = getattr(given.to_native().dtype, "tz", None) is not None
+        native = (given if has_zone else series).to_native().dtype
     # Each look at it takes narwhals a while.
     dtype = series.dtype
     if is_mixture or dtype in (nw.Object, nw.Unknown):

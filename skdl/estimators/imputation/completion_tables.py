@@ -15,8 +15,8 @@ from torch import Tensor
 from skdl.closed_form.completion import CellFeatures
 from skdl.data.table import Table
 
-#: Smallest probability with which the cells of a row are hidden; that of a row that does not take the holes of another
-#: one is drawn between this and MAX_HIDDEN_SHARE.
+#: Smallest probability with which the cells of a row are hidden. A row that does not take the holes of another one has
+#: a probability drawn between this and MAX_HIDDEN_SHARE.
 MIN_HIDDEN_SHARE = 0.05
 #: Largest probability with which the cells of a row are hidden.
 MAX_HIDDEN_SHARE = 0.65

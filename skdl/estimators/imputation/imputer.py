@@ -455,14 +455,17 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         else:
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
             model.follow(CellFeatures.of(model.gaussian, x_ND, present_ND, numbers, generator, self._prior_rows))
-        stops = self._validates(self._n_rows)
+        validates = self._validates(self._n_rows)
         held_out = held_out_by_members(
-            self._n_rows, self._n_members(self._n_rows, stops), self.validation_fraction, self._fold_draws(random_state)
+            self._n_rows,
+            self._n_members(self._n_rows, validates),
+            self.validation_fraction,
+            self._fold_draws(random_state),
         )
         seeds = random_state.randint(np.iinfo(np.int32).max, size=len(held_out)).tolist()
         judged = [hidden_rows(present_ND, rows, model.column_of_D, random_state) for rows in held_out]
         trained = [training_rows(self._n_rows, rows, random_state) for rows in held_out]
-        n_taken = sum(len(rows) * self._likely_epochs(len(rows), stops) for rows in trained)
+        n_taken = sum(len(rows) * self._likely_epochs(len(rows), validates) for rows in trained)
         tables = training_tables(model.table(x_ND, present_ND), model.column_of_D, seeds, n_taken)
         starts = self._states(len(held_out)) if self._continues() else [None] * len(held_out)
         training = [
@@ -470,9 +473,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
             for table, rows in zip(tables, trained, strict=True)
         ]
         validation: list[Samples | None] = [None] * len(held_out)
-        if stops:
+        if validates:
             validation = [self._judged_samples(x_ND[rows], present_ND[rows], hidden) for rows, hidden in judged]
-        settings = self._settings(training[0], stops=stops)
+        settings = self._settings(training[0], stops=validates)
         self._run(self._member_jobs(settings, training, seeds, validation, starts, monitor))
         members, device = self._members(), resolve_device(self.device)
         parts = [

@@ -223,6 +223,13 @@ warm_start : bool, default=False
 )
 CLASSIFIER_TRAINING_DOC = with_entries(
     RNN_TRAINING_DOC,
+    early_stopping="""
+early_stopping : bool or "auto", default="auto"
+    Whether to stop when the score of held-out rows no longer improves, and keep the parameters of the best epoch.
+    "auto" does so if ``fit`` is given ``X_val``. Otherwise, with 30 series or more, or if ``skip`` names features, it
+    holds rows out for the blend with ``skip`` and for ``out_of_fold_``, and trains every network to the end of its
+    schedule.
+""",
     tol=CLASSIFICATION_TRAINING["tol"],
     max_epochs="""
 max_epochs : int or "auto", default="auto"
@@ -455,7 +462,14 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     series=CLASSIFIER_SERIES_DOC,
     network=CLASSIFIER_RECURRENT_DOC,
     training=CLASSIFIER_TRAINING_DOC,
-    fitted=with_entries(RNN_FITTED_DOC, **CLASSIFICATION_FITTED),
+    fitted=with_entries(
+        RNN_FITTED_DOC,
+        **CLASSIFICATION_FITTED,
+        blend_weights_="""
+blend_weights_ : dict of str to float
+    Weights by which the outputs of "network" and "skip" are multiplied before they are added.
+""",
+    ),
     **SERIES_METHODS,
     **CLASSIFICATION_METHODS,
     partial_fit_example="""

@@ -19,7 +19,7 @@ from skdl.nn.dense import DenseArchitecture
 from skdl.tasks.losses import Loss
 
 #: Highest temperature that is looked for.
-HIGHEST_TEMPERATURE = 100.0
+MAX_TEMPERATURE = 100.0
 #: Most logits of each network that are looked at: one number needs no more.
 MAX_LOGITS = 1_000_000
 #: The power of the temperature, best for each network by itself, that all of them take: their mean is less sure than
@@ -59,9 +59,9 @@ def _temperature(loss: Loss, held_out: Sequence[tuple[Tensor, Samples]]) -> floa
 
     if not slope(1.0) > 0:
         return 1.0
-    lowest = 1 / HIGHEST_TEMPERATURE
+    lowest = 1 / MAX_TEMPERATURE
     # To the last digits: networks that differ by rounding alone are to have temperatures that do.
-    return HIGHEST_TEMPERATURE if slope(lowest) >= 0 else 1 / cast(float, brentq(slope, lowest, 1.0, xtol=1e-14))
+    return MAX_TEMPERATURE if slope(lowest) >= 0 else 1 / cast(float, brentq(slope, lowest, 1.0, xtol=1e-14))
 
 
 def _as_losses_take_them(output_NO: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:

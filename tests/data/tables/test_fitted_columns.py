@@ -1,4 +1,4 @@
-"""Columns of later frames in the sense of those of ``fit``; see test_tabular.py for what is refused."""
+"""Columns of later frames in the sense of those of ``fit``; see test_table_encoder.py for what is refused."""
 
 import numpy as np
 import pandas as pd

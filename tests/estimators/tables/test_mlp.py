@@ -506,10 +506,10 @@ def test_stamps_may_change_their_zone_but_not_lose_it(zone):
         model.predict(t.dt.tz_localize(None).to_frame("t"))
 
 
-def test_identifiers_that_floats_cannot_tell_apart_must_stay_categories():
-    ids = np.array([2**60, 2**60 + 1, 2**60 + 2])[np.arange(30) % 3]
-    X = pd.DataFrame({"user": ids})
+@pytest.mark.parametrize("ids", [[2**60, 2**60 + 1, 2**60 + 2], [2**53, 2**53 + 1]])
+def test_identifiers_that_floats_cannot_tell_apart_must_stay_categories(ids):
+    X = pd.DataFrame({"user": np.resize(ids, 30)})
     model = MLPRegressor(**SMALL).fit(X.astype("category"), np.arange(30.0))
     assert np.isfinite(model.predict(X.astype("category"))).all()
-    with pytest.raises(ValueError, match=r"Column 'user' has integers beyond 2\*\*53.*Convert it to categories"):
+    with pytest.raises(ValueError, match=r"Column 'user' has integers of 2\*\*53 or more.*Convert it to categories"):
         model.predict(X)
