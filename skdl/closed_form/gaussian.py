@@ -27,8 +27,11 @@ from skdl.data.sampling import sample_rows
 
 #: Most columns of a Gaussian with a full covariance; of more, it has few factors.
 MAX_COVARIANCE_COLUMNS = 64
-#: Rows of independent columns that the prior is worth.
+#: Most rows of independent columns that the prior is worth, where nobody looks for a better one.
 PRIOR_ROWS = 2.0
+#: With more rows a column than this, the prior is worth as much less: else columns that are nearly determined by each
+#: other would seem to have a noise of their own.
+PRIOR_COLUMN_ROWS = 5
 #: Rows that the prior may be worth where the best prior is looked for, in rising order: columns that say nearly the
 #: same want a weak one, many columns with heavy tails a strong one.
 PRIORS = (0.06, 0.5, 4.0, 32.0, 256.0)
@@ -198,6 +201,11 @@ class RowDistribution(Protocol):
         """How many numbers were learned from rows to complete each row by."""
 
 
+def usual_prior(n_rows: int, n_columns: int) -> float:
+    """How many rows the prior is worth, where nobody looks for a better one."""
+    return PRIOR_ROWS * min(PRIOR_COLUMN_ROWS * n_columns / n_rows, 1)
+
+
 def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator: torch.Generator) -> float:
     """How many rows the prior should be worth, by hidden cells of rows that a Gaussian was not fitted to.
 
@@ -211,7 +219,7 @@ def best_prior(x_ND: Tensor, present_ND: Tensor, column_of_D: Tensor, generator:
     draws = torch.rand(len(rows), int(column_of_D.max()) + 1, generator=generator)
     hidden_ND = (draws < PRIOR_HIDDEN)[:, column_of_D] & present_ND[rows]
     if not hidden_ND.any():
-        return PRIOR_ROWS
+        return usual_prior(*x_ND.shape)
     seed = int(torch.randint(2**62, (), generator=generator))
 
     @cache

@@ -237,7 +237,9 @@ class AutogradArchitecture(Architecture):
             if name in owner._buffers:
                 buffer = owner._buffers[name]
                 if full_name in self.slots:
-                    owner._buffers[name] = self.slots[full_name].view(theta_P.detach())
+                    # Buffers that a forward pass changes must not make saved weights look changed: what is
+                    # detached shares its version, the bare data does not.
+                    owner._buffers[name] = self.slots[full_name].view(theta_P.data)
                 elif buffer is not None and buffer.is_floating_point():
                     owner._buffers[name] = buffer.to(theta_P.dtype)
                 continue

@@ -196,7 +196,7 @@ class BackboneModule(ImageModule):
         try:
             with torch.no_grad():
                 output = self.extractor(torch.zeros(1, channels, height, width))
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
             raise ValueError(
                 f"backbone={type(architecture.backbone).__name__} does not take images of {height} x {width} pixels "
                 f"and {channels} channel(s): {error}. Use a module of such images, (n, channels, height, width), or "

@@ -19,8 +19,10 @@ from torch.nn import functional as F
 CHUNK_NUMBERS = 1 << 20
 #: Occluding patches along the height, and along the width, of an image, by default.
 PATCHES = 8
-#: Points of integrated gradients are evenly spaced numbers to this power: they are dense close to the baseline.
-LINE_POWER = 4
+#: Share of the difference of outputs that integrated gradients may miss by evenly spaced points of the line.
+MAX_MISSED = 0.1
+#: Where they miss more, the points are evenly spaced numbers to this power: they are dense close to the baseline.
+LINE_POWER = 6
 
 
 class FeatureModule(Protocol):
@@ -75,7 +77,7 @@ def integrated_gradients(
     """Gradients along the straight line from a baseline to the image, times the way: integrated gradients.
 
     The numbers of an image sum to the difference between its output and that of the baseline, up to an error of the
-    quadrature: a few hundredths of it, and up to a fifth where each image is normalised by itself.
+    quadrature: a few hundredths of it, and about a tenth where each image is normalised by itself.
 
     Parameters
     ----------
@@ -106,12 +108,24 @@ def integrated_gradients(
     if n_steps < 1:
         raise ValueError(f"n_steps must be at least 1. Got {n_steps}.")
     start = torch.zeros_like(x) if baseline is None else baseline.to(x).expand_as(x)
-    way = x - start
+    difference = _outputs(module, x, target) - _outputs(module, start, target)
+    maps = _line_integral(module, start, x, target, n_steps, 1)
+    missed = (maps.sum(dim=(1, 2)) - difference).abs()
+    rows = (missed > MAX_MISSED * difference.abs()).nonzero()[:, 0]
+    if len(rows):
+        # Where each image is divided by its own deviation, outputs change close to the baseline alone.
+        dense = _line_integral(module, start[rows], x[rows], target[rows], n_steps, LINE_POWER)
+        is_closer = (dense.sum(dim=(1, 2)) - difference[rows]).abs() < missed[rows]
+        maps[rows[is_closer]] = dense[is_closer]
+    return maps
+
+
+def _line_integral(module: FeatureModule, start: Tensor, x: Tensor, target: Tensor, n_steps: int, power: int) -> Tensor:
+    """Integrated gradients by points that are evenly spaced numbers to a power."""
     even = (torch.arange(n_steps, dtype=x.dtype, device=x.device) + 0.5) / n_steps
-    # Close to the baseline points are dense: what an image is divided by its own deviation in, changes only there.
-    position, weight = even**LINE_POWER, even ** (LINE_POWER - 1)
+    position, weight = even**power, even ** (power - 1)
     weight /= weight.sum()
-    gradient = torch.zeros_like(x)
+    way, gradient = x - start, torch.zeros_like(x)
     for pairs in _chunks(len(x) * n_steps, x[:1].numel()):
         image, step = _pairs(pairs, n_steps, x.device)
         point = start[image] + position[step].view(-1, 1, 1, 1) * way[image]
@@ -165,8 +179,8 @@ def occlusion(
     down_PH, across_PW = (_covers(*each, x) for each in zip(sizes, patches, strides, strict=True))
     n_patches = len(down_PH) * len(across_PW)
     fall = x.new_empty(len(x) * n_patches)
+    whole = _outputs(module, x, target)
     with torch.no_grad():
-        whole = torch.cat([_chosen(module(x[r]), target[r]) for r in _chunks(len(x), x[:1].numel())])
         for pairs in _chunks(len(fall), x[:1].numel()):
             image, place = _pairs(pairs, n_patches, x.device)
             down, across = down_PH[place // len(across_PW)], across_PW[place % len(across_PW)]
@@ -210,6 +224,14 @@ def _covers(size: int, patch: int, stride: int, like: Tensor) -> Tensor:
     starts = torch.arange(0, size - patch + stride, stride, device=like.device).clamp(max=size - patch)
     pixel = torch.arange(size, device=like.device)
     return ((pixel >= starts[:, None]) & (pixel < starts[:, None] + patch)).to(like.dtype)
+
+
+def _outputs(module: FeatureModule, x: Tensor, target: Tensor) -> Tensor:
+    """The target output ``(B,)`` of each image, without a graph."""
+    with torch.no_grad():
+        # A copy goes in, for the first layer may work in place.
+        chunks = [_chosen(module(x[rows].clone()), target[rows]) for rows in _chunks(len(x), x[:1].numel())]
+    return torch.cat(chunks) if chunks else x.new_empty(0)
 
 
 def _chosen(outputs: Tensor, target: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
 
 from skdl.closed_form import patterns
-from skdl.closed_form.gaussian import PRIOR_ROWS, PRIORS, Gaussian, RowsWithHoles, best_prior, fit_gaussian
+from skdl.closed_form.gaussian import PRIOR_ROWS, PRIORS, Gaussian, RowsWithHoles, best_prior, fit_gaussian, usual_prior
 
 D = 6
 
@@ -343,7 +343,7 @@ def test_best_prior_when_encoded_columns_are_of_one_then_they_do_not_tell_on_eac
 
 def test_best_prior_when_there_is_nothing_to_judge_by_then_that_of_a_lone_gaussian():
     x = torch.zeros(30, 3)
-    assert best_prior(x, torch.zeros_like(x).bool(), torch.arange(3), torch.Generator()) == PRIOR_ROWS
+    assert best_prior(x, torch.zeros_like(x).bool(), torch.arange(3), torch.Generator()) == usual_prior(30, 3)
 
 
 def test_best_prior_when_generator_is_the_same_then_the_same(rng):
@@ -354,3 +354,8 @@ def test_best_prior_when_generator_is_the_same_then_the_same(rng):
         generator = torch.Generator().manual_seed(1)
         states.append((best_prior(x, present, columns, generator), generator.get_state().tolist()))
     assert states[0] == states[1]
+
+
+def test_usual_prior_when_rows_are_many_then_worth_little_against_them():
+    assert usual_prior(20, 10) == usual_prior(50, 10) == PRIOR_ROWS
+    assert usual_prior(1000, 10) == PRIOR_ROWS / 20

@@ -27,7 +27,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures
-from skdl.closed_form.gaussian import PRIOR_ROWS, best_prior, fit_gaussian
+from skdl.closed_form.gaussian import best_prior, fit_gaussian, usual_prior
 from skdl.data.tables.cells import is_missing_cell, is_same_cell
 from skdl.data.tables.columns import MAX_EXACT_INTEGER
 from skdl.data.tables.filled_frames import in_library
@@ -420,7 +420,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
 
     def _fit_gaussian(self, x_ND: Tensor, present_ND: Tensor, generator: torch.Generator) -> None:
         column_of_D = torch.from_numpy(self._cells.column_of_D)
-        self._prior_rows = PRIOR_ROWS
+        self._prior_rows = usual_prior(*x_ND.shape)
         if self._trains():
             # It takes a few times as long as the Gaussian itself, which is little beside the networks.
             self._prior_rows = best_prior(x_ND, present_ND, column_of_D, generator)

@@ -1291,3 +1291,32 @@ def test_pixels_of_double_precision_are_looked_at_as_such():
     # Beyond 2 ** 24, whole numbers of single precision have gaps.
     whole = 2**25 + rng.integers(0, 2, size=(60, 8, 8))
     assert classifier.fit(whole, np.arange(60) % 2).network_.scale[0] == pytest.approx(whole.std(), rel=1e-6)
+
+
+class OwnMean(torch.nn.Module):
+    """A module with a buffer that its forward pass changes in place, between layers whose inputs are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 3)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        h = self.first(x).relu()
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * h.detach().mean((0, 2, 3)))
+        return self.second(h - self.mean[:, None, None])
+
+
+def spectral():
+    second = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Conv2d(4, 4, 3))
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), second)
+
+
+@pytest.mark.parametrize("make", [OwnMean, spectral])
+@pytest.mark.parametrize("freeze", [None, "gradual", "all"])
+def test_a_backbone_may_change_its_buffers_in_place(gray, make, freeze):
+    model = CNNClassifier(**SMALL, backbone=make(), freeze=freeze).fit(*gray)
+    assert np.isfinite(model.predict_proba(gray[0])).all()
+    if make is OwnMean and freeze is None:
+        assert model.network_.extractor.mean.abs().max() > 0

@@ -247,7 +247,7 @@ def test_transform_when_columns_are_independent_then_the_mean(quick):
 
 def test_deep_when_network_has_learned_nothing_then_gaussian(numbers, monkeypatch):
     # Both with the same prior, which "deep" looks for otherwise.
-    monkeypatch.setattr(gaussian_module, "PRIORS", (gaussian_module.PRIOR_ROWS,))
+    monkeypatch.setattr(gaussian_module, "PRIORS", (gaussian_module.usual_prior(*numbers.shape),))
     imputer = DeepImputer(**QUICK, learning_rate=1e-12).fit(numbers)
     gaussian = DeepImputer(strategy="gaussian", random_state=0).fit(numbers)
     np.testing.assert_allclose(imputer.transform(numbers), gaussian.transform(numbers), rtol=1e-5)
@@ -1563,3 +1563,23 @@ def test_verbose_when_set_then_a_line_an_epoch(numbers, capsys):
     DeepImputer(**QUICK | {"max_epochs": 3}, verbose=1).fit(numbers)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[-1].startswith("DeepImputer epoch 3: loss")
+
+
+def test_sample_when_columns_are_nearly_the_same_then_draws_are_as_close():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=500)
+    table = np.column_stack([x, 0.99 * x + np.sqrt(1 - 0.99**2) * rng.normal(size=500)])
+    is_hidden = rng.random(500) < 0.4
+    table[is_hidden, 1] = np.nan
+    draws = DeepImputer(strategy="gaussian", clip=False).fit(table).sample(table, 40, random_state=0)
+    spread = np.std([draw[is_hidden, 1] for draw in draws], axis=0).mean()
+    assert spread == pytest.approx(np.sqrt(1 - 0.99**2), rel=0.12)
+
+
+def test_transform_when_one_column_is_the_sum_of_others_then_nearly_recovered():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 3))
+    x[:, 2] = x[:, 0] + x[:, 1]
+    holes = np.where(np.eye(3, dtype=bool)[rng.integers(0, 3, 500)] & (rng.random((500, 1)) < 0.5), np.nan, x)
+    completed = DeepImputer(strategy="gaussian", clip=False).fit(holes).transform(holes)
+    assert np.sqrt(np.mean((completed - x)[np.isnan(holes)] ** 2)) < 0.02
