@@ -321,6 +321,9 @@ def _names_of_first_parts(module: nn.Module, layers: list[nn.Module], n: int) ->
     """The parts of the first n layers: all up to the next layer, or all there are."""
     if n == 0:
         return []
+    if n >= len(layers):
+        # Also those that only hold others, for they may have buffers or dropout of their own.
+        return [name for name, _ in module.named_modules()]
     # What holds other parts may have parameters of its own, such as the projections of attention.
     parts = {
         part: name
@@ -328,4 +331,4 @@ def _names_of_first_parts(module: nn.Module, layers: list[nn.Module], n: int) ->
         if part._parameters or not any(part.children()) or part in layers
     }
     names = list(parts.values())
-    return names if n >= len(layers) else names[: names.index(parts[layers[n]])]
+    return names[: names.index(parts[layers[n]])]
