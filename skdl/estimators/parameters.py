@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache, update_wrapper
+from functools import cache
 from numbers import Integral, Real
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -310,11 +310,9 @@ def documented(**sections: str) -> Callable[[Class], Class]:
 def _copy_of_method(method: FunctionType, cls: type, doc: str) -> FunctionType:
     """The same code, not a call of it: errors and profiles show no further frame."""
     copied = FunctionType(method.__code__, method.__globals__, method.__name__, method.__defaults__, method.__closure__)
-    update_wrapper(copied, method)
-    # Not the method that it is a copy of, whose docstring is unfilled.
-    copied.__dict__.pop("__wrapped__")
-    if hasattr(method, "__wrapped__"):
-        copied.__dict__["__wrapped__"] = method.__wrapped__
-    copied.__kwdefaults__, copied.__doc__ = method.__kwdefaults__, doc
+    # What the method itself wraps is there, but not the method, whose docstring is unfilled.
+    copied.__dict__.update(method.__dict__)
+    copied.__kwdefaults__, copied.__annotations__ = method.__kwdefaults__, method.__annotations__
+    copied.__doc__ = doc
     copied.__module__, copied.__qualname__ = cls.__module__, f"{cls.__qualname__}.{method.__name__}"
     return copied

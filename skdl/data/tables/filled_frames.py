@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skdl.data.tables.cells import cell_text
 from skdl.data.tables.columns import MAX_EXACT_INTEGER, ColumnType
-from skdl.data.tables.frames import is_pandas, readable
+from skdl.data.tables.frames import is_pandas, readable, unread_zone
 
 
 def with_cells(
@@ -57,7 +57,7 @@ def _with_values(column: Any, rows: NDArray[np.intp], values: NDArray, trained: 
         series = series.cast(_wide_enough(series.dtype, values))
     series = _with_categories(series, trained.levels)
     filled = series.scatter(rows.tolist(), _cells_of(series, values, series.dtype))
-    zone = getattr(column.to_native().dtype, "tz", None) if column.dtype == nw.Unknown else None
+    zone = unread_zone(column)
     return filled if zone is None else nw.from_native(filled.to_native().dt.tz_convert(zone), series_only=True)
 
 

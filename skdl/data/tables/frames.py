@@ -120,10 +120,8 @@ def _columns_at(X: Any, places: list[int]) -> Any:
 def _column(series: Any, is_mixture: bool, missing_value: Any) -> Column:
     given, series = series, readable(series)
     # Stamps come back in their own zone, but sparse columns dense.
-    native = None
-    if is_pandas(series):
-        has_zone = getattr(given.to_native().dtype, "tz", None) is not None
-        native = (given if has_zone else series).to_native().dtype
+    typed = given if series is not given and unread_zone(given) is not None else series
+    native = typed.to_native().dtype if is_pandas(typed) else None
     # Each look at it takes narwhals a while.
     dtype = series.dtype
     if is_mixture or dtype in (nw.Object, nw.Unknown):
@@ -141,18 +139,23 @@ def is_pandas(series: Any) -> bool:
     return series.implementation.is_pandas_like()
 
 
+def unread_zone(series: Any) -> Any:
+    """The time zone of a column of pandas, if narwhals does not know its name, such as that of New York; else None."""
+    is_unread = series.dtype == nw.Unknown and is_pandas(series)
+    return getattr(series.to_native().dtype, "tz", None) if is_unread else None
+
+
 def readable(series: Any) -> Any:
     """A column of pandas as narwhals can read it, others as they are.
 
-    Sparse columns become dense, and stamps those of UTC: of time zones narwhals knows some names only, and not that of
-    New York.
+    Sparse columns become dense, and stamps of a zone that narwhals does not know those of UTC.
     """
     if series.dtype != nw.Unknown or not is_pandas(series):
         return series
     native = series.to_native()
     if hasattr(native, "sparse"):
         return nw.from_native(native.sparse.to_dense(), series_only=True)
-    if getattr(native.dtype, "tz", None) is not None:
+    if unread_zone(series) is not None:
         return nw.from_native(native.dt.tz_convert("UTC"), series_only=True)
     return series
 
