@@ -111,16 +111,11 @@ class CellModel:
             for d in range(len(shares))
         ]
 
-    def corrected(
-        self,
-        gaussian_ND: Tensor,
-        network: NetworkModule | Ensemble | None,
-        x_ND: Tensor,
-        present_ND: Tensor,
-        device: str,
+    def completed(
+        self, network: NetworkModule | Ensemble | None, x_ND: Tensor, present_ND: Tensor, device: str
     ) -> NDArray[np.float64]:
-        """Rows with the mean of their missing cells, by what the Gaussian completes them to."""
-        gaussian = gaussian_ND.numpy()
+        """Rows with the mean of their missing cells."""
+        gaussian = self.gaussian.complete(x_ND, present_ND).numpy()
         if network is None:
             return gaussian
         outputs = network_outputs(network, self.table(x_ND, present_ND), device).astype(np.float64)

@@ -101,8 +101,7 @@ class HoleFiller:
 
     def means(self, x_ND: Tensor, present_ND: Tensor) -> NDArray[np.float64]:
         """Standardised rows with the mean of their missing cells."""
-        by_gaussian_ND = self.model.gaussian.complete(x_ND, present_ND)
-        return self.model.corrected(by_gaussian_ND, self.network, x_ND, present_ND, self.device)
+        return self.model.completed(self.network, x_ND, present_ND, self.device)
 
     def imputed(self, block: EncodedRows) -> ImputedRows:
         """The mean, or most probable level, of each missing cell."""
@@ -118,9 +117,8 @@ class HoleFiller:
         self, block: EncodedRows, redrawn: Sequence[RowDistribution], generator: torch.Generator
     ) -> list[ImputedRows]:
         """Draws of the missing cells, one by each redrawn Gaussian."""
+        mean_ND, deviation_ND = self.means(block.x_ND, block.present_ND), self.model.deviation(block.present_ND)
         by_gaussian_ND = self.model.gaussian.complete(block.x_ND, block.present_ND)
-        mean_ND = self.model.corrected(by_gaussian_ND, self.network, block.x_ND, block.present_ND, self.device)
-        deviation_ND = self.model.deviation(block.present_ND)
         holes = list(self._holes(block.missing_NC))
         numbers = [hole for hole in holes if isinstance(hole.encoder, NumberCells)]
         levels = [LevelHole.of(hole, self.model, block.present_ND) for hole in holes if hole not in numbers]
