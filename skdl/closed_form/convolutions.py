@@ -89,7 +89,7 @@ class RandomConvolutions:
 
     def _convolved(self, x_BCT: Tensor, dilation: int) -> Tensor:
         padding = int(dilation) * (KERNEL_SIZE // 2)
-        return F.conv1d(x_BCT, torch.from_numpy(self.weight), padding=padding, dilation=int(dilation))
+        return F.conv1d(x_BCT, torch.tensor(self.weight), padding=padding, dilation=int(dilation))
 
     def transform(self, x_BCT: Tensor, lengths_B: Tensor) -> Tensor:
         """Features ``(B, n)``, whatever padding stands behind the series."""
@@ -112,7 +112,7 @@ class RandomConvolutions:
             output = self._convolved(x_BCT, dilation)
             if has_padding:
                 output.masked_fill_(padding_BT.unsqueeze(1), LOWEST)
-            for threshold_R in torch.from_numpy(threshold_RQ).unbind(1):
+            for threshold_R in torch.tensor(threshold_RQ).unbind(1):
                 # Comparing into floats and adding those up is ten times as fast as adding up booleans.
                 torch.gt(output, threshold_R[:, None], out=exceeds)
                 parts.append(exceeds.sum(2))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -51,6 +52,11 @@ def resolve_device(device: str | torch.device) -> str:
         )
     # There is one processor, under two names.
     return "cpu" if parsed.type == "cpu" else str(parsed)
+
+
+if hasattr(os, "register_at_fork"):
+    # The threads that torch has started stay behind in the parent process: a forked child would wait for them forever.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 @contextmanager

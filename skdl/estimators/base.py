@@ -157,7 +157,9 @@ class NetworkEstimator(TrainedEstimator):
         data = replace(given, weight=relative_weight(given.weight), groups=check_groups(groups, len(given.y)))
         validation = self._check_validation(X_val, y_val, sample_weight_val)
         random_state = check_random_state(self.random_state)
-        validates = self._validates(len(data.rows), validation is not None)
+        # Of a lone group none can be held out, as of a lone row.
+        n_rows = len(data.rows) if data.n_apart > 1 else 1
+        validates = self._validates(n_rows, validation is not None)
         holds_out = validates and validation is None
         n_members = self._n_members(data.n_apart if holds_out else len(data.rows), holds_out)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=n_members)

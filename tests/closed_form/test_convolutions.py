@@ -52,6 +52,15 @@ def test_thresholds_are_those_of_series_that_come_in_turn():
     assert 0.1 < (np.abs(convolutions.thresholds[0]) > 50).mean() < 0.9
 
 
+@pytest.mark.filterwarnings("error")
+def test_weights_may_lie_in_memory_that_is_not_to_be_written():
+    features, x, lengths = fitted()
+    expected = features.transform(x, lengths)
+    for array in (features.weight, *features.thresholds):
+        array.flags.writeable = False
+    assert torch.equal(features.transform(x, lengths), expected)
+
+
 def test_padding_and_company_change_nothing():
     convolutions, x, lengths = fitted()
     features = convolutions.transform(x, lengths)

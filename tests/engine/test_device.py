@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -66,3 +70,22 @@ def test_streams__then_three_different_ones_that_the_seed_fixes():
     assert draws(0) == draws(0)
     distinct = {tuple(draw) for seed in range(4) for draw in draws(seed)}
     assert len(distinct) == 12
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent():
+    script = """
+import os, signal, sys, torch, skdl.engine.device
+
+torch.set_num_threads(2)
+numbers = torch.ones(10**6)
+assert numbers.exp().sum() > 0  # by threads, which have been started now
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    numbers.exp().sum()
+    os._exit(0)
+sys.exit(os.waitpid(pid, 0)[1] != 0)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "MKL"))}
+    assert subprocess.run([sys.executable, "-c", script], env=environment, timeout=100).returncode == 0

@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn import config_context
 from sklearn.utils._param_validation import Interval
 
 from skdl import (
@@ -455,3 +456,12 @@ def test_batch_sizes_may_be_numpys_integers(batch_size):
     X = np.random.RandomState(0).normal(size=(N, 2))
     expected = MLPClassifier(**SMALL, batch_size=5).fit(X, Y).predict_proba(X)
     assert np.array_equal(MLPClassifier(**SMALL, batch_size=batch_size).fit(X, Y).predict_proba(X), expected)
+
+
+def test_parameters_are_not_looked_at_where_scikit_learn_is_told_not_to():
+    X, y = np.zeros((4, 1)), np.arange(4) % 2
+    model = MLPClassifier(**SMALL, l2=-1e-9)
+    with pytest.raises(ValueError, match="'l2' parameter"):
+        model.fit(X, y)
+    with config_context(skip_parameter_validation=True):
+        assert len(model.fit(X, y).predict(X)) == 4

@@ -327,6 +327,12 @@ def test_few_groups_have_few_networks():
         model.set_params(n_members="auto").fit(X, y, groups=np.zeros(60))
 
 
+def test_a_lone_group_is_trained_on_as_a_whole_unless_early_stopping_is_asked_for():
+    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60.0)
+    model = MLPRegressor(max_epochs=2, random_state=0).fit(X, y, groups=np.zeros(60))
+    assert model.out_of_fold_ is None and model.n_iter_ == 2
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [

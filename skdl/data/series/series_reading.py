@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -29,10 +29,12 @@ LITTLE_PADDING = 2**14
 MAX_PADDING_SHARE = 0.25
 
 
-class SeriesWithTable(NamedTuple):
-    """Series and a table with one row for each, which scikit-learn's searches and cross-validation can split by rows.
+@dataclass(frozen=True, eq=False, repr=False)
+class SeriesWithTable:
+    """Series and a table with one row for each: a container that scikit-learn can split by rows.
 
-    Estimators on series accept it wherever they accept a tuple (series, table), which scikit-learn cannot split.
+    Estimators on series accept it wherever they accept a tuple (series, table). Unlike a tuple, it can go through
+    scikit-learn's searches, cross-validation and transformers, such as a ``FunctionTransformer`` in a Pipeline.
 
     Parameters
     ----------
@@ -46,31 +48,38 @@ class SeriesWithTable(NamedTuple):
     >>> import numpy as np
     >>> from skdl import SeriesWithTable
     >>> X = SeriesWithTable([np.arange(4.0), np.arange(7.0), np.arange(5.0)], np.array([[1.0], [2.0], [3.0]]))
+    >>> X
+    SeriesWithTable(3 series, table of shape (3, 1))
     >>> X[1:].table
     array([[2.],
            [3.]])
-    >>> series, table = X
     """
 
     series: Any
     table: Any
 
     def __repr__(self) -> str:
-        return f"SeriesWithTable({self.shape[0]} series, table of shape {np.shape(self.table)})"
+        return f"SeriesWithTable({len(self)} series, table of shape {np.shape(self.table)})"
+
+    def __len__(self) -> int:
+        n_series = _num_samples(self.series)
+        _check_rows(_num_samples(self.table), n_series)
+        return n_series
 
     @property
     def shape(self) -> tuple[int]:
         """Rows, which scikit-learn asks for before it asks for the length."""
-        n_series = _num_samples(self.series)
-        _check_rows(_num_samples(self.table), n_series)
-        return (n_series,)
+        return (len(self),)
 
-    def __getitem__(self, key: Any) -> Any:
-        """Rows, as of an array; 0 and 1 are the parts of the tuple."""
-        if isinstance(key, Integral):
-            return tuple(self)[int(key)]
+    def __getitem__(self, key: Any) -> SeriesWithTable:
+        """The rows of a slice, a mask or an array of row numbers."""
         # scikit-learn cuts arrays by X[rows, ...].
         rows = key[0] if isinstance(key, tuple) else key
+        if isinstance(rows, Integral):
+            raise TypeError(
+                "SeriesWithTable takes slices, masks and arrays of row numbers. Use X[i : i + 1] for one row, and "
+                "X.series and X.table for the parts."
+            )
         return SeriesWithTable(_safe_indexing(self.series, rows), _safe_indexing(self.table, rows))
 
 
@@ -176,9 +185,11 @@ class Series:
 
 
 def series_and_table(X: Any) -> tuple[Any, Any]:
-    """The parts of a tuple (series, table); without a table None."""
+    """The parts of a tuple (series, table) or a :class:`SeriesWithTable`; without a table None."""
     static = None
-    if isinstance(X, tuple):
+    if isinstance(X, SeriesWithTable):
+        X, static = X.series, X.table
+    elif isinstance(X, tuple):
         if len(X) != 2:
             raise ValueError(f"A tuple X must be (series, table). Got {len(X)} elements; pass series as a list.")
         X, static = X

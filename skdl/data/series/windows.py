@@ -72,7 +72,7 @@ def window(
         shifted ahead by ``horizon`` steps, so that they end with the last step of the horizon.
     static : sequence of labels, default=()
         Columns with one value per series; where it changes, that of the window's last step. X is then a
-        :class:`SeriesWithTable`: a tuple (windows, table) that estimators accept and searches can split by rows.
+        :class:`SeriesWithTable`: windows and table together, which estimators accept and searches can split by rows.
     last : bool, default=False
         Return only the last window of each series, whose target lies in the future, and no y. It ends with the last row
         whose target is known; later rows may contain the values of ``known_future``.

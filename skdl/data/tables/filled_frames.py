@@ -40,7 +40,7 @@ def with_cells(
     filled = frame.with_columns(*replaced) if replaced else frame
     # Columns that are all kept need no choice, but X itself is not to come back.
     if not replaced or len(kept) < len(frame.columns):
-        filled = filled.select([nw.col(frame.columns[c]) for c in kept])
+        filled = filled[:, list(kept)]
     return filled.to_native()
 
 

@@ -14,7 +14,7 @@ from skdl.estimators.checks import forget_columns
 
 
 def check_series(estimator: Any, X: Any, *, reset: bool) -> Series:
-    """Series as one array, with the table beside them if X is a tuple.
+    """Series as one array, with the table beside them if X has one.
 
     See :func:`~skdl.data.series.series_reading.series_values`.
 

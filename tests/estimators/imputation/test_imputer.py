@@ -930,6 +930,12 @@ def test_fit_when_columns_have_names_of_several_levels_then_sentence(quick, numb
     assert quick().fit_transform(X).columns.tolist() == ["a_1", "a_2", "b_1", "b_2"]
 
 
+def test_transform_when_names_are_tuples_and_nothing_is_missing_then_the_frame_itself(quick, numbers):
+    X = pd.DataFrame(numbers, columns=pd.Index([("a", i) for i in range(numbers.shape[1])], tupleize_cols=False))
+    whole = X.fillna(0.0)
+    pd.testing.assert_frame_equal(quick().fit(X).transform(whole), whole)
+
+
 def test_transform_when_fitted_on_an_array_then_frame_has_the_names_that_are_promised(numbers):
     imputer = DeepImputer(strategy="gaussian").fit(numbers)
     with pytest.warns(UserWarning, match="X has feature names"):

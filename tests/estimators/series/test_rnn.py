@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -15,8 +16,16 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import get_scorer, mean_pinball_loss, r2_score
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, TimeSeriesSplit, cross_val_score, train_test_split
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    TimeSeriesSplit,
+    cross_val_predict,
+    cross_val_score,
+    train_test_split,
+)
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skdl import RNNClassifier, RNNRegressor, SeriesWithTable, train_together, window
 from skdl.data.series.series_encoder import SeriesEncoder
@@ -871,7 +880,9 @@ def test_static_columns_go_through_a_search(kind):
 def test_series_with_a_table_are_cut_by_rows():
     series, y = unequal()
     X = SeriesWithTable(series, pd.DataFrame({"kind": list("abc") * 16}))
-    assert X.shape == (48,) and X[0] is X.series and X[-1] is X.table
+    assert X.shape == (48,) and len(X) == 48
+    with pytest.raises(TypeError, match=r"X\[i : i \+ 1\] for one row"):
+        X[0]
     mask = np.arange(48) % 5 == 1
     for rows in (slice(3, 20, 2), mask, np.flatnonzero(mask)):
         part = X[rows]
@@ -884,6 +895,16 @@ def test_series_with_a_table_are_cut_by_rows():
         train_test_split(SeriesWithTable(series, X.table[:40]), y)
     again = pickle.loads(pickle.dumps(X))
     assert isinstance(again, SeriesWithTable) and again.table.equals(X.table)
+
+
+@pytest.mark.parametrize("function", [None, lambda X: replace(X, series=[2 * each for each in X.series])])
+def test_series_with_a_table_go_through_transformers(function):
+    series, y = unequal()
+    X = SeriesWithTable(series, pd.DataFrame({"kind": list("abc") * 16}))
+    pipeline = make_pipeline(FunctionTransformer(function), RNNClassifier(**SMALL))
+    given = X if function is None else function(X)
+    expected = cross_val_predict(RNNClassifier(**SMALL), given, y, cv=3, method="predict_proba")
+    assert_array_equal(cross_val_predict(pipeline, X, y, cv=3, method="predict_proba"), expected)
 
 
 def test_scorers_and_weights(data):
