@@ -67,7 +67,7 @@ class FactorGaussian:
         variance = self.noise.expand(present_ND.shape).clone()
         pairs_DS = self._pairs()
         for block in self._blocks(len(present_ND)):
-            factor_BRR = torch.linalg.cholesky(self._precision(present_ND[block]))
+            factor_BRR = self._precision_root(present_ND[block])
             variance[block] += torch.cholesky_inverse(factor_BRR).flatten(1) @ pairs_DS.t()
         return variance.sqrt_().masked_fill_(present_ND, 0)
 
@@ -76,7 +76,7 @@ class FactorGaussian:
         loading_KR, noise_KK = self.loading[columns], self.noise[columns].diag()
         covariance = noise_KK.expand(len(present_ND), *noise_KK.shape).clone()
         for block in self._blocks(len(present_ND)):
-            factor_BRR = torch.linalg.cholesky(self._precision(present_ND[block]))
+            factor_BRR = self._precision_root(present_ND[block])
             covariance[block] += loading_KR @ torch.cholesky_inverse(factor_BRR) @ loading_KR.t()
         return covariance
 
@@ -85,7 +85,7 @@ class FactorGaussian:
         noise = torch.randn(present_ND.shape, generator=generator, dtype=torch.float64)
         drawn = noise * self.noise.sqrt()
         for block in self._blocks(len(present_ND)):
-            factor_BRR = torch.linalg.cholesky(self._precision(present_ND[block]))
+            factor_BRR = self._precision_root(present_ND[block])
             normal = torch.randn((*factor_BRR.shape[:2], 1), generator=generator, dtype=torch.float64)
             of_factors = torch.linalg.solve_triangular(factor_BRR.mT, normal, upper=True).squeeze(2)
             drawn[block] += of_factors @ self.loading.t()
@@ -102,17 +102,17 @@ class FactorGaussian:
     def factors(self, x_BD: Tensor, present_BD: Tensor) -> Factors:
         """The conditional distribution of rows' factors."""
         weighted_BD = (x_BD.to(torch.float64) - self.mean).masked_fill(~present_BD, 0) / self.noise
-        factor_BRR = torch.linalg.cholesky(self._precision(present_BD))
+        factor_BRR = self._precision_root(present_BD)
         mean = torch.cholesky_solve((weighted_BD @ self.loading).unsqueeze(2), factor_BRR).squeeze(2)
         return Factors(mean, factor_BRR)
 
-    def _precision(self, present_BD: Tensor) -> Tensor:
-        """Conditional precision of rows' factors ``(B, R, R)``."""
+    def _precision_root(self, present_BD: Tensor) -> Tensor:
+        """Cholesky factors ``(B, R, R)`` of the conditional precision of rows' factors."""
         n_factors = self.loading.shape[1]
         weighted_DS = self._pairs() / self.noise.unsqueeze(1)
         precision = (present_BD.to(torch.float64) @ weighted_DS).view(-1, n_factors, n_factors)
         precision.diagonal(dim1=1, dim2=2).add_(1)
-        return precision
+        return torch.linalg.cholesky(precision)
 
     def _pairs(self) -> Tensor:
         return (self.loading.unsqueeze(2) * self.loading.unsqueeze(1)).flatten(1)

@@ -108,7 +108,7 @@ class SkipPath:
         n_steps: int,
         reversal: Reversal | None,
         with_steps: bool,
-        levels: tuple[float, ...] | None = None,
+        levels: tuple[float, ...] = (),
     ) -> None:
         self.kinds, self.layout, self.reversal = tuple(kinds), layout, reversal
         self.n_steps, self.with_steps, self.levels = n_steps, with_steps, levels
@@ -134,7 +134,7 @@ class SkipPath:
                 best = problem
         self.ridge = best.solved(self.penalty)
         self.offsets_TQ = np.zeros((wanted_BO.shape[1], 1))
-        if self.levels is not None:
+        if self.levels:
             rows = np.unique(np.concatenate([fold.held_out for fold in folds]))
             error_nT = best.target[rows] - held_out[rows]
             offsets_QT = (

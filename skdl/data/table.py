@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class Encoder(Protocol):
         *,
         classification: bool = False,
         groups: NDArray[np.intp] | None = None,
-    ) -> Any:
+    ) -> Self:
         """Learn from some rows of X; ``y``, ``weight`` and ``groups`` are those of the rows alone."""
 
     def transform(self, X: Any, /) -> Table:

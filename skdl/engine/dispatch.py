@@ -16,10 +16,10 @@ class Route(NamedTuple):
     """Where jobs are sent, and who knows of tables that other fits hold already."""
 
     submit: Callable[[Sequence[Job]], list[Result]]
-    share: Callable[[Table], Table]
+    share: Callable[[Table], Table] = lambda table: table
 
 
-_routes: list[Route] = [Route(train, lambda table: table)]
+_routes: list[Route] = [Route(train)]
 #: The route of this thread alone, if it has one.
 _here = threading.local()
 
@@ -42,11 +42,8 @@ def shared(table: Table) -> Table:
 
 
 @contextmanager
-def routed_through(
-    submit: Callable[[Sequence[Job]], list[Result]], share: Callable[[Table], Table] = lambda table: table
-) -> Iterator[None]:
+def routed_through(route: Route) -> Iterator[None]:
     """Send the jobs and the tables of every fit of this process elsewhere."""
-    route = Route(submit, share)
     _routes.append(route)
     try:
         yield
@@ -55,12 +52,10 @@ def routed_through(
 
 
 @contextmanager
-def routed_here(
-    submit: Callable[[Sequence[Job]], list[Result]], share: Callable[[Table], Table] = lambda table: table
-) -> Iterator[None]:
+def routed_here(route: Route) -> Iterator[None]:
     """Send the jobs and the tables of this thread's fits elsewhere, wherever those of the process go."""
     outer = getattr(_here, "route", None)
-    _here.route = Route(submit, share)
+    _here.route = route
     try:
         yield
     finally:

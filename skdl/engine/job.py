@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from skdl.data.table import Table
 from skdl.engine.schedules import Schedule
+from skdl.nn.dense import DenseArchitecture
 from skdl.nn.network import Architecture
 from skdl.tasks.losses import Loss
 
@@ -178,7 +179,7 @@ class Job:
         if self.train.factors_D is None:
             return theta_P
         # Only tables have such factors.
-        architecture: Any = self.plan.architecture
+        architecture = cast(DenseArchitecture, self.plan.architecture)
         return architecture.with_inputs_times(theta_P, self.train.factors_D)
 
 

@@ -49,6 +49,8 @@ class Rule(ABC):
 
     #: How many moments there are.
     n_moments: ClassVar[int]
+    #: Whether ``kind.nesterov`` has an effect.
+    has_nesterov: ClassVar[bool] = False
 
     @abstractmethod
     def direction(self, grad_KP: Tensor) -> Tensor:
@@ -129,6 +131,7 @@ class SGD(Rule):
     """Gradient descent with momentum, of Nesterov's kind if wanted (Sutskever et al. 2013)."""
 
     n_moments = 1
+    has_nesterov = True
 
     def direction(self, grad_KP: Tensor) -> Tensor:
         (velocity,) = self.moments

@@ -113,9 +113,8 @@ class Run:
         n_to_best = self.epoch - self.epochs_since_best
         return min(settings.n_iter_no_change, n_to_best + settings.patience_over_best)
 
-    def result(self, reason: StopReason | None = None) -> Result:
+    def result(self) -> Result:
         """What has come of the job so far."""
-        self.reason = self.reason or reason
         assert self.reason is not None
         state = State(self.kept_P.cpu(), [moment.cpu() for moment in self.moments], self.n_steps)
         if self.reason == "diverged":
@@ -134,7 +133,10 @@ class Run:
 @torch.inference_mode(False)
 def untrained(jobs: Sequence[Job]) -> list[Result]:
     """The results of jobs whose training is interrupted before it begins."""
-    return [Run(job).result("interrupted") for job in jobs]
+    runs = [Run(job) for job in jobs]
+    for run in runs:
+        run.reason = "interrupted"
+    return [run.result() for run in runs]
 
 
 def _is_better(score: float, loss: float, before: tuple[float, float], tol: float = 0.0) -> bool:

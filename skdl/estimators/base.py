@@ -11,7 +11,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ class NetworkEstimator(TrainedEstimator):
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
         groups: ArrayLike | None = None,
-    ) -> Any:
+    ) -> Self:
         """Train the network, or several.
 
         Parameters
@@ -227,7 +227,7 @@ class NetworkEstimator(TrainedEstimator):
 
     @atomic
     @with_torch_defaults
-    def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Any:
+    def _partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None) -> Self:
         """One epoch on the given rows, at a constant learning rate, from where the last call ended."""
         self._validate_params()
         is_first = not hasattr(self, "network_")

@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skdl.estimators.parameters import listed
 from skdl.estimators.quantiles import QUANTILES_CONSTRAINTS, QuantilesMixin
 from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link, takes_label_smoothing
@@ -26,15 +27,15 @@ class_weight : dict, "balanced" or None, default=None
     the rows of each call.
 """
 
-CLASSIFICATION_LOSS_DOC = """
-loss : {"cross_entropy", "focal"} or callable, default="cross_entropy"
+CLASSIFICATION_LOSS_DOC = f"""
+loss : {{{listed(CLASSIFICATION_LOSSES)}}} or callable, default="cross_entropy"
     "focal" gives easy samples less weight (Lin et al. 2017, gamma 2). A callable takes the logits of shape (n,
     n_classes) and the class indices (n,) as torch tensors and returns the loss of each sample; for multilabel targets
     it takes one logit per label and targets of 0 and 1.
 """
 
-REGRESSION_LOSS_DOC = """
-loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson"} or callable, default="squared_error"
+REGRESSION_LOSS_DOC = f"""
+loss : {{{listed(REGRESSION_LOSSES)}}} or callable, default="squared_error"
     Losses apply to the standardised target; "huber" becomes linear beyond one standard deviation; "poisson" predicts
     the logarithm of the mean and needs non-negative targets. A callable takes predictions and standardised targets as
     torch tensors of shape (n,), or (n, n_outputs) if there are several targets, and returns the loss of each sample.

@@ -165,7 +165,7 @@ class TrainedEstimator(TrainingParameters, metaclass=ABCMeta):
         return Plan(
             architecture=self._architecture(),
             loss=self._loss(),
-            optimizer=OptimizerKind(self.optimizer, self.nesterov and self.optimizer == "sgd"),
+            optimizer=OptimizerKind(self.optimizer, self.nesterov and RULES[self.optimizer].has_nesterov),
             batch_size=self._batch_size(len(samples)),
             device=device,
             dtype=self._torch_dtype(),

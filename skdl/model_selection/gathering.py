@@ -26,7 +26,7 @@ import torch
 
 from skdl.data.table import ComparableTable, Table
 from skdl.engine.device import resolve_device
-from skdl.engine.dispatch import routed_here
+from skdl.engine.dispatch import Route, routed_here
 from skdl.engine.job import Job, Result
 from skdl.engine.train import CancelledError, StackReport, train
 from skdl.model_selection.permits import LOOK_SECONDS, IdleClock, Permits
@@ -203,7 +203,7 @@ class Gathering:
         try:
             try:
                 # What outlives its context goes on with those it began with.
-                with self._permits, routed_here(self.run, self.share):
+                with self._permits, routed_here(Route(self.run, self.share)):
                     report = task.run()
             finally:
                 self._make_room(task)

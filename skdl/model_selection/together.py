@@ -17,10 +17,9 @@ from typing import Any
 
 import joblib
 import torch
-from joblib._parallel_backends import FallbackToBackend, SequentialBackend
-from joblib.parallel import ParallelBackendBase
+from joblib.parallel import FallbackToBackend, ParallelBackendBase, SequentialBackend
 
-from skdl.engine.dispatch import routed_through, unroute_here
+from skdl.engine.dispatch import Route, routed_through, unroute_here
 from skdl.engine.train import CancelledError, StackReport, is_training
 from skdl.model_selection.gathering import Gathering, Limits, join_ending
 
@@ -250,7 +249,7 @@ def _together(limits: Limits) -> Iterator[TogetherRun]:
             gathering = Gathering(limits, run.report_.append)
             _gatherings.add(gathering)
             context = _Context(gathering, run)
-            context.route.enter_context(routed_through(gathering.run, gathering.share))
+            context.route.enter_context(routed_through(Route(gathering.run, gathering.share)))
             _active.append(context)
         context = _active[-1]
         context.n_inside += 1

@@ -16,6 +16,11 @@ from torch.nn import functional as F
 
 aten = torch.ops.aten
 
+RANDOM_MODULES = (
+    *(nn.RReLU, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
+
 Forward = Callable[[Tensor], Tensor]
 Backward = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -124,7 +129,7 @@ def _instance(module_class: type[nn.Module]) -> nn.Module:
             f"activation={name} has parameters of its own, which would not be trained. "
             "Use an activation without parameters."
         )
-    if isinstance(module, nn.RReLU | nn.modules.dropout._DropoutNd):
+    if isinstance(module, RANDOM_MODULES):
         raise ValueError(f"activation={name} draws random numbers. Use one that does not, and dropout.")
     return module
 

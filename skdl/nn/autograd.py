@@ -124,12 +124,12 @@ class AutogradArchitecture(Architecture):
         with torch.device("meta"):
             module = self.make()
         for part in module.modules():
-            for name, value in part._parameters.items():
-                if value is not None and value.is_meta:
-                    part._parameters[name] = nn.Parameter(torch.empty_like(value, device="cpu"), value.requires_grad)
-            for name, buffer in part._buffers.items():
-                if buffer is not None and buffer.is_meta:
-                    part._buffers[name] = torch.zeros_like(buffer, device="cpu")
+            for name, value in list(part.named_parameters(recurse=False)):
+                if value.is_meta:
+                    setattr(part, name, nn.Parameter(torch.empty_like(value, device="cpu"), value.requires_grad))
+            for name, buffer in list(part.named_buffers(recurse=False)):
+                if buffer.is_meta:
+                    setattr(part, name, torch.zeros_like(buffer, device="cpu"))
         return module
 
     @cached_property

@@ -220,10 +220,10 @@ class DenseViews:
         self.embeddings = [by_name[f"embedding{i}"] for i in range(len(architecture.embeddings))]
         self.weights = [by_name[f"weight{i}"] for i in layers]
         self.biases = [by_name[f"bias{i}"] for i in layers]
-        self.gains = [by_name[f"gain{i}"].unsqueeze(1) for i in hidden if f"gain{i}" in by_name]
-        self.shifts = [by_name[f"shift{i}"].unsqueeze(1) for i in hidden if f"shift{i}" in by_name]
-        self.means = [by_name[f"mean{i}"].unsqueeze(1) for i in hidden if f"mean{i}" in by_name]
-        self.variances = [by_name[f"variance{i}"].unsqueeze(1) for i in hidden if f"variance{i}" in by_name]
+        self.gains, self.shifts, self.means, self.variances = (
+            [by_name[f"{kind}{i}"].unsqueeze(1) for i in hidden if f"{kind}{i}" in by_name]
+            for kind in ("gain", "shift", "mean", "variance")
+        )
         self.periodic = PeriodicViews(by_name) if architecture.periodic else None
 
 

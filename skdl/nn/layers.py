@@ -118,12 +118,12 @@ class Linear:
         self.product, self.added, self.write = products.product, products.added, products.into(self.weight_grad)
         self.output, self.input_grad, self.is_back_wanted = output, input_grad, is_back_wanted
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
         self.inputs = h
-        return self.added(self.bias, h, self.weight, out=self.output)
+        return self.added(self.bias if bias is None else bias, h, self.weight, out=self.output)
 
-    def infer(self, h: Tensor) -> Tensor:
-        return self.added(self.bias, h, self.weight)
+    def infer(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.added(self.bias if bias is None else bias, h, self.weight)
 
     def backward(self, g: Tensor) -> Tensor:
         self.write(self.inputs.mT, g, out=self.weight_grad)
@@ -149,12 +149,12 @@ class Output(Linear):
         super().__init__(parameters, products, input_grad=input_grad, is_back_wanted=is_back_wanted)
         self.bias = parameters.bias.unsqueeze(2)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
         self.inputs = h
-        return self.infer(h)
+        return self.infer(h, bias)
 
-    def infer(self, h: Tensor) -> Tensor:
-        return self.added(self.bias, self.weight, h.mT)
+    def infer(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.added(self.bias if bias is None else bias, self.weight, h.mT)
 
     def backward(self, g: Tensor) -> Tensor:
         self.write(g, self.inputs, out=self.weight_grad)
@@ -254,7 +254,7 @@ class BatchNorm(LayerNorm):
         return torch.addcmul(self.shift, h, self.gain)
 
     def _normalize(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        count: Any
+        count: float | Tensor
         if self.rows is None:
             count = float(h.shape[1])
             variance, mean = torch.var_mean(h, 1, correction=0, keepdim=True)
@@ -344,12 +344,10 @@ class WithEmbedding:
     def forward(self, h: Tensor) -> Tensor:
         # Two products in place of one of both side by side, which would have to be put there first. The second is added
         # to the first, in its place where there is memory that stays.
-        self.embedded.bias = self.inputs.forward(h)
-        return self.embedded.forward(self.embedding.forward(h))
+        return self.embedded.forward(self.embedding.forward(h), self.inputs.forward(h))
 
     def infer(self, h: Tensor) -> Tensor:
-        self.embedded.bias = self.inputs.infer(h)
-        return self.embedded.infer(self.embedding.forward(h))
+        return self.embedded.infer(self.embedding.forward(h), self.inputs.infer(h))
 
     def backward(self, g: Tensor) -> Tensor:
         # The gradient of the inputs, the larger part, is not wanted.

@@ -7,13 +7,13 @@ import scipy.sparse as sp
 import torch
 
 from skdl.data.table import DenseTable, SparseTable
-from skdl.engine.predict import network_outputs
+from skdl.engine.predict import CHUNK_MULTIPLE, network_outputs
 from skdl.nn.dense import CHUNK_NUMBERS, DenseModule
 from skdl.nn.network import Ensemble
 from skdl.nn.periodic import PeriodicEmbedding
 
 #: Rows computed at a time by a network whose widest layer has 50 units.
-CHUNK_ROWS = CHUNK_NUMBERS // 50 // 4 * 4
+CHUNK_ROWS = CHUNK_NUMBERS // 50 // CHUNK_MULTIPLE * CHUNK_MULTIPLE
 
 
 @pytest.fixture(scope="module", params=[None, PeriodicEmbedding(3)], ids=["plain", "periodic"])

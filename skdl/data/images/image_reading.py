@@ -96,14 +96,15 @@ def read_images(reading: ImageReading, X: Any) -> NDArray | None:
     check_sizes("resize", reading.resize, (2,))
     _refuse_lone(X)
     cells = _cells(X, reading.path_column)
-    if cells is not None and not cells:
-        raise ValueError("Found X with 0 image(s) while a minimum of 1 is required. Pass at least one image.")
-    if cells is not None and isinstance(cells[0], bytes | bytearray):
-        raise TypeError("X holds the bytes of image files. Open each: PIL.Image.open(io.BytesIO(data)).")
-    if cells is not None and any(isinstance(cell, str | os.PathLike) for cell in cells):
-        return checked_paths(cells)
-    if cells is not None and hasattr(cells[0], "read"):
-        raise TypeError("X holds open files. Pass their paths, or open each as an image: PIL.Image.open(file).")
+    if cells is not None:
+        if not cells:
+            raise ValueError("Found X with 0 image(s) while a minimum of 1 is required. Pass at least one image.")
+        if isinstance(cells[0], bytes | bytearray):
+            raise TypeError("X holds the bytes of image files. Open each: PIL.Image.open(io.BytesIO(data)).")
+        if any(isinstance(cell, str | os.PathLike) for cell in cells):
+            return checked_paths(cells)
+        if hasattr(cells[0], "read"):
+            raise TypeError("X holds open files. Pass their paths, or open each as an image: PIL.Image.open(file).")
     if cells is not None and any(_is_image(cell) for cell in cells):
         images = _stacked(cells, reading.channels, reading.resize)
     else:

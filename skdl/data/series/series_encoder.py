@@ -25,8 +25,8 @@ MAX_LEVEL = 1e30
 MIN_OVERLAP = 0.5
 
 
-def _average(x: NDArray, weight: Weights) -> Any:
-    return np.average(x, axis=0, weights=weight)
+def _average(x: NDArray, weight: Weights) -> NDArray[np.float64]:
+    return np.asarray(np.average(x, axis=0, weights=weight))
 
 
 class SeriesEncoder:
@@ -92,6 +92,11 @@ class SeriesEncoder:
         self.layout = RowLayout(self.n_channels + len(self.indicated), self.n_beside)
         return self
 
+    @property
+    def is_forecast(self) -> bool:
+        """Whether the targets continue a channel."""
+        return self.target_channel is not None
+
     def _chosen_scaling(self, X: Series, y: NDArray, weight: Weights) -> tuple[str | None, bool]:
         if self.target_channel is None:
             return (None if self.series_scaling == "auto" else self.series_scaling), False
@@ -107,7 +112,7 @@ class SeriesEncoder:
             location, spread = _statistics(X, self._scaled_channels(), self.scaling)
             self.usual_location, self.usual_spread = _known_means(location, weight), _known_means(spread, weight)
 
-    def _scaled_channels(self) -> Any:
+    def _scaled_channels(self) -> slice | list[int]:
         return slice(None) if self.target_channel is None else [self.target_channel]
 
     def _fit_channels(self, X: Series, weight: Weights) -> None:
@@ -229,7 +234,7 @@ class SeriesEncoder:
         return (values, location[:, 0], spread[:, 0]) if self.is_reversible else (values, *nothing)
 
 
-def _statistics(X: Series, chosen: Any, scaling: str) -> tuple[NDArray, NDArray]:
+def _statistics(X: Series, chosen: slice | list[int], scaling: str) -> tuple[NDArray, NDArray]:
     """Location and spread ``(n, c)`` of the chosen channels of each series; NaN for a channel without values."""
     values = X.values[:, chosen].astype(np.float64)
     if scaling == "last":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -209,7 +209,7 @@ class _Table:
             raise ValueError(f"The target {target!r} is not known beforehand. Leave it out of known_future.")
         if features is None:
             taken = (target, by, time, *known_future, *static)
-            features = [name for name, (kind, _) in columns.items() if name not in taken and kind == "numeric"]
+            features = [name for name, column in columns.items() if name not in taken and column.kind == "numeric"]
         past = np.stack([_numbers(columns, name) for name in (target, *(f for f in features if f != target))])
         future = np.stack([_numbers(columns, name) for name in known_future]) if known_future else past[:0]
         groups = None if by is None else _groups(frame, columns, by)
@@ -260,8 +260,8 @@ class _Table:
         return index
 
 
-def _columns(frame: Any) -> dict[Any, tuple[str, NDArray]]:
-    """Kind and values of each column, by name."""
+def _columns(frame: Any) -> dict[Any, Column]:
+    """Each column, by name."""
     if is_frame(frame):
         check_unique_names(frame)
         return {column.name: _with_flags_as_numbers(column) for column in frame_columns(frame)}
@@ -276,19 +276,20 @@ def _columns(frame: Any) -> dict[Any, tuple[str, NDArray]]:
         )
     if np.isinf(values).any():
         raise ValueError("The array contains infinity. Replace it by a number, or by NaN where the value is missing.")
-    return {place: ("numeric", column) for place, column in enumerate(values.T)}
+    return {place: Column(place, "numeric", column) for place, column in enumerate(values.T)}
 
 
-def _with_flags_as_numbers(column: Column) -> tuple[str, NDArray]:
-    """Kind and values of a column, booleans as 0 and 1: calendars are made of them."""
+def _with_flags_as_numbers(column: Column) -> Column:
+    """A column, with booleans as 0 and 1: calendars are made of them."""
     cells = [cell for cell in column.values if cell is not None] if column.kind == "categorical" else []
     if cells and all(isinstance(cell, bool | np.bool_) for cell in cells):
-        return "numeric", np.array([np.nan if cell is None else float(cell) for cell in column.values])
-    return column.kind, column.values
+        numbers = np.array([np.nan if cell is None else float(cell) for cell in column.values])
+        return replace(column, kind="numeric", values=numbers)
+    return column
 
 
-def _groups(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
-    values = columns[name][1]
+def _groups(frame: Any, columns: dict[Any, Column], name: Any) -> NDArray:
+    values = columns[name].values
     n_missing = missing_cells(values).sum()
     if n_missing:
         raise ValueError(f"Column {name!r} is missing in {n_missing} rows. Drop them, or say which series they are of.")
@@ -306,9 +307,9 @@ def _codes(groups: NDArray) -> NDArray[np.intp]:
     return np.array([numbers[key] for key in keys], dtype=np.intp)
 
 
-def _exact(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
+def _exact(frame: Any, columns: dict[Any, Column], name: Any) -> NDArray:
     """The values of a column without missing ones, neither rounded to floats nor to microseconds."""
-    values = columns[name][1]
+    values = columns[name].values
     if not is_frame(frame):
         return values
     series = nw.from_native(frame, eager_only=True)[:, list(columns).index(name)]
@@ -339,15 +340,15 @@ def _own_type(cells: list[Any]) -> NDArray:
     return objects
 
 
-def _numbers(columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray[np.float64]:
-    kind, values = columns[name]
-    if kind != "numeric":
-        raise ValueError(f"Column {name!r} is {kind}. Channels are numbers: encode it first, or leave it out.")
-    return np.asarray(values, dtype=np.float64)
+def _numbers(columns: dict[Any, Column], name: Any) -> NDArray[np.float64]:
+    column = columns[name]
+    if column.kind != "numeric":
+        raise ValueError(f"Column {name!r} is {column.kind}. Channels are numbers: encode it first, or leave it out.")
+    return np.asarray(column.values, dtype=np.float64)
 
 
-def _times(frame: Any, columns: dict[Any, tuple[str, NDArray]], name: Any) -> NDArray:
-    kind, values = columns[name]
+def _times(frame: Any, columns: dict[Any, Column], name: Any) -> NDArray:
+    kind, values = columns[name].kind, columns[name].values
     if kind == "categorical":
         raise ValueError(f"Column {name!r} holds text. Convert it to dates, with pandas.to_datetime for example.")
     if missing_cells(values).any():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from skdl.closed_form.gaussian import RowDistribution
 from skdl.data.tables.columns import Column
-from skdl.data.tables.table_cells import NumberCells, TableCells
+from skdl.data.tables.table_cells import CellEncoder, LevelCells, NumberCells, TableCells
 from skdl.estimators.imputation.cell_model import CellModel
 from skdl.estimators.imputation.output_columns import ImputedRows
+from skdl.nn.network import Ensemble, NetworkModule
 
 #: Rows that are imputed at a time.
 IMPUTED_ROWS = 20_000
@@ -54,7 +55,7 @@ class Hole:
     """The missing cells of one column: its number and encoder, its encoded columns, and the rows."""
 
     column: int
-    encoder: Any
+    encoder: CellEncoder
     encoded: slice
     rows: NDArray[np.intp]
 
@@ -78,7 +79,8 @@ class LevelHole(NamedTuple):
         """Encoded levels, by a draw of all errors, which decides what levels the mean's probabilities lead to."""
         error = error_ND[self.hole.rows, self.hole.encoded][:, :-1]
         normal = torch.linalg.solve_triangular(self.root, error.unsqueeze(2), upper=False).squeeze(2)
-        return self.hole.encoder.draw(mean_ND[self.hole.rows, self.hole.encoded], torch.special.ndtr(normal).numpy())
+        encoder = cast(LevelCells, self.hole.encoder)
+        return encoder.draw(mean_ND[self.hole.rows, self.hole.encoded], torch.special.ndtr(normal).numpy())
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class HoleFiller:
 
     cells: TableCells
     model: CellModel
-    network: Any
+    network: NetworkModule | Ensemble | None
     dtype: np.dtype
     device: str
 

@@ -48,8 +48,8 @@ class BlendedEstimator(NetworkEstimator):
         self._skip: SkipPath | None = None
         self.blend_weights_ = {"network": 1.0}
         super()._prepare(data, train_rows, classes)
-        task, goes_on = self._task, self._encoder.target_channel is not None
-        if isinstance(task, RegressionTask) and goes_on and not task.has_log_link:
+        task = self._task
+        if isinstance(task, RegressionTask) and self._encoder.is_forecast and not task.has_log_link:
             # Series that are constant may be so at any level, which is given back to all but logarithms.
             task.is_constant = np.zeros_like(task.is_constant)
 
@@ -138,7 +138,7 @@ class BlendedEstimator(NetworkEstimator):
             encoder.shortest,
             self._reversal(),
             with_steps=not self._task.is_classification,
-            levels=self._task.loss.quantiles(self._loss_settings()) or None,
+            levels=self._task.loss.quantiles(self._loss_settings()),
         )
 
     def _skip_target(self, target: Tensor) -> Tensor:

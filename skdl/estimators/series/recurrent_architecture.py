@@ -33,7 +33,7 @@ def recurrent_architecture(
     parameters: Any, encoder: SeriesEncoder, n_outputs: int, reversal: Reversal | None
 ) -> RecurrentArchitecture:
     """The architecture for what the encoder gives."""
-    is_forecast = encoder.target_channel is not None
+    is_forecast = encoder.is_forecast
     stem = _stem(parameters.stem, encoder)
     hidden_size = _hidden_size(parameters.hidden_size, encoder)
     hidden: tuple[int, ...] = (2 * hidden_size,) if is_forecast else ()
@@ -61,13 +61,13 @@ def _stem(stem: str | None, encoder: SeriesEncoder) -> str | None:
         return stem
     if encoder.median_steps < STEM_STEPS:
         return None
-    return "conv" if encoder.target_channel is None else "patch"
+    return "patch" if encoder.is_forecast else "conv"
 
 
 def _hidden_size(hidden_size: Any, encoder: SeriesEncoder) -> int:
     if not is_auto(hidden_size):
         return hidden_size
-    is_large = encoder.target_channel is not None and encoder.n_series >= MANY_ROWS
+    is_large = encoder.is_forecast and encoder.n_series >= MANY_ROWS
     return MANY_UNITS if is_large else AUTO_UNITS
 
 

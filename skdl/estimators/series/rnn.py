@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdl.closed_form.skip import SKIP_FEATURES
 from skdl.data.folds import Fold, block_folds, last_fold
 from skdl.data.series.series_encoder import SeriesEncoder, continued_channel
-from skdl.data.series.series_reading import Series, SeriesWithTable
+from skdl.data.series.series_reading import Series, SeriesWithTable, series_values
 from skdl.data.table import Table
 from skdl.engine.device import with_torch_defaults
 from skdl.engine.job import Plan, Samples
@@ -384,7 +384,7 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     def _auto_max_epochs(self, n_rows: int, stops: bool) -> int:
         n_steps = -(-n_rows // self._auto_batch_size(n_rows))
-        most = MAX_EPOCHS if self._encoder.target_channel is None else MAX_FORECAST_EPOCHS
+        most = MAX_FORECAST_EPOCHS if self._encoder.is_forecast else MAX_EPOCHS
         return int(np.clip(round(AUTO_STEPS / n_steps), MIN_EPOCHS, most))
 
     def _auto_early_stopping(self, n_rows: int, has_validation: bool) -> bool:
@@ -710,17 +710,9 @@ class RNNRegressor(NetworkRegressorMixin, SeriesNetworkEstimator):
         series = [values[0, :length] for values, length in zip(past.values, past.lengths, strict=True)]
         parts: list[NDArray[np.float64]] = []
         while sum(part.shape[1] for part in parts) < n_steps:
-            part = self.predict(replace(_padded_rows(series), static=past.static))
+            part = self.predict(Series.of(cast(NDArray, series_values(series, "channels_first")), past.static))
             parts.append(part[:, np.newaxis] if self._task.is_single else part)
             # As long as before: what the network has not seen is how long series become.
             ahead = zip(series, self._middle(parts[-1]), strict=True)
             series = [np.append(one, more)[-len(one) :] for one, more in ahead]
         return np.concatenate(parts, axis=1)[:, :n_steps]
-
-
-def _padded_rows(series: list[NDArray]) -> Series:
-    lengths = np.array([len(one) for one in series])
-    values = np.full((len(series), 1, lengths.max()), np.nan)
-    for row, one in enumerate(series):
-        values[row, 0, : len(one)] = one
-    return Series(values, lengths)

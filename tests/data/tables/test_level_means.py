@@ -124,15 +124,8 @@ def test_of_other_parts__then_as_without_the_rows_of_the_part(classification, is
     found = means.of_other_parts(values, y, weight, parts)
     for part in range(5):
         others, own = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
-        without = LevelMeans(
-            values[others], y[others], None if weight is None else weight[others], classification=classification
-        )
-        # Of the same location, scale and variances.
-        without.centre, without.scale = means.centre, means.scale
-        sums = without._sums(
-            without.levels.codes(values[others]), y[others], None if weight is None else weight[others]
-        )
-        without.means_LT = sums.means(means.among, means.within)
+        its_weight = None if weight is None else weight[others]
+        without = means.relearned(values[others], y[others], its_weight, keeps_others=False)
         assert_allclose(found[own], without.transform(values[own]), atol=1e-9)
 
 
