@@ -80,7 +80,7 @@ class CellFeatures:
         score_gaussian = fit_gaussian(scored, present_ND, generator, prior_rows)
         return cls(gaussian, score_gaussian, edges_ME, numbers_M, x_ND.shape[1])
 
-    def of_dtype(self, dtype: torch.dtype) -> CellFeatures:
+    def to(self, dtype: torch.dtype) -> CellFeatures:
         """The same, of rows of another precision."""
         return replace(self, edges_ME=self.edges_ME.to(dtype))
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from skdl.data.folds import Fold, Rows
-
-Floats = NDArray[np.float64]
+from skdl.data.types import Floats
 
 #: Penalties that are tried, as multiples of one feature's sum of squares, from the middle outwards while it helps.
 PENALTIES = np.logspace(-5, 3, 17)

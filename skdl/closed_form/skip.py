@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdl.closed_form.convolutions import RandomConvolutions
-from skdl.closed_form.ridge import Floats, RidgeProblem, best_penalty
+from skdl.closed_form.ridge import RidgeProblem, best_penalty
 from skdl.data.folds import Fold
 from skdl.data.moments import weighted_quantiles
-from skdl.data.series.row_layout import Parts, Reversal, RowLayout
+from skdl.data.series.row_layout import Denormalization, Parts, RowLayout
+from skdl.data.types import Floats
 
 #: About the most columns that steps become; neighbouring steps of longer series are averaged.
 MAX_STEP_COLUMNS = 2000
@@ -49,7 +50,7 @@ class StepFeatures:
         n_each = -(-last_BCS.shape[1] * self.n_steps // MAX_STEP_COLUMNS)
         if n_each > 1:
             last_BCS = torch.nn.functional.avg_pool1d(last_BCS, n_each, ceil_mode=True)
-        return torch.cat([last_BCS.flatten(1), parts.beside_BE], dim=1).double().numpy()
+        return torch.cat([last_BCS.flatten(1), parts.covariates_BE], dim=1).double().numpy()
 
 
 class ConvolutionFeatures:
@@ -67,7 +68,7 @@ class ConvolutionFeatures:
     def transform(self, parts: Parts) -> NDArray:
         """Features ``(B, p)``."""
         shares = self.convolutions.transform(parts.series_BCT.float(), parts.lengths_B).double().numpy()
-        beside = parts.beside_BE.double().numpy() if self.steps is None else self.steps.transform(parts)
+        beside = parts.covariates_BE.double().numpy() if self.steps is None else self.steps.transform(parts)
         return np.hstack([shares, beside])
 
 
@@ -89,7 +90,7 @@ class SkipPath:
     layout : RowLayout
     n_steps : int
         Steps that are looked at one by one.
-    reversal : Reversal or None
+    denormalization : Denormalization or None
     with_steps : bool
         Whether steps stand beside convolutions.
     levels : tuple of float, optional
@@ -106,14 +107,14 @@ class SkipPath:
         kinds: Sequence[str],
         layout: RowLayout,
         n_steps: int,
-        reversal: Reversal | None,
+        denormalization: Denormalization | None,
         with_steps: bool,
         levels: tuple[float, ...] = (),
     ) -> None:
-        self.kinds, self.layout, self.reversal = tuple(kinds), layout, reversal
+        self.kinds, self.layout, self.denormalization = tuple(kinds), layout, denormalization
         self.n_steps, self.with_steps, self.levels = n_steps, with_steps, levels
 
-    def fit(
+    def fit_predict_held_out(
         self, x_BD: Tensor, target_BO: Tensor, folds: Sequence[Fold], weight: Floats | None, generator: torch.Generator
     ) -> Floats:
         """Learn from encoded rows; gives the outputs ``(B, O)`` for the rows that the folds hold out.
@@ -121,7 +122,9 @@ class SkipPath:
         A row's output is by a regression on the training rows of its fold.
         """
         parts = self.layout.parts(x_BD)
-        wanted_BO = target_BO if self.reversal is None else self.reversal.invert(target_BO.double(), parts)
+        wanted_BO = (
+            target_BO if self.denormalization is None else self.denormalization.invert(target_BO.double(), parts)
+        )
         least = np.inf
         held_out = np.zeros(wanted_BO.shape)
         for kind in self.kinds:
@@ -143,13 +146,13 @@ class SkipPath:
                 else weighted_quantiles(error_nT, self.levels, weight[rows])
             )
             self.offsets_TQ = offsets_QT.T
-        return self._given_back(held_out, parts)
+        return self._denormalized(held_out, parts)
 
-    def _given_back(self, targets_BT: Floats, parts: Parts) -> Floats:
+    def _denormalized(self, targets_BT: Floats, parts: Parts) -> Floats:
         outputs_BO = (targets_BT[:, :, None] + self.offsets_TQ).reshape(len(targets_BT), -1)
-        if self.reversal is None:
+        if self.denormalization is None:
             return outputs_BO
-        return self.reversal.apply(torch.from_numpy(outputs_BO), parts).numpy()
+        return self.denormalization.apply(torch.from_numpy(outputs_BO), parts).numpy()
 
     def outputs(self, x_BD: Tensor) -> Floats:
         """Outputs ``(B, O)`` of encoded rows."""
@@ -157,4 +160,4 @@ class SkipPath:
 
     def _chunk_outputs(self, x_BD: Tensor) -> Floats:
         parts = self.layout.parts(x_BD)
-        return self._given_back(self.ridge.predict(self.features.transform(parts)), parts)
+        return self._denormalized(self.ridge.predict(self.features.transform(parts)), parts)

@@ -14,7 +14,7 @@ from torch import Tensor
 #: Rows that the fingerprint of a table is taken of at least.
 FINGERPRINT_ROWS = 8
 #: Encoded numbers to take at once: enough to make up for the call, few enough to stay in the cache.
-TAKEN_NUMBERS = 131_072
+TAKE_NUMEL = 131_072
 
 
 class Table(ABC):
@@ -24,7 +24,7 @@ class Table(ABC):
     #: How many columns are embedded.
     n_embedded: int = 0
     #: Encoded numbers that should be taken at once.
-    taken_numbers: int = TAKEN_NUMBERS
+    take_numel: int = TAKE_NUMEL
     #: Whether rows are slow to come and should be fetched while those before them are trained on.
     prefetches: bool = False
     #: The size ``(n,)`` of each row, where a batch of rows of like sizes is cheaper; None where all cost the same.

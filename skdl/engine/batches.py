@@ -91,15 +91,15 @@ class DeviceTables:
         return self._copies[id(table)][1]
 
 
-def table_numbers(samples: Iterable[Samples]) -> dict[int, int]:
-    """A number for each table, by its ``id``, in the order in which the tables first come.
+def table_ranks(samples: Iterable[Samples]) -> dict[int, int]:
+    """The rank of each table, by its ``id``, in the order in which the tables first come.
 
     Sorting by it brings together what reads one table, in an order that does not depend on memory addresses.
     """
-    numbers: dict[int, int] = {}
+    ranks: dict[int, int] = {}
     for s in samples:
-        numbers.setdefault(id(s.table), len(numbers))
-    return numbers
+        ranks.setdefault(id(s.table), len(ranks))
+    return ranks
 
 
 class Batches:
@@ -124,7 +124,7 @@ class Batches:
         self.widths = [sum(n > step for n in self.n_steps) for step in range(self.n_steps[0])]
         self.device = device = tables.device
         self.tables = [tables.of(s.table) for s in samples]
-        self.taken_rows = self.tables[0].taken_numbers // max(self.tables[0].n_columns, 1)
+        self.taken_rows = self.tables[0].take_numel // max(self.tables[0].n_columns, 1)
         self.prefetches = any(table.prefetches for table in self.tables)
         self.stretches = self._stretches()
         self.factors_K1D = self._factors(samples, dtype)

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from skdl.engine.batches import Batches, DeviceTables, table_numbers
+from skdl.engine.batches import Batches, DeviceTables, table_ranks
 from skdl.engine.job import Job, Samples
 from skdl.nn.network import NetworkStack
 from skdl.tasks.losses import LossSettings, first_settings, row_losses
@@ -69,8 +69,8 @@ class Evaluation:
         self.plan = jobs[0].plan
         validated = [k for k, job in enumerate(jobs) if job.validation is not None]
         samples = {k: _validation(jobs[k]) for k in validated}
-        number = table_numbers(samples.values())
-        self.order = sorted(validated, key=lambda k: (-len(samples[k]), number[id(samples[k].table)]))
+        rank = table_ranks(samples.values())
+        self.order = sorted(validated, key=lambda k: (-len(samples[k]), rank[id(samples[k].table)]))
         self.jobs = [jobs[k] for k in self.order]
         self.n_models = len(jobs)
         n_rows = evaluation_rows(self.jobs[0])

@@ -13,7 +13,7 @@ from torch import Tensor
 from skdl.engine.device import Streams
 from skdl.engine.evaluation import Validation
 from skdl.engine.job import EpochRecord, Job, Result, State, StopReason
-from skdl.engine.schedules import PlateauRule
+from skdl.engine.schedules import SHAPES, PlateauRule
 from skdl.nn.network import Architecture
 
 
@@ -38,7 +38,7 @@ class Run:
         self.epochs_since_best = 0
         #: The learning rate of the epoch's first step.
         self.first_rate = settings.learning_rate
-        self.plateau = PlateauRule() if settings.schedule.kind == "plateau" else None
+        self.plateau = PlateauRule() if SHAPES[settings.schedule.kind].has_plateau_rule else None
         self.history: list[EpochRecord] = []
         self.reason: StopReason | None = None
         self.error: Exception | None = None

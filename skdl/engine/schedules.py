@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,15 +41,25 @@ def _one_cycle(progress: Progress) -> Progress:
     return np.where(progress < ONE_CYCLE_PEAK, rising, falling)
 
 
-#: name: factor for a progress in [0, 1). A new schedule is one entry here.
-SHAPES: dict[str, Callable[[Progress], Progress]] = {
-    "constant": np.ones_like,
-    "cosine": _half_cosine,
-    "one_cycle": _one_cycle,
-    "step": lambda progress: STEP_FACTOR ** np.floor(progress / STEP_FRACTION),
-    "exponential": lambda progress: EXPONENTIAL_END**progress,
-    # The plateau rule looks at the loss; see `PlateauRule`.
-    "plateau": np.ones_like,
+class Shape(NamedTuple):
+    """The course of a schedule."""
+
+    #: The factor at a progress in [0, 1).
+    factor: Callable[[Progress], Progress]
+    #: Whether the factor is 1 throughout.
+    is_constant: bool = False
+    #: Whether a :class:`PlateauRule` lowers the learning rate by the loss.
+    has_plateau_rule: bool = False
+
+
+#: The shape of each schedule, by its name. A new schedule is one entry here.
+SHAPES = {
+    "constant": Shape(np.ones_like, is_constant=True),
+    "cosine": Shape(_half_cosine),
+    "one_cycle": Shape(_one_cycle),
+    "step": Shape(lambda progress: STEP_FACTOR ** np.floor(progress / STEP_FRACTION)),
+    "exponential": Shape(lambda progress: EXPONENTIAL_END**progress),
+    "plateau": Shape(np.ones_like, is_constant=True, has_plateau_rule=True),
 }
 
 
@@ -69,14 +80,15 @@ class Schedule:
 
     def factors(self, first: int, count: int, n_steps: int) -> Progress:
         """The factors of steps ``first`` to ``first + count - 1``."""
-        if SHAPES[self.kind] is np.ones_like and self.warmup == 0:
+        shape = SHAPES[self.kind]
+        if shape.is_constant and self.warmup == 0:
             return np.ones(count)
         steps = np.arange(first, first + count, dtype=np.float64)
         n_warmup = self.warmup * n_steps
         progress = ((steps - n_warmup) / max(n_steps - n_warmup, 1)).clip(0, 1)
-        factors = SHAPES[self.kind](progress)
+        factors = shape.factor(progress)
         if n_warmup > 0:
-            factors = np.where(steps < n_warmup, SHAPES[self.kind](np.zeros(1)) * (steps + 1) / (n_warmup + 1), factors)
+            factors = np.where(steps < n_warmup, shape.factor(np.zeros(1)) * (steps + 1) / (n_warmup + 1), factors)
         return factors
 
 

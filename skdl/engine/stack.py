@@ -25,7 +25,7 @@ MAX_PARAMETER = 1e12
 
 
 @dataclass
-class Part:
+class ActiveModels:
     """The first models of a stack: those that have a batch at some step."""
 
     networks: NetworkStack
@@ -60,7 +60,7 @@ class Stack:
         self.evaluation = Evaluation(jobs, tables) if any(job.validation is not None for job in jobs) else None
         of_losses = loss_settings(jobs, training=True)
         self.losses = EpochLosses(plan.loss, of_losses, self.batches.n_rows, plan.architecture.n_outputs, self.theta_KP)
-        self._parts: dict[int, Part] = {}
+        self._active: dict[int, ActiveModels] = {}
         self.architecture = plan.architecture
 
     def _moments(self) -> list[Tensor]:
@@ -76,13 +76,13 @@ class Stack:
         # An architecture that changes is alone in its stack.
         architecture = self.runs[0].architecture
         if architecture != self.architecture:
-            self.architecture, self._parts = architecture, {}
+            self.architecture, self._active = architecture, {}
 
-    def first(self, k: int) -> Part:
+    def active(self, k: int) -> ActiveModels:
         """The first ``k`` models."""
-        if k not in self._parts:
+        if k not in self._active:
             theta, grad = self.theta_KP[:k], self.grad_KP[:k]
-            self._parts[k] = Part(
+            self._active[k] = ActiveModels(
                 self.architecture.stack(theta, grad, self.plan.matmul_dtype),
                 grad,
                 StackedOptimizer(
@@ -95,7 +95,7 @@ class Stack:
                     matrices=self.architecture.matrices,
                 ),
             )
-        return self._parts[k]
+        return self._active[k]
 
     def learning_rates(self) -> Iterator[tuple[Rates, Rates]]:
         """The learning rates of each step of the next epoch, bare and with the rule's correction."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import torch
 
-from skdl.engine.batches import table_numbers
+from skdl.engine.batches import table_ranks
 from skdl.engine.job import Job, Plan
 
 #: Bytes that one stack's step may work on, on a CPU: about half of a last-level cache. A stack of small networks
@@ -86,8 +86,8 @@ def stacks_of(
             n_parts = n_workers if len(groups) == 1 or n_models >= MIN_WORKER_STACK * n_workers else 1
             n_stacks = min(max(-(-n_models // widest), n_parts), len(group))
             # Fits on one table stand together, so that a stack reads few tables.
-            number = table_numbers(jobs[fit[0]].train for fit in group)
-            group.sort(key=lambda fit: number[id(jobs[fit[0]].train.table)])
+            rank = table_ranks(jobs[fit[0]].train for fit in group)
+            group.sort(key=lambda fit: rank[id(jobs[fit[0]].train.table)])
             bounds = [round(s * len(group) / n_stacks) for s in range(n_stacks + 1)]
             stacks.extend([i for fit in group[lo:hi] for i in fit] for lo, hi in pairwise(bounds))
     return stacks

@@ -19,7 +19,7 @@ from functools import partial
 
 import torch
 
-from skdl.engine.batches import DeviceTables, table_numbers
+from skdl.engine.batches import DeviceTables, table_ranks
 from skdl.engine.device import flush_denormals, one_thread_each, threads_for
 from skdl.engine.evaluation import parameters_of
 from skdl.engine.job import Epoch, Job, Monitor, Result
@@ -166,8 +166,8 @@ def _train_stack(
 ) -> list[Result]:
     runs = [Run(job) for job in jobs]
     # Falling length lets shorter jobs sit out the last steps; neighbours that share a table read it at once.
-    number = table_numbers(job.train for job in jobs)
-    active = sorted(runs, key=lambda run: (-len(run.job.train), number[id(run.job.train.table)]))
+    rank = table_ranks(job.train for job in jobs)
+    active = sorted(runs, key=lambda run: (-len(run.job.train), rank[id(run.job.train.table)]))
     tables = DeviceTables(jobs[0].plan.device)
     with torch.no_grad(), threads_for(_product_multiplications(jobs)):
         stacks = _stacked(active, tables)
@@ -241,11 +241,11 @@ def _train_epoch(stack: Stack) -> None:
     batches = stack.batches.epoch([run.streams.shuffle for run in stack.runs], losses.prepared)
     with flush_denormals():
         for batch, rates in zip(batches, stack.learning_rates(), strict=True):
-            part = stack.first(batch.n_models)
+            active = stack.active(batch.n_models)
             drawn = None if noise is None else noise.draw(batch.start, *batch.x_KBD.shape[:2])
-            output, tape = part.networks.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
+            output, tape = active.networks.forward(batch.x_KBD, batch.codes_KBE, drawn, batch.rows_KB1)
             # Images are mixed on their way through the network.
             grad_KOB = losses.gradient(batch, output, None if noise is None else noise.mixing)
-            part.networks.backward(grad_KOB.mul_(batch.weight_K1B), tape)
-            part.optimizer.step(part.grad_KP, *rates)
+            active.networks.backward(grad_KOB.mul_(batch.weight_K1B), tape)
+            active.optimizer.step(active.grad_KP, *rates)
     stack.end_epoch(started)

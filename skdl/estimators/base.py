@@ -11,7 +11,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -59,6 +59,14 @@ def held_out_outputs(folds: list[Fold], results: list[Result]) -> list[RowOutput
         for fold, result in zip(folds, results, strict=True)
         if result.validation_outputs is not None
     ]
+
+
+class ScaledJobs(NamedTuple):
+    """Jobs whose columns have the scales that networks are trained on."""
+
+    jobs: list[Job]
+    #: Whether the fit was interrupted while the scales were found out.
+    is_interrupted: bool = False
 
 
 class NetworkEstimator(TrainedEstimator):
@@ -218,12 +226,9 @@ class NetworkEstimator(TrainedEstimator):
         """X encoded, of which these rows are trained on."""
         return self._encoder.transform(data.X)
 
-    def _with_scaled_columns(self, jobs: list[Job]) -> tuple[list[Job], bool]:
-        """The jobs of ``fit`` with their tables as networks are trained on them, here as the encoder gives them.
-
-        And whether the fit was interrupted while that was found out.
-        """
-        return jobs, False
+    def _with_scaled_columns(self, jobs: list[Job]) -> ScaledJobs:
+        """The jobs of ``fit`` with their tables as networks are trained on them, here as the encoder gives them."""
+        return ScaledJobs(jobs)
 
     @atomic
     @with_torch_defaults
@@ -379,9 +384,9 @@ class NetworkEstimator(TrainedEstimator):
             )
         # Copies, so that a fit that fails leaves those of the last one as they were.
         self._task, self._encoder = copy.copy(self._task), copy.copy(self._encoder)
-        self._task.go_on_as(task)
+        self._task.continue_as(task)
         if isinstance(self._task, RegressionTask):
-            self._task.note_values(data.y[rows])
+            self._task.update_constant_targets(data.y[rows])
         self._encoder.dtype = self._numpy_dtype()
 
     def _samples(
@@ -430,20 +435,23 @@ class NetworkEstimator(TrainedEstimator):
 
     # --- predict -------------------------------------------------------------------------------------------------
 
-    def _outputs(self, X: Any) -> NDArray[np.float64]:
-        """Outputs ``(n, O)`` of the network."""
+    def _combined_outputs(self, X: Any) -> NDArray[np.float64]:
+        """Outputs ``(n, O)`` of the network, or of its members together."""
         known = self._scored_outputs
         if known is not None and X is known[0]:
             return known[1].astype(np.float64)
-        outputs = self._network_outputs(X)
+        return self._combined(self._member_outputs(X))
+
+    def _combined(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Outputs ``(n, O)`` of a lone network as they are; those of several, ``(M, n, O)``, together."""
         return outputs if outputs.ndim == 2 else self._task.combine(outputs)
 
-    def _network_outputs(self, X: Any) -> NDArray[np.float64]:
+    def _member_outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs ``(n, O)`` of a lone network, ``(M, n, O)`` of several."""
-        return self._computed(X, self._table_outputs)
+        return self._apply_to_table(X, self._table_outputs)
 
-    def _computed(self, X: Any, compute: Callable[[Table], NDArray]) -> NDArray:
-        """What is computed ``(..., n, O)`` of the table of X, here of all rows together."""
+    def _apply_to_table(self, X: Any, compute: Callable[[Table], NDArray]) -> NDArray:
+        """What ``compute`` makes of the encoded X, ``(..., n, O)``, here of all rows at once."""
         return compute(self._table(X))
 
     def _table(self, X: Any) -> Table:
@@ -471,6 +479,6 @@ class NetworkEstimator(TrainedEstimator):
         ------
         {X_errors}
         """
-        # Whether the estimator is fitted is asked first.
-        outputs = self._outputs(X)
+        # First, because it raises NotFittedError before `_task` is read.
+        outputs = self._combined_outputs(X)
         return self._task.decode(outputs)

@@ -20,7 +20,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """``transform`` of estimators whose networks are :class:`~skdl.nn.autograd.AutogradModule`."""
 
     device: str | torch.device
-    _computed: Callable[[Any, Callable[[Table], NDArray]], NDArray]
+    _apply_to_table: Callable[[Any, Callable[[Table], NDArray]], NDArray]
     _members: Callable[[], list[Any]]
 
     def transform(self, X: Any) -> NDArray:
@@ -43,7 +43,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         --------
         {transform_example}
         """
-        return self._computed(X, self._table_embeddings)
+        return self._apply_to_table(X, self._table_embeddings)
 
     def _table_embeddings(self, table: Table) -> NDArray:
         device = resolve_device(self.device)

@@ -163,7 +163,7 @@ REGRESSION_CONSTRAINTS = {
 class ProbabilityMixin:
     """Probabilities of classifiers."""
 
-    _outputs: Callable[[Any], NDArray[np.float64]]
+    _combined_outputs: Callable[[Any], NDArray[np.float64]]
     _task: Any
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -186,7 +186,7 @@ class ProbabilityMixin:
         --------
         {predict_proba_example}
         """
-        outputs = self._outputs(X)
+        outputs = self._combined_outputs(X)
         return self._task.probabilities(outputs)
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
@@ -206,7 +206,7 @@ class ProbabilityMixin:
         ------
         {X_errors}
         """
-        outputs = self._outputs(X)
+        outputs = self._combined_outputs(X)
         return self._task.log_probabilities(outputs)
 
 

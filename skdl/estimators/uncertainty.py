@@ -31,7 +31,7 @@ class SpreadMixin:
     """Errors of a regressor: its networks' errors on rows they did not train on, and where they disagree."""
 
     _task: Any
-    _network_outputs: Callable[[Any], NDArray[np.float64]]
+    _member_outputs: Callable[[Any], NDArray[np.float64]]
     loss: Any
     out_of_fold_: Any
     #: Part of the variance of errors that disagreement does not explain; None where the last fit had no validation.
@@ -65,7 +65,7 @@ class SpreadMixin:
         """
         if not return_std:
             return super().predict(X)  # type: ignore[misc]
-        outputs = self._network_outputs(X)
+        outputs = self._member_outputs(X)
         if self._task.is_classification:
             raise ValueError("return_std=True is for regression. predict_proba shows how certain a classifier is.")
         if self.loss == "quantile":
@@ -130,7 +130,7 @@ class SpreadMixin:
         if n_networks == 1 or data.groups is not None:
             return 0.0
         sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
-        spread = self._spread(self._network_outputs(_safe_indexing(data.X, sample)))
+        spread = self._spread(self._member_outputs(_safe_indexing(data.X, sample)))
         # In a single network's error its variance is once, in that of the mean of several one part in so many. Rows
         # that most networks have seen show less of it than new ones do, which makes up for a part of what best epochs
         # that these errors have chosen hide.

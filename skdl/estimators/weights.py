@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
-from skdl.data.tables.scaling import Weights
+from skdl.data.types import Weights
 
 
 @dataclass(frozen=True)

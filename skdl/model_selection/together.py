@@ -19,6 +19,7 @@ import joblib
 import torch
 from joblib.parallel import FallbackToBackend, ParallelBackendBase, SequentialBackend
 
+from skdl.data.counts import check_counts
 from skdl.engine.dispatch import Route, routed_through, unroute_here
 from skdl.engine.train import CancelledError, StackReport, is_training
 from skdl.model_selection.gathering import Gathering, Limits, join_ending
@@ -235,8 +236,7 @@ def train_together(
     >>> sum(stack.n_models for stack in run.report_)  # 2 candidates x 5 folds, and the refit
     11
     """
-    if not isinstance(max_models, numbers.Integral) or isinstance(max_models, bool) or max_models < 1:
-        raise ValueError(f"max_models must be an integer of at least 1. Got {max_models!r} instead.")
+    check_counts(max_models=max_models)
     limits = Limits(int(max_models), parse_bytes(max_memory), joblib.cpu_count(), device)
     return _together(limits)
 

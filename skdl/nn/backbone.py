@@ -30,7 +30,7 @@ from skdl.nn.network import Ensemble
 
 #: Share of the epochs after which a gradual release is complete: what is released late is trained at the low learning
 #: rates of the end of a schedule alone.
-RELEASE_SHARE = 0.25
+UNFREEZE_SHARE = 0.25
 #: Held while torch's global random state is borrowed.
 GLOBAL_DRAWS = threading.Lock()
 #: How far a channel's mean may be from that of a backbone's images, in standard deviations of these: beyond, pixels
@@ -66,7 +66,7 @@ class BackboneArchitecture(AutogradArchitecture):
     mean, scale : tuple of float
         Of each channel's pixels.
     augmentation : Augmentation
-    n_still : int
+    n_frozen_now : int
         How many of the first layers keep still for now, but are trained in later epochs; see :meth:`at`.
     """
 
@@ -80,7 +80,7 @@ class BackboneArchitecture(AutogradArchitecture):
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     augmentation: Augmentation
-    n_still: int = 0
+    n_frozen_now: int = 0
 
     @property
     def label(self) -> str:
@@ -92,21 +92,21 @@ class BackboneArchitecture(AutogradArchitecture):
         if not name.startswith("extractor."):
             return self.head_rate_factor
         # Moments of gradients are gathered all the same, or the first steps after the release would be too long.
-        return 0.0 if name in self._still_names else 1.0
+        return 0.0 if name in self._frozen_now_names else 1.0
 
     @cached_property
-    def _still_names(self) -> set[str]:
+    def _frozen_now_names(self) -> set[str]:
         module = cast(BackboneModule, self.template)
-        still = {id(parameter) for part in module.still for parameter in part.parameters(recurse=False)}
-        return {name for name, parameter in module.named_parameters() if id(parameter) in still}
+        frozen_now = {id(parameter) for part in module.frozen_now for parameter in part.parameters(recurse=False)}
+        return {name for name, parameter in module.named_parameters() if id(parameter) in frozen_now}
 
     def at(self, epoch: int, n_epochs: int) -> Self:
         """The architecture as it is trained after so many epochs of ``n_epochs``."""
         if self.freeze != "gradual":
             return self
         n_layers = cast(BackboneModule, self.template).n_backbone_layers
-        n_released = min(int(epoch * n_layers / (RELEASE_SHARE * n_epochs)), n_layers)
-        return replace(self, n_still=n_layers - n_released)
+        n_unfrozen = min(int(epoch * n_layers / (UNFREEZE_SHARE * n_epochs)), n_layers)
+        return replace(self, n_frozen_now=n_layers - n_unfrozen)
 
     def make(self) -> BackboneModule:
         return BackboneModule(self)
@@ -164,7 +164,7 @@ class BackboneModule(ImageModule):
         #: Names of the extractor's parts that never train, and of those that do not train yet: of modules that stand in
         #: two places, skops would save both.
         self.frozen_names = _names_of_first_parts(self.extractor, layers, n_kept)
-        self.still_names = _names_of_first_parts(self.extractor, layers, architecture.n_still)
+        self.frozen_now_names = _names_of_first_parts(self.extractor, layers, architecture.n_frozen_now)
         for parameter in self.extractor.parameters():
             parameter.requires_grad_(True)
         for part in self.frozen:
@@ -177,9 +177,9 @@ class BackboneModule(ImageModule):
         return list(map(self.extractor.get_submodule, self.frozen_names))
 
     @property
-    def still(self) -> list[nn.Module]:
+    def frozen_now(self) -> list[nn.Module]:
         """The parts of the extractor that do not train yet."""
-        return list(map(self.extractor.get_submodule, self.still_names))
+        return list(map(self.extractor.get_submodule, self.frozen_now_names))
 
     def _probed(self, architecture: BackboneArchitecture) -> tuple[tuple[int, int, int], int, int]:
         """Shape of an image's feature maps, multiplications an image, and numbers of the largest feature map."""
@@ -244,7 +244,7 @@ class BackboneModule(ImageModule):
     def train(self, mode: bool = True) -> BackboneModule:
         super().train(mode)
         # Normalisations that keep still keep their statistics, too.
-        for part in (*self.frozen, *self.still):
+        for part in (*self.frozen, *self.frozen_now):
             # Of what a part holds, something may not keep still.
             part.training = False
         return self

@@ -29,11 +29,11 @@ from skdl.nn.layers import (
     BATCH_NORM_MOMENTUM,
     NORM_EPSILON,
     BatchNorm,
-    DroppedUnits,
     Embedding,
     Layer,
     LayerNorm,
     Linear,
+    MaskDropout,
     Nonlinearity,
     Output,
     Parameters,
@@ -234,10 +234,10 @@ class Chain:
     layers: list[Layer]
     embedding: Embedding | None
     norms: list[BatchNorm]
-    dropouts: list[DroppedUnits]
+    dropouts: list[MaskDropout]
 
 
-class Space(NamedTuple):
+class Buffers(NamedTuple):
     """Where a layer's products go, None for new memory.
 
     It is the same memory: when the gradient of the layer's input is found, its output has been used for the last time.
@@ -290,7 +290,7 @@ class DenseStack:
     @cached_property
     def _inference_chain(self) -> Chain:
         """Layers without memory of their own: nothing is kept between calls."""
-        return self._chain(self._no_spaces, has_dropout=False)
+        return self._chain(self._no_buffers, has_dropout=False)
 
     def forward(
         self,
@@ -313,7 +313,7 @@ class DenseStack:
         key = x_KBD.shape[1], masks is not None
         chain = self._chains.get(key)
         if chain is None:
-            chain = self._chains[key] = self._chain(self._spaces(x_KBD), has_dropout=masks is not None)
+            chain = self._chains[key] = self._chain(self._buffers(x_KBD), has_dropout=masks is not None)
         if chain.embedding is not None:
             chain.embedding.codes = codes_KBE
         for norm in chain.norms:
@@ -334,12 +334,12 @@ class DenseStack:
 
     # --- the layers ----------------------------------------------------------------------------------------------
 
-    def _chain(self, spaces: list[Space], has_dropout: bool) -> Chain:
+    def _chain(self, buffers: list[Buffers], has_dropout: bool) -> Chain:
         architecture = self.architecture
         embedding = self._embedding()
         chain = Chain([], embedding, [], [])
-        for i, space in enumerate(spaces[:-1]):
-            chain.layers.append(self._layer(i, partial(Linear, output=space.output), space.input_grad, embedding))
+        for i, buffer in enumerate(buffers[:-1]):
+            chain.layers.append(self._layer(i, partial(Linear, output=buffer.output), buffer.input_grad, embedding))
             norm = self._norm(i)
             if norm is not None:
                 chain.layers.append(norm)
@@ -347,9 +347,9 @@ class DenseStack:
                 chain.norms.append(norm)
             chain.layers.append(Nonlinearity(architecture.activation))
             if has_dropout:
-                chain.dropouts.append(DroppedUnits())
+                chain.dropouts.append(MaskDropout())
                 chain.layers.append(chain.dropouts[-1])
-        chain.layers.append(self._layer(len(architecture.hidden), Output, spaces[-1].input_grad, embedding))
+        chain.layers.append(self._layer(len(architecture.hidden), Output, buffers[-1].input_grad, embedding))
         return chain
 
     def _layer(
@@ -358,33 +358,33 @@ class DenseStack:
         """The i-th layer with weights; the first one sees what is embedded as well."""
         parameters = self._parameters(i)
         if i > 0 or embedding is None:
-            return make(parameters, self.products, input_grad=input_grad, is_back_wanted=i > 0)
+            return make(parameters, self.products, input_grad=input_grad, needs_input_grad=i > 0)
         # Weights of the last layer have outputs in front.
         inputs, embedded = parameters.split(self.architecture.n_inputs, axis=1 if self.architecture.hidden else 2)
         return WithEmbedding(
-            make(inputs, self.products, is_back_wanted=False), make(embedded, self.products), embedding
+            make(inputs, self.products, needs_input_grad=False), make(embedded, self.products), embedding
         )
 
     @property
-    def _no_spaces(self) -> list[Space]:
-        return [Space(None, None)] * (len(self.architecture.hidden) + 1)
+    def _no_buffers(self) -> list[Buffers]:
+        return [Buffers(None, None)] * (len(self.architecture.hidden) + 1)
 
-    def _spaces(self, x_KBD: Tensor) -> list[Space]:
+    def _buffers(self, x_KBD: Tensor) -> list[Buffers]:
         """Memory of every layer. Chains share it: one is used at a time."""
         # A user's own activation makes a graph of its input and keeps it.
         if not (self.products.writes and self.architecture.activation.stackable):
-            return self._no_spaces
+            return self._no_buffers
         k, n_rows, _ = x_KBD.shape
         # The gradient of the first layer's input is not wanted, and the last layer's output is always new.
         widths = [0, *self.architecture.hidden, 0]
-        spaces = []
+        buffers = []
         for i, (n_in, n_out) in enumerate(pairwise(widths)):
             n_numbers = k * n_rows * max(n_in, n_out)
             if len(self._memory.get(i, ())) < n_numbers:
                 self._memory[i] = x_KBD.new_empty(n_numbers)
             views = [self._memory[i][: k * n_rows * n].view(k, n_rows, n) if n else None for n in (n_out, n_in)]
-            spaces.append(Space(*views))
-        return spaces
+            buffers.append(Buffers(*views))
+        return buffers
 
     def _parameters(self, i: int) -> Parameters:
         weight, bias = self.theta.weights[i], self.theta.biases[i]

@@ -120,7 +120,7 @@ class Draws:
         return factors_BF
 
 
-class KeptUnits(torch.autograd.Function):
+class DropoutFactors(torch.autograd.Function):
     """Dropout factors of one model, or under :func:`torch.func.vmap` of each model by its own generator."""
 
     @staticmethod
@@ -153,5 +153,5 @@ class Dropout(nn.Dropout):
         if not any(self.draws.rates):
             return x
         if x.ndim == 2:
-            return x * KeptUnits.apply(x.detach(), self.draws)
-        return x * KeptUnits.apply(x.detach()[:, :, 0], self.draws).unsqueeze(2)
+            return x * DropoutFactors.apply(x.detach(), self.draws)
+        return x * DropoutFactors.apply(x.detach()[:, :, 0], self.draws).unsqueeze(2)

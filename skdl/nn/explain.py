@@ -127,7 +127,7 @@ def _line_integral(module: FeatureModule, start: Tensor, x: Tensor, target: Tens
     weight /= weight.sum()
     way, gradient = x - start, torch.zeros_like(x)
     for pairs in _chunks(len(x) * n_steps, x[:1].numel()):
-        image, step = _pairs(pairs, n_steps, x.device)
+        image, step = _unravelled(pairs, n_steps, x.device)
         point = start[image] + position[step].view(-1, 1, 1, 1) * way[image]
         gradient.index_add_(0, image, weight[step].view(-1, 1, 1, 1) * _gradient(module, point, target[image]))
     return (way * gradient).sum(dim=1)
@@ -169,8 +169,10 @@ def occlusion(
     Zeiler and Fergus (2014), Visualizing and understanding convolutional networks.
     """
     sizes = tuple(x.shape[2:])
-    patches = [min(p, size) for p, size in zip(_pair(patch, [-(-s // PATCHES) for s in sizes]), sizes, strict=True)]
-    strides = _pair(stride, [max(p // 2, 1) for p in patches])
+    patches = [
+        min(p, size) for p, size in zip(_height_width(patch, [-(-s // PATCHES) for s in sizes]), sizes, strict=True)
+    ]
+    strides = _height_width(stride, [max(p // 2, 1) for p in patches])
     if min(*patches, *strides) < 1 or any(s > p for s, p in zip(strides, patches, strict=True)):
         raise ValueError(
             f"patch and stride must be at least 1, and the stride at most the patch, for every pixel to be covered. "
@@ -182,7 +184,7 @@ def occlusion(
     whole = _outputs(module, x, target)
     with torch.no_grad():
         for pairs in _chunks(len(fall), x[:1].numel()):
-            image, place = _pairs(pairs, n_patches, x.device)
+            image, place = _unravelled(pairs, n_patches, x.device)
             down, across = down_PH[place // len(across_PW)], across_PW[place % len(across_PW)]
             kept = 1 - down[:, None, :, None] * across[:, None, None, :]
             fall[pairs] = whole[image] - _chosen(module(x[image] * kept), target[image])
@@ -207,13 +209,13 @@ def _chunks(n: int, n_numbers: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, max(n, 1), size))
 
 
-def _pairs(pairs: slice, n_each: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _unravelled(pairs: slice, n_each: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The image, and the number of its step or patch, of each pair."""
     numbers = torch.arange(pairs.start, pairs.stop, device=device)
     return numbers // n_each, numbers % n_each
 
 
-def _pair(value: int | tuple[int, int] | None, default: list[int]) -> list[int]:
+def _height_width(value: int | tuple[int, int] | None, default: list[int]) -> list[int]:
     if value is None:
         return default
     return [value, value] if isinstance(value, int) else [*value]

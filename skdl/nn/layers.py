@@ -47,10 +47,10 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class Products:
-    """How matrices are multiplied: ``product(a, b)`` and ``added(c, a, b)``, which adds c; both take ``out``."""
+    """How batches of matrices are multiplied: ``matmul(a, b)``, and ``addmm(c, a, b)`` that adds c. Both take ``out``."""
 
-    product: Callable[..., Tensor] = torch.bmm
-    added: Callable[..., Tensor] = torch.baddbmm
+    matmul: Callable[..., Tensor] = torch.bmm
+    addmm: Callable[..., Tensor] = torch.baddbmm
     #: Whether ``out`` is used.
     writes: bool = True
 
@@ -60,22 +60,22 @@ class Products:
         if matmul_dtype is None:
             return cls()
 
-        def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+        def matmul(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
             return torch.bmm(a.to(matmul_dtype), b.to(matmul_dtype)).to(a.dtype)
 
-        def added(c: Tensor, a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-            return product(a, b) + c
+        def addmm(c: Tensor, a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+            return matmul(a, b) + c
 
-        return cls(product, added, writes=False)
+        return cls(matmul, addmm, writes=False)
 
-    def into(self, out: Tensor | None) -> Callable[..., Any]:
-        """``product`` for a place whose numbers are to be written over."""
+    def matmul_into(self, out: Tensor | None) -> Callable[..., Any]:
+        """``matmul`` for a place whose numbers are to be written over."""
         # Into strided memory, as several models' weights are, it is taken one model at a time.
         if out is None or (self.writes and (out.is_contiguous() or out[0].numel() >= MIN_NUMBERS_BY_ITSELF)):
-            return self.product
+            return self.matmul
 
         def copied(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-            return out.copy_(self.product(a, b))
+            return out.copy_(self.matmul(a, b))
 
         return copied
 
@@ -100,7 +100,7 @@ class Parameters(NamedTuple):
 class Linear:
     """``(K, B, D) -> (K, B, H)``: a matrix product and a bias.
 
-    ``output`` and ``input_grad`` are where products go, None for new memory. Without ``is_back_wanted``, as in the
+    ``output`` and ``input_grad`` are where products go, None for new memory. Without ``needs_input_grad``, as in the
     first layer, ``backward`` leaves the gradient of the input out and returns its argument.
     """
 
@@ -111,25 +111,25 @@ class Linear:
         *,
         output: Tensor | None = None,
         input_grad: Tensor | None = None,
-        is_back_wanted: bool = True,
+        needs_input_grad: bool = True,
     ) -> None:
         self.weight, bias, self.weight_grad, self.bias_grad = parameters
         self.transposed, self.bias = self.weight.mT, bias.unsqueeze(1)
-        self.product, self.added, self.write = products.product, products.added, products.into(self.weight_grad)
-        self.output, self.input_grad, self.is_back_wanted = output, input_grad, is_back_wanted
+        self.matmul, self.addmm, self.write = products.matmul, products.addmm, products.matmul_into(self.weight_grad)
+        self.output, self.input_grad, self.needs_input_grad = output, input_grad, needs_input_grad
 
     def forward(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
         self.inputs = h
-        return self.added(self.bias if bias is None else bias, h, self.weight, out=self.output)
+        return self.addmm(self.bias if bias is None else bias, h, self.weight, out=self.output)
 
     def infer(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self.added(self.bias if bias is None else bias, h, self.weight)
+        return self.addmm(self.bias if bias is None else bias, h, self.weight)
 
     def backward(self, g: Tensor) -> Tensor:
         self.write(self.inputs.mT, g, out=self.weight_grad)
         if self.bias_grad is not None:
             torch.sum(g, 1, out=self.bias_grad)
-        return self.product(g, self.transposed, out=self.input_grad) if self.is_back_wanted else g
+        return self.matmul(g, self.transposed, out=self.input_grad) if self.needs_input_grad else g
 
 
 class Output(Linear):
@@ -144,9 +144,9 @@ class Output(Linear):
         products: Products,
         *,
         input_grad: Tensor | None = None,
-        is_back_wanted: bool = True,
+        needs_input_grad: bool = True,
     ) -> None:
-        super().__init__(parameters, products, input_grad=input_grad, is_back_wanted=is_back_wanted)
+        super().__init__(parameters, products, input_grad=input_grad, needs_input_grad=needs_input_grad)
         self.bias = parameters.bias.unsqueeze(2)
 
     def forward(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -154,13 +154,13 @@ class Output(Linear):
         return self.infer(h, bias)
 
     def infer(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self.added(self.bias if bias is None else bias, self.weight, h.mT)
+        return self.addmm(self.bias if bias is None else bias, self.weight, h.mT)
 
     def backward(self, g: Tensor) -> Tensor:
         self.write(g, self.inputs, out=self.weight_grad)
         if self.bias_grad is not None:
             torch.sum(g, 2, out=self.bias_grad)
-        return self.product(g.mT, self.weight, out=self.input_grad) if self.is_back_wanted else g
+        return self.matmul(g.mT, self.weight, out=self.input_grad) if self.needs_input_grad else g
 
 
 # --- between the products --------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class Nonlinearity:
         return self.derivative(g, self.before, self.after)
 
 
-class DroppedUnits:
+class MaskDropout:
     """Units times the factors of a ``mask`` ``(K, B, H)``, to be set at each step."""
 
     mask: Tensor

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skdl.data.series.row_layout import Parts, Reversal, RowLayout
+from skdl.data.series.row_layout import Denormalization, Parts, RowLayout
 from skdl.nn.autograd import AutogradArchitecture, AutogradModule, draw_layer
 from skdl.nn.dropout import Draws, Dropout
 from skdl.nn.recurrent_cells import CellSteps, GRUSteps, TanhSteps
@@ -110,9 +110,9 @@ class RecurrentArchitecture(AutogradArchitecture):
         Of ``POOLINGS``: what the states of all steps become, one after the other.
     hidden : tuple of int
         Units of the dense layers after the pooling.
-    reversal : Reversal or None
+    denormalization : Denormalization or None
         What is given back to the outputs.
-    is_even : bool
+    has_equal_lengths : bool
         Whether all series of the training fill all steps of their table.
 
     References
@@ -131,8 +131,8 @@ class RecurrentArchitecture(AutogradArchitecture):
     conv: tuple[ConvLayer, ...]
     pooling: tuple[str, ...]
     hidden: tuple[int, ...]
-    reversal: Reversal | None
-    is_even: bool = False
+    denormalization: Denormalization | None
+    has_equal_lengths: bool = False
 
     @property
     def label(self) -> str:
@@ -144,7 +144,7 @@ class RecurrentArchitecture(AutogradArchitecture):
 
         A GPU has faster loops of its own, and convolutions are busy with arithmetic alone.
         """
-        return device == "cpu" and self.is_even and not self.conv and CELLS[self.cell].steps is not None
+        return device == "cpu" and self.has_equal_lengths and not self.conv and CELLS[self.cell].steps is not None
 
     @property
     def n_activations(self) -> int:
@@ -163,7 +163,7 @@ class RecurrentArchitecture(AutogradArchitecture):
             else:
                 draw_layer(part, generator)
         # Forecasts start at the level of the series.
-        module.output.weight.mul_(0 if self.reversal else math.sqrt(0.5))
+        module.output.weight.mul_(0 if self.denormalization else math.sqrt(0.5))
 
 
 class Steps(NamedTuple):
@@ -174,9 +174,9 @@ class Steps(NamedTuple):
     mask_B1T: Tensor | None
 
     @classmethod
-    def of(cls, x_BFT: Tensor, lengths_B: Tensor, is_even: bool = False) -> Steps:
+    def of(cls, x_BFT: Tensor, lengths_B: Tensor, has_equal_lengths: bool = False) -> Steps:
         """The first steps, up to the end of the longest series; all of them where no series has padding."""
-        if is_even:
+        if has_equal_lengths:
             return cls(x_BFT, lengths_B, None)
         longest, shortest = (int(n) for n in torch.aminmax(lengths_B)[::-1])
         x_BFT = x_BFT[:, :, :longest]
@@ -311,15 +311,15 @@ class RecurrentLayer(nn.Module):
         self.steps = CELLS[cell].steps
         self.directions = nn.ModuleList(Recurrence(cell, n_in, hidden_size) for _ in range(1 + bidirectional))
 
-    def forward(self, x_BFT: Tensor, reversal_BT: Tensor | None) -> Tensor:
-        """``reversal_BT`` says which step stands where in series that are turned round; None for equal lengths."""
+    def forward(self, x_BFT: Tensor, flipped_BT: Tensor | None) -> Tensor:
+        """``flipped_BT`` says which step stands where in series that are turned round; None for equal lengths."""
         is_bidirectional = len(self.directions) == 2
-        inputs = [x_BFT, _turned(x_BFT, reversal_BT)] if is_bidirectional else [x_BFT]
+        inputs = [x_BFT, _flipped(x_BFT, flipped_BT)] if is_bidirectional else [x_BFT]
         if self.steps is not None and torch.is_grad_enabled() and x_BFT.device.type == "cpu":
             states = self._together(self.steps, inputs)
         else:
             states = [direction(x) for direction, x in zip(self.directions, inputs, strict=True)]
-        return torch.cat([states[0], _turned(states[1], reversal_BT)], dim=1) if is_bidirectional else states[0]
+        return torch.cat([states[0], _flipped(states[1], flipped_BT)], dim=1) if is_bidirectional else states[0]
 
     def _together(self, steps: type[CellSteps], inputs: list[Tensor]) -> Sequence[Tensor]:
         """States ``(B, H, T)`` of each of the D directions, that take a step together; R is all steps of all series."""
@@ -335,11 +335,11 @@ class RecurrentLayer(nn.Module):
         return states_TDHB.permute(1, 3, 2, 0).unbind()
 
 
-def _turned(x_BFT: Tensor, reversal_BT: Tensor | None) -> Tensor:
+def _flipped(x_BFT: Tensor, flipped_BT: Tensor | None) -> Tensor:
     """Series turned round, padding where it was."""
-    if reversal_BT is None:
+    if flipped_BT is None:
         return x_BFT.flip(2)
-    return x_BFT.gather(2, reversal_BT.unsqueeze(1).expand(-1, x_BFT.shape[1], -1))
+    return x_BFT.gather(2, flipped_BT.unsqueeze(1).expand(-1, x_BFT.shape[1], -1))
 
 
 class Pooling(nn.Module):
@@ -397,7 +397,11 @@ class RecurrentModule(AutogradModule):
 
     def __init__(self, architecture: RecurrentArchitecture) -> None:
         super().__init__()
-        self.layout, self.reversal, self.is_even = architecture.layout, architecture.reversal, architecture.is_even
+        self.layout, self.denormalization, self.has_equal_lengths = (
+            architecture.layout,
+            architecture.denormalization,
+            architecture.has_equal_lengths,
+        )
         n_in, self.stem = self._stem(architecture)
         n_features = n_in
         width = architecture.hidden_size * (2 if architecture.bidirectional else 1)
@@ -424,9 +428,9 @@ class RecurrentModule(AutogradModule):
 
     def _add_dense(self, architecture: RecurrentArchitecture, n_in: int) -> None:
         self.beside = None
-        if architecture.layout.n_beside:
-            self.beside = nn.Linear(architecture.layout.n_beside, BESIDE_UNITS)
-            n_in += BESIDE_UNITS
+        if architecture.layout.n_covariates:
+            self.beside = nn.Linear(architecture.layout.n_covariates, COVARIATE_UNITS)
+            n_in += COVARIATE_UNITS
         self.add_head(n_in, architecture.hidden, nn.GELU, architecture.n_outputs)
 
     def _count(self, architecture: RecurrentArchitecture, n_features: int, width: int) -> None:
@@ -452,37 +456,37 @@ class RecurrentModule(AutogradModule):
 
     def states(self, steps: Steps) -> Steps:
         """The states of the last recurrent layer at all steps."""
-        x_BFT, reversal_BT = steps.x_BFT, None
+        x_BFT, flipped_BT = steps.x_BFT, None
         if steps.mask_B1T is not None:
             step_T, last_B1 = torch.arange(x_BFT.shape[2], device=x_BFT.device), steps.lengths_B[:, None] - 1
-            reversal_BT = torch.where(step_T <= last_B1, last_B1 - step_T, step_T)
+            flipped_BT = torch.where(step_T <= last_B1, last_B1 - step_T, step_T)
         for i, layer in enumerate(self.layers):
-            x_BFT = layer(x_BFT if i == 0 else self.between(x_BFT), reversal_BT)
+            x_BFT = layer(x_BFT if i == 0 else self.between(x_BFT), flipped_BT)
         return steps._replace(x_BFT=x_BFT)
 
     def embed(self, x: Tensor) -> Tensor:
         """What the output layer sees, ``(B, E)``."""
         return self.penultimate(self.layout.parts(x))
 
-    def penultimate(self, parts: Parts, is_even: bool = False) -> Tensor:
+    def penultimate(self, parts: Parts, has_equal_lengths: bool = False) -> Tensor:
         """What the output layer sees of the parts of rows, ``(B, E)``."""
-        steps = self.stem(Steps.of(parts.series_BCT, parts.lengths_B, is_even))
+        steps = self.stem(Steps.of(parts.series_BCT, parts.lengths_B, has_equal_lengths))
         pooled = [self.pooling(self.states(steps))]
         if isinstance(self.stem, ConvStem):
             pooled.append(self.pooling.mean(steps))
         if self.beside is not None:
-            pooled.append(F.gelu(self.beside(parts.beside_BE)))
+            pooled.append(F.gelu(self.beside(parts.covariates_BE)))
         return self.hidden(torch.cat(pooled, dim=1))
 
-    def forward(self, x: Tensor, codes: Tensor | None = None, is_even: bool = False) -> Tensor:
+    def forward(self, x: Tensor, codes: Tensor | None = None, has_equal_lengths: bool = False) -> Tensor:
         parts = self.layout.parts(x)
-        output = self.output(self.penultimate(parts, is_even))
-        return output if self.reversal is None else self.reversal.apply(output, parts)
+        output = self.output(self.penultimate(parts, has_equal_lengths))
+        return output if self.denormalization is None else self.denormalization.apply(output, parts)
 
     def training_outputs(self, x: Tensor, draws: Draws) -> Tensor:
         """Outputs ``(B, O)`` of one training step."""
-        return self(x, is_even=self.is_even)
+        return self(x, has_equal_lengths=self.has_equal_lengths)
 
 
 #: Units of the dense layer for the numbers beside a series.
-BESIDE_UNITS = 32
+COVARIATE_UNITS = 32

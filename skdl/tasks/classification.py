@@ -88,7 +88,7 @@ class ClassificationTask(Task):
         """
         return np.array([[0, 1], [0, 1]]) if self.is_multilabel and len(self.classes) == 2 else self.classes
 
-    def go_on_as(self, task: Self) -> None:
+    def continue_as(self, task: Self) -> None:
         """Go on with the loss of another task, for as many outputs.
 
         Raises

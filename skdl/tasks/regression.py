@@ -56,7 +56,7 @@ class RegressionTask(Task):
             self.scale = np.where(self.is_constant, 1, deviation)
         return self
 
-    def note_values(self, y: NDArray) -> None:
+    def update_constant_targets(self, y: NDArray) -> None:
         """Take targets that were constant so far for what can be learned, where they no longer are."""
         self.is_constant = self.is_constant & (self._columns(y) == self.mean).all(axis=0)
 
@@ -78,7 +78,7 @@ class RegressionTask(Task):
                 "Use loss='squared_error', or shift y."
             )
 
-    def go_on_as(self, task: Self) -> None:
+    def continue_as(self, task: Self) -> None:
         """Go on with the loss of another task, for the same encoding of the targets.
 
         Raises
@@ -152,7 +152,7 @@ class QuantilesTask(RegressionTask):
         self.n_outputs = self.n_targets * len(self.levels)
         return self
 
-    def go_on_as(self, task: Self) -> None:
+    def continue_as(self, task: Self) -> None:
         """Go on as another task of the same quantiles.
 
         Raises
@@ -164,7 +164,7 @@ class QuantilesTask(RegressionTask):
             raise ValueError(
                 f"quantiles={task.levels} cannot continue a fit of {self.levels}. Call fit with warm_start=False."
             )
-        super().go_on_as(task)
+        super().continue_as(task)
 
     @property
     def loss(self) -> Loss:

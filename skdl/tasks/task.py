@@ -37,7 +37,7 @@ class Task(ABC):
         """What scikit-learn calls ``out_activation_``."""
 
     @abstractmethod
-    def go_on_as(self, task: Self) -> None:
+    def continue_as(self, task: Self) -> None:
         """Take over what may change between fits that go on from each other; refuse what may not."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ from skdl.closed_form.skip import SkipPath, StepFeatures
 from skdl.data.folds import Fold
 from skdl.data.series.row_layout import Parts, RowLayout
 
-LAYOUT = RowLayout(n_channels=1, n_beside=0)
+LAYOUT = RowLayout(n_channels=1, n_covariates=0)
 
 
 def rows(n=200, n_steps=6, seed=0):
@@ -29,7 +29,7 @@ def folds(n=200):
 
 def fitted(x_BD, target_BO, weight=None, **options):
     path = SkipPath(["linear"], LAYOUT, 6, None, with_steps=True, **options)
-    return path, path.fit(x_BD, target_BO, folds(), weight, torch.Generator().manual_seed(0))
+    return path, path.fit_predict_held_out(x_BD, target_BO, folds(), weight, torch.Generator().manual_seed(0))
 
 
 def test_the_last_steps_stand_one_by_one():

@@ -43,7 +43,7 @@ def test_cross_fitted_members_predict_every_row_once(labelled, n_members):
 
 
 def _predicted_by(model, member, X):
-    outputs = model._network_outputs(X)[member]
+    outputs = model._member_outputs(X)[member]
     return model._task.probabilities(outputs)
 
 
@@ -102,7 +102,7 @@ def test_members_alone_give_their_disagreement(valued):
     model = MLPRegressor(**SMALL, early_stopping=False, n_members=3).fit(X, y)
     with pytest.warns(UserWarning, match="only the disagreement among the networks"):
         mean, std = model.predict(X, return_std=True)
-    members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
+    members = np.stack([model._task.decode(outputs) for outputs in model._member_outputs(X)])
     assert_allclose(mean, members.mean(axis=0))
     assert_allclose(std, members.std(axis=0, ddof=1))
 
@@ -148,7 +148,7 @@ def test_standard_deviation_after_partial_fit_keeps_the_errors_of_the_fit(valued
     unexplained = model._unexplained
     model.partial_fit(X, y)
     _, std = model.predict(X, return_std=True)
-    members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
+    members = np.stack([model._task.decode(outputs) for outputs in model._member_outputs(X)])
     assert_allclose(std, np.sqrt(members.var(axis=0, ddof=1) + unexplained))
     # Another fit without such rows forgets them.
     with pytest.warns(UserWarning, match="only the disagreement among the networks"):
@@ -160,7 +160,7 @@ def test_standard_deviation_of_partial_fits_alone_is_the_disagreement(valued):
     model = MLPRegressor(**SMALL, n_members=3).partial_fit(X, y)
     with pytest.warns(UserWarning, match="only the disagreement among the networks"):
         _, std = model.predict(X, return_std=True)
-    members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
+    members = np.stack([model._task.decode(outputs) for outputs in model._member_outputs(X)])
     assert_allclose(std, members.std(axis=0, ddof=1))
     with pytest.raises(ValueError, match="errors on rows that the network did not train on"):
         MLPRegressor(**SMALL, n_members=1).partial_fit(X, y).predict(X, return_std=True)
@@ -191,7 +191,7 @@ def test_weights_count_in_the_disagreement_that_explains_errors(valued, n_target
     y = y if n_targets == 1 else np.column_stack([y, y[::-1]])
     weight = np.where(np.arange(400) < 200, 1.0, 1e-3)
     model = MLPRegressor(**SMALL, early_stopping=True, n_members=4).fit(X, y, sample_weight=weight)
-    members = np.stack([model._task.decode(outputs) for outputs in model._network_outputs(X)])
+    members = np.stack([model._task.decode(outputs) for outputs in model._member_outputs(X)])
     spread = members.var(axis=0, ddof=1)
     error = np.average((y - model.out_of_fold_) ** 2, axis=0, weights=weight)
     # Errors are of single networks, each of which differs from the others; the mean of four keeps a quarter of that.

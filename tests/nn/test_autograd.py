@@ -231,7 +231,7 @@ def test_slots_follow_each_other_weights_first_and_statistics_last():
     assert is_running == sorted(is_running) and sum(is_running) == 2 * 4
 
 
-def test_initial_numbers_are_heels_and_the_state_of_a_fresh_normalisation():
+def test_initial_numbers_follow_he_and_the_state_of_a_fresh_normalisation():
     network = replace(BASE, channels=(64, 64))
     module = network.module(network.initial(torch.Generator().manual_seed(0), torch.float64))
     convolution = module.extractor[1][0].weight

@@ -140,12 +140,12 @@ def epochs_of(network, optimizer="adamw", **settings):
 
 @pytest.mark.parametrize("optimizer", RULES)
 @pytest.mark.parametrize(
-    ("n_epochs", "n_released"), [(24, [0, 0, 1, 1, 2, 2] + [3] * 18), (5, [0, 2, 3, 3, 3]), (1, [0])]
+    ("n_epochs", "n_unfrozen"), [(24, [0, 0, 1, 1, 2, 2] + [3] * 18), (5, [0, 2, 3, 3, 3]), (1, [0])]
 )
-def test_gradual_release_goes_from_the_top_down_and_what_is_still_keeps_every_bit(optimizer, n_epochs, n_released):
+def test_gradual_release_goes_from_the_top_down_and_what_is_still_keeps_every_bit(optimizer, n_epochs, n_unfrozen):
     penalties = {"weight_decay": 0.5, "l1": 0.001, "l2": 0.1, "gradient_clip": 1.0}
     states = epochs_of(plan_of(backbone(), "gradual"), optimizer, learning_rate=0.01, max_epochs=n_epochs, **penalties)
-    for before, after, n in zip(states[:-1], states[1:], n_released, strict=True):
+    for before, after, n in zip(states[:-1], states[1:], n_unfrozen, strict=True):
         kept = tuple(f"extractor.{part}." for _, parts in LAYERS[: 3 - n] for part in parts)
         numbers = [name for name, value in before.items() if value.is_floating_point()]
         assert {name for name in numbers if torch.equal(before[name], after[name])} == {
@@ -166,9 +166,9 @@ def test_a_released_layer_does_not_leap():
 def test_phases_of_a_gradual_release_share_their_rows():
     network = plan_of(backbone(), "gradual")
     phases = [network.at(epoch, 24) for epoch in range(25)]
-    assert [phase.n_still for phase in phases] == [3, 3, 2, 2, 1, 1, *[0] * 19]
+    assert [phase.n_frozen_now for phase in phases] == [3, 3, 2, 2, 1, 1, *[0] * 19]
     assert all(phase.slots == network.slots for phase in phases)
-    assert plan_of(backbone(), 1).at(0, 12).n_still == 0
+    assert plan_of(backbone(), 1).at(0, 12).n_frozen_now == 0
 
 
 def test_the_backbone_is_never_changed_and_no_global_state_moved():

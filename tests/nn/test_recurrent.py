@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from skdl.data.series.row_layout import N_TAIL, Reversal, RowLayout
+from skdl.data.series.row_layout import N_TAIL, Denormalization, RowLayout
 from skdl.nn.dropout import Draws, Dropout
 from skdl.nn.recurrent import (
     CELLS,
@@ -40,14 +40,14 @@ def plan(**changes):
         "conv": (),
         "pooling": tuple(POOLINGS),
         "hidden": (5,),
-        "reversal": None,
+        "denormalization": None,
     }
     return RecurrentArchitecture(**settings | changes)
 
 
 def module_of(network, seed=0):
     theta_P = network.initial(torch.Generator().manual_seed(seed), torch.float64)
-    # A reversal starts from an output layer of zeros, which would hide everything.
+    # Networks with a denormalization start from an output layer of zeros, which would hide everything.
     theta_P += 0.1 * torch.randn(len(theta_P), dtype=torch.float64, generator=torch.Generator().manual_seed(1)).abs()
     return network.module(theta_P)
 
@@ -94,9 +94,11 @@ def test_two_directions_of_two_layers_are_torchs_packed_layers():
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("stem", STEMS)
-@pytest.mark.parametrize("reversal", [None, Reversal((1.0, 2.0, 0.5), (0.0, 1.0, -1.0))], ids=["plain", "reversed"])
-def test_padding_and_company_change_nothing(cell, stem, reversal):
-    module = module_of(plan(cell=cell, reversal=reversal, **STEMS[stem]))
+@pytest.mark.parametrize(
+    "denormalization", [None, Denormalization((1.0, 2.0, 0.5), (0.0, 1.0, -1.0))], ids=["plain", "reversed"]
+)
+def test_padding_and_company_change_nothing(cell, stem, denormalization):
+    module = module_of(plan(cell=cell, denormalization=denormalization, **STEMS[stem]))
     together = module.outputs(rows())
     assert together.std(0).min() > 1e-4
     torch.testing.assert_close(module.outputs(rows(n_steps=57)), together, rtol=0, atol=1e-12)
@@ -152,7 +154,7 @@ def test_last_of_both_directions_has_seen_the_whole_series():
 
 
 def test_an_output_that_is_given_back_starts_at_the_level():
-    network = plan(reversal=Reversal((2.0, 2.0, 2.0), (1.0, 1.0, 1.0)))
+    network = plan(denormalization=Denormalization((2.0, 2.0, 2.0), (1.0, 1.0, 1.0)))
     module = network.module(network.initial(torch.Generator().manual_seed(0), torch.float64))
     # Twice the level, 2, plus 1.
     torch.testing.assert_close(module.outputs(rows()), torch.full((4, 3), 5.0, dtype=torch.float64))
@@ -165,7 +167,7 @@ EVEN = {
     "both directions of two layers": {"cell": "gru"},
     "tanh": {"cell": "rnn"},
     "patches": {"cell": "gru", "patch_size": 4},
-    "given back": {"cell": "gru", "reversal": Reversal((1.0, 2.0, 0.5), (0.0, 1.0, -1.0))},
+    "given back": {"cell": "gru", "denormalization": Denormalization((1.0, 2.0, 0.5), (0.0, 1.0, -1.0))},
 }
 
 
@@ -185,7 +187,7 @@ def steps_of(network, thetas, tables, lengths, rates):
 
 @pytest.mark.parametrize("name", EVEN)
 def test_models_side_by_side_are_the_models_one_by_one(name):
-    network = plan(**EVEN[name], is_even=True)
+    network = plan(**EVEN[name], has_equal_lengths=True)
     assert network.stacks_on("cpu")
     thetas = [module_of(network, seed).to_vector(network) for seed in range(3)]
     tables = [rows([16] * 6, seed=seed) for seed in range(3)]
@@ -207,12 +209,12 @@ def test_models_side_by_side_are_the_models_one_by_one(name):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"is_even": False}, {"cell": "lstm"}, {"conv": (ConvLayer(5, 7, 2),)}],
+    [{"has_equal_lengths": False}, {"cell": "lstm"}, {"conv": (ConvLayer(5, 7, 2),)}],
     ids=["unequal lengths", "lstm", "convolutions"],
 )
 def test_what_company_does_not_make_faster_stays_alone(changes):
-    assert not plan(**{"is_even": True} | changes).stacks_on("cpu")
-    assert not plan(is_even=True).stacks_on("cuda")
+    assert not plan(**{"has_equal_lengths": True} | changes).stacks_on("cpu")
+    assert not plan(has_equal_lengths=True).stacks_on("cuda")
 
 
 def test_dropout_between_layers_is_the_same_at_all_steps():

@@ -98,9 +98,9 @@ def test_poisson__when_constant__then_decoded_exactly_until_it_is_not(value, wei
     outputs = np.random.default_rng(0).normal(size=(7, 2))
     np.testing.assert_array_equal(task.decode(outputs)[:, 0], value)
     np.testing.assert_allclose(task.decode(outputs)[:, 1], np.exp(outputs[:, 1]) * task.scale[1])
-    task.note_values(y)
+    task.update_constant_targets(y)
     assert task.is_constant.tolist() == [True, False]
-    task.note_values(y[:, ::-1])
+    task.update_constant_targets(y[:, ::-1])
     np.testing.assert_allclose(task.decode(outputs), np.exp(outputs) * task.scale)
 
 

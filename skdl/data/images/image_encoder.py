@@ -20,7 +20,7 @@ from skdl.data.images.image_files import ImageFiles, ImageShape, files_shape
 from skdl.data.images.pixel_range import PixelRange, check_unit
 from skdl.data.sampling import sample_rows
 from skdl.data.table import FINGERPRINT_ROWS, ComparableTable, DenseTable, Table
-from skdl.data.tables.scaling import Weights
+from skdl.data.types import Weights
 
 #: Most training images that the statistics of the channels are taken from.
 STATISTICS_ROWS = 5_000

@@ -23,7 +23,7 @@ class Parts(NamedTuple):
     """What a row of numbers is made of."""
 
     series_BCT: Tensor
-    beside_BE: Tensor
+    covariates_BE: Tensor
     level_B1: Tensor
     spread_B1: Tensor
     lengths_B: Tensor
@@ -34,22 +34,22 @@ class RowLayout:
     """Where a row holds what. Rows of other tables may have other numbers of steps."""
 
     n_channels: int
-    n_beside: int
+    n_covariates: int
 
     def n_steps(self, n_columns: int) -> int:
-        return (n_columns - self.n_beside - N_TAIL) // self.n_channels
+        return (n_columns - self.n_covariates - N_TAIL) // self.n_channels
 
     def parts(self, x_BD: Tensor) -> Parts:
         """The parts of rows, as views."""
         n_steps = self.n_steps(x_BD.shape[1])
         stop = self.n_channels * n_steps
         series_BCT = x_BD[:, :stop].view(-1, self.n_channels, n_steps)
-        level_B1, spread_B1, length_B1 = x_BD[:, stop + self.n_beside :].split(1, dim=1)
-        return Parts(series_BCT, x_BD[:, stop : stop + self.n_beside], level_B1, spread_B1, length_B1[:, 0].long())
+        level_B1, spread_B1, length_B1 = x_BD[:, stop + self.n_covariates :].split(1, dim=1)
+        return Parts(series_BCT, x_BD[:, stop : stop + self.n_covariates], level_B1, spread_B1, length_B1[:, 0].long())
 
 
 @dataclass(frozen=True)
-class Reversal:
+class Denormalization:
     """How outputs in units of a series become outputs in units of the standardised targets (Kim et al. 2022).
 
     Parameters

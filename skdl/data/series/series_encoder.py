@@ -5,24 +5,29 @@ Axes: n series, C channels, T steps.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
 from skdl.data.moments import ROUNDING, mean_and_deviation
-from skdl.data.series.row_layout import N_TAIL, Reversal, RowLayout
+from skdl.data.series.row_layout import N_TAIL, Denormalization, RowLayout
 from skdl.data.series.series_level import level_is_informative
 from skdl.data.series.series_reading import Series
 from skdl.data.table import DenseTable
-from skdl.data.tables.scaling import MAX_SCALED, Weights
+from skdl.data.tables.scaling import MAX_SCALED
 from skdl.data.tables.table_encoder import TableEncoder
+from skdl.data.types import Weights
 
 #: Bound on levels and spreads, in units of the targets: single precision has room above it.
 MAX_LEVEL = 1e30
 #: Share of windows whose last value is a target of another one, from which on they are windows of the same series.
 MIN_OVERLAP = 0.5
+
+
+#: Places of some channels.
+Channels = slice | list[int]
 
 
 def _average(x: NDArray, weight: Weights) -> NDArray[np.float64]:
@@ -88,8 +93,8 @@ class SeriesEncoder:
         self._fit_usual(X, weight)
         self._fit_channels(X, weight)
         self._fit_target(X, y, weight)
-        self._fit_beside(X, y, weight, classification)
-        self.layout = RowLayout(self.n_channels + len(self.indicated), self.n_beside)
+        self._fit_covariates(X, y, weight, classification)
+        self.layout = RowLayout(self.n_channels + len(self.indicated), self.n_covariates)
         return self
 
     @property
@@ -109,10 +114,10 @@ class SeriesEncoder:
 
     def _fit_usual(self, X: Series, weight: Weights) -> None:
         if self.scaling is not None:
-            location, spread = _statistics(X, self._scaled_channels(), self.scaling)
+            location, spread = SERIES_SCALINGS[self.scaling](X, self._scaled_channels())
             self.usual_location, self.usual_spread = _known_means(location, weight), _known_means(spread, weight)
 
-    def _scaled_channels(self) -> slice | list[int]:
+    def _scaled_channels(self) -> Channels:
         return slice(None) if self.target_channel is None else [self.target_channel]
 
     def _fit_channels(self, X: Series, weight: Weights) -> None:
@@ -138,12 +143,12 @@ class SeriesEncoder:
         around = ((targets - level[:, None]) / spread[:, None]) ** 2
         self.common_spread = float(np.sqrt(_average(around, weight).mean())) or 1.0
 
-    def _fit_beside(self, X: Series, y: NDArray, weight: Weights, classification: bool) -> None:
+    def _fit_covariates(self, X: Series, y: NDArray, weight: Weights, classification: bool) -> None:
         """Encoders of the last values of forecasts, and of the table beside the series."""
         everything = np.arange(len(X))
         self.last_encoder = self.static_encoder = None
         self.level_bounds = self._level_bounds(X, y, weight)
-        last = self._last_beside(X)
+        last = self._last_covariates(X)
         if self.target_channel is not None and self.series_scaling is not None and last.shape[1]:
             self.last_encoder = TableEncoder("robust", "piecewise_linear", self.dtype).fit(
                 last, y, everything, weight, classification=classification
@@ -158,7 +163,7 @@ class SeriesEncoder:
                     "Encode it first, with sklearn.preprocessing.TargetEncoder for example."
                 )
         encoders = [encoder for encoder in (self.last_encoder, self.static_encoder) if encoder is not None]
-        self.n_beside = int(self.is_unequal) + sum(encoder.n_outputs for encoder in encoders)
+        self.n_covariates = int(self.is_unequal) + sum(encoder.n_outputs for encoder in encoders)
 
     def _level_bounds(self, X: Series, y: NDArray, weight: Weights) -> NDArray[np.float64] | None:
         if not self.is_reversible or self.series_scaling != "auto":
@@ -168,7 +173,7 @@ class SeriesEncoder:
             return None
         return np.array([np.nanmin(level), np.nanmax(level)])
 
-    def _last_beside(self, X: Series) -> NDArray[np.float64]:
+    def _last_covariates(self, X: Series) -> NDArray[np.float64]:
         """The last values that stand beside the series: a level that is given back only where it counts."""
         last = _last_values(X)
         if self.level_bounds is not None:
@@ -184,26 +189,26 @@ class SeriesEncoder:
             return np.zeros(len(X), dtype=bool)
         return np.isnan(X.values[:, self.target_channel]).all(axis=1)
 
-    def reversal(self, location: NDArray, scale: NDArray) -> Reversal | None:
+    def denormalization(self, location: NDArray, scale: NDArray) -> Denormalization | None:
         """The way back to targets that were standardised by these numbers; None where nothing is given back."""
         if not self.is_reversible:
             return None
         gain, offset = self.target_scale / scale, (self.target_center - location) / scale
-        return Reversal(tuple(gain.tolist()), tuple(offset.tolist()))
+        return Denormalization(tuple(gain.tolist()), tuple(offset.tolist()))
 
     def transform(self, X: Series) -> DenseTable:
         """A table with a row per series."""
         values, level, spread = self._taken_out(X)
         n, n_channels, n_steps = values.shape
         stop = self.layout.n_channels * n_steps
-        out = np.zeros((n, stop + self.n_beside + N_TAIL), self.dtype)
+        out = np.zeros((n, stop + self.n_covariates + N_TAIL), self.dtype)
         channels = out[:, :stop].reshape(n, self.layout.n_channels, n_steps)
         with np.errstate(over="ignore"):
             scaled = (values - self.center[:, None]) / self.scale[:, None]
         channels[:, :n_channels] = np.nan_to_num(np.clip(scaled, -MAX_SCALED, MAX_SCALED), nan=0.0)
         inside = np.arange(n_steps) < X.lengths[:, None, None]
         channels[:, n_channels:] = np.isnan(X.values[:, self.indicated]) & inside
-        out[:, stop : stop + self.n_beside] = self._beside(X)
+        out[:, stop : stop + self.n_covariates] = self._beside(X)
         out[:, -3] = np.clip((level - self.target_center) / self.target_scale, -MAX_LEVEL, MAX_LEVEL)
         out[:, -2] = np.clip(spread * self.common_spread / self.target_scale, 0, MAX_LEVEL)
         out[:, -1] = X.lengths
@@ -215,7 +220,7 @@ class SeriesEncoder:
         if self.is_unequal:
             parts.append(np.log(X.lengths / self.n_steps)[:, None])
         if self.last_encoder is not None:
-            parts.append(self.last_encoder.transform(self._last_beside(X)).slice(0, len(X))[0].numpy())
+            parts.append(self.last_encoder.transform(self._last_covariates(X)).slice(0, len(X))[0].numpy())
         if self.static_encoder is not None:
             parts.append(self.static_encoder.transform(X.static).slice(0, len(X))[0].numpy())
         return np.hstack(parts) if parts else np.zeros((len(X), 0))
@@ -227,27 +232,39 @@ class SeriesEncoder:
         if self.scaling is None:
             return values, *nothing
         chosen = self._scaled_channels()
-        location, spread = _statistics(X, chosen, self.scaling)
+        location, spread = SERIES_SCALINGS[self.scaling](X, chosen)
         location = np.where(np.isnan(location), self.usual_location, location)
         spread = np.where(np.isnan(spread), self.usual_spread, spread)
         values[:, chosen] = (values[:, chosen] - location[:, :, None]) / spread[:, :, None]
         return (values, location[:, 0], spread[:, 0]) if self.is_reversible else (values, *nothing)
 
 
-def _statistics(X: Series, chosen: slice | list[int], scaling: str) -> tuple[NDArray, NDArray]:
-    """Location and spread ``(n, c)`` of the chosen channels of each series; NaN for a channel without values."""
+def _last(X: Series, chosen: Channels) -> tuple[NDArray, NDArray]:
+    last = _last_values(X)[:, chosen]
+    return last, np.ones_like(last)
+
+
+def _mean(X: Series, chosen: Channels) -> tuple[NDArray, NDArray]:
+    mean, _ = _standard(X, chosen)
+    return mean, np.ones_like(mean)
+
+
+def _standard(X: Series, chosen: Channels) -> tuple[NDArray, NDArray]:
     values = X.values[:, chosen].astype(np.float64)
-    if scaling == "last":
-        last = _last_values(X)[:, chosen]
-        return last, np.ones_like(last)
     known = ~np.isnan(values)
     count = np.where(known.any(axis=2), known.sum(axis=2), np.nan)
     filled = np.where(known, values, 0.0)
     mean = filled.sum(axis=2) / count
-    if scaling == "mean":
-        return mean, np.ones_like(mean)
     deviation = np.sqrt((np.where(known, filled - mean[:, :, None], 0.0) ** 2).sum(axis=2) / count)
     return mean, np.where(deviation <= 1e-8 * np.abs(mean), 1.0, deviation)
+
+
+#: Location and spread ``(n, c)`` of the chosen channels of each series, NaN for a channel without values, by name.
+SERIES_SCALINGS: dict[str, Callable[[Series, Channels], tuple[NDArray, NDArray]]] = {
+    "last": _last,
+    "mean": _mean,
+    "standard": _standard,
+}
 
 
 def _known_means(values_nC: NDArray, weight: Weights) -> NDArray[np.float64]:

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.sampling import sample_rows
-from skdl.data.tables.scaling import Weights
-
-Floats = NDArray[np.float64]
+from skdl.data.types import Floats, Weights
 
 #: Most rows of the regressions that tell whether the level counts.
 MAX_REGRESSION_ROWS = 10_000

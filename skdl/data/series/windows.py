@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from skdl.data.counts import check_counts
 from skdl.data.series.series_reading import SeriesWithTable
 from skdl.data.series.time_gaps import after_gaps
 from skdl.data.tables.cells import missing_cells
@@ -112,7 +113,7 @@ def window(
     >>> X.shape, y[0]
     ((5, 1, 4), array([4., 5.]))
     """
-    _check_sizes(lags=lags, horizon=horizon, step=step)
+    check_counts(lags=lags, horizon=horizon, step=step)
     _check_lists(features=features, known_future=known_future, static=static)
     if known_future and horizon > lags:
         raise ValueError(
@@ -137,12 +138,6 @@ def window(
     if return_index:
         result.append(table.index(ends))
     return result[0] if len(result) == 1 else tuple(result)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{name} must be an integer of at least 1. Got {size!r}.")
 
 
 def _check_lists(**lists: Sequence[Any] | None) -> None:

@@ -127,7 +127,7 @@ def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
     is_number = ~np.isnan(x)
     _, codes = np.unique(x[is_number], return_inverse=True)
     y = y[is_number]
-    variances = _telling(codes, y, classification)
+    variances = _informative_variances(codes, y, classification)
     if variances is not None and variances.of_neighbours > MIN_UNLIKE * variances.among:
         return True
     is_common = np.bincount(codes) > COMMON_SHARE * len(codes)
@@ -135,13 +135,13 @@ def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
         return False
     is_rare = ~is_common[codes]
     _, codes = np.unique(codes[is_rare], return_inverse=True)
-    variances = _telling(codes, y[is_rare], classification)
+    variances = _informative_variances(codes, y[is_rare], classification)
     if variances is None:
         return False
     return variances.of_neighbours > max(MIN_UNLIKE_RARE * variances.among, variances.within)
 
 
-def _telling(codes: NDArray[np.intp], y: NDArray, classification: bool) -> LevelVariances | None:
+def _informative_variances(codes: NDArray[np.intp], y: NDArray, classification: bool) -> LevelVariances | None:
     """The variances of codes of several rows each, if they tell much of the target."""
     n_codes = int(codes.max(initial=-1)) + 1
     if n_codes < MIN_CODES:

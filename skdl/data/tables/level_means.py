@@ -48,7 +48,7 @@ def columns_with_means(columns: Sequence[NDArray], y: NDArray, classification: b
     n_means = number_of_means(y, classification)
     if n_means > MAX_MEANS:
         return []
-    told = [_told_by_levels(values, y, classification) for values in columns]
+    told = [_excess_variance(values, y, classification) for values in columns]
     best_first = sorted(range(len(columns)), key=lambda i: -told[i])
     return sorted(i for i in best_first[: MAX_MEANS_IN_ALL // n_means] if told[i] > 0)
 
@@ -69,7 +69,7 @@ def _classes_with_means(y: NDArray, classification: bool) -> NDArray | None:
     return classes[1:] if len(classes) == 2 else classes
 
 
-def _told_by_levels(values: NDArray, y: NDArray, classification: bool) -> float:
+def _excess_variance(values: NDArray, y: NDArray, classification: bool) -> float:
     """How much more the target differs among levels than within, if by more than chance allows; otherwise 0."""
     codes = numbered(values)
     n_levels, n_rows = int(codes.max(initial=-1)) + 1, len(codes)

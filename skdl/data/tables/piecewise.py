@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skdl.data.moments import weighted_quantiles
 from skdl.data.sampling import sample_rows
-from skdl.data.tables.scaling import Weights
+from skdl.data.types import Weights
 
 #: Bins, each an encoded column, that all numeric columns together aim at: each column at an equal part of them, half of
 #: it in quantiles, beside as many thresholds as are worth it.
@@ -103,7 +103,7 @@ class PiecewiseLinearEncoder:
     ----------
     edges, means : list of ndarray
         Of each column's bins; empty for columns without bins.
-    n_cut, n_informative : int
+    n_binned, n_informative : int
         Columns with bins, and those of them that tell something of the target by themselves.
     """
 
@@ -124,7 +124,7 @@ class PiecewiseLinearEncoder:
         n_bins = bins_per_column(max(n_columns, 1), n_rows)
         y = y[sample]
         weight = None if weight is None else weight[sample]
-        self.n_cut, self.n_informative = sum(is_cut), 0
+        self.n_binned, self.n_informative = sum(is_cut), 0
         self.edges: list[NDArray] = []
         self.means: list[NDArray] = []
         for j in range(n_columns):

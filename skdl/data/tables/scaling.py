@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdl.data.moments import mean_and_deviation, weighted_quantiles
+from skdl.data.types import Weights
 
 #: Where the smooth clip of robustly scaled columns levels off (Holzmueller et al. 2024).
 CLIP = 3.0
@@ -16,8 +17,6 @@ CLIP = 3.0
 MAX_SCALED = 1e15
 #: Probabilities of the quartiles.
 QUARTILES = np.array([0.25, 0.5, 0.75])
-
-Weights = NDArray[np.float64] | None
 
 
 def _robust(x: NDArray, weight: Weights) -> tuple[float, float]:

@@ -30,7 +30,8 @@ from skdl.data.tables.level_means import LevelMeans, columns_with_means, has_man
 from skdl.data.tables.numeric_embeddings import NUMERIC_EMBEDDINGS, NumericEmbedding
 from skdl.data.tables.object_columns import numbers_as_text
 from skdl.data.tables.piecewise import PiecewiseLinearEncoder
-from skdl.data.tables.scaling import MAX_SCALED, NumericEncoder, Weights
+from skdl.data.tables.scaling import MAX_SCALED, NumericEncoder
+from skdl.data.types import Weights
 
 #: Rows encoded at a time, so that intermediate values stay small beside the table.
 CHUNK_ROWS = 4096
@@ -183,7 +184,7 @@ class TableEncoder:
         classification: bool,
     ) -> list[int]:
         """Which numeric columns hold codes. They are looked for where there are bins."""
-        if self.piecewise is None or not self.piecewise.n_cut:
+        if self.piecewise is None or not self.piecewise.n_binned:
             return []
         target = _label_numbers(y, classification)
         rows = sample_rows(len(y), CODE_SAMPLE)

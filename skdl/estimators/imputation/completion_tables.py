@@ -21,7 +21,7 @@ MIN_HIDDEN_SHARE = 0.05
 #: Largest probability with which the cells of a row are hidden.
 MAX_HIDDEN_SHARE = 0.65
 #: A call completes so many numbers at once: the more rows, the more of them lack equally many cells.
-TAKEN_NUMBERS = 2_000_000
+TAKE_NUMEL = 2_000_000
 #: How often a copy is taken, about: of rows that are taken often, copies with other cells hidden are made in advance.
 COPY_USES = 6
 #: How often a copy is taken at most, where there is no room for more copies. None are made that would be taken more
@@ -82,7 +82,7 @@ class CompletionTable(Table):
         What is hidden of the rows each time they are taken.
     """
 
-    taken_numbers = TAKEN_NUMBERS
+    take_numel = TAKE_NUMEL
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class HiddenCopies(Table):
         Of the copies that are taken.
     """
 
-    taken_numbers = TAKEN_NUMBERS
+    take_numel = TAKE_NUMEL
 
     def __init__(
         self, table: CompletionTable, copies: Copies, generator: torch.Generator, device: torch.device | str = "cpu"

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from skdl.closed_form.completion import CellFeatures
 from skdl.closed_form.gaussian import best_prior, fit_gaussian, usual_prior
+from skdl.data.counts import check_counts
 from skdl.data.tables.cells import is_missing_cell, is_same_cell
 from skdl.data.tables.columns import MAX_EXACT_INTEGER
 from skdl.data.tables.filled_frames import in_library
@@ -394,14 +395,14 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     def _prepare(self, X: Any, random_state: np.random.RandomState) -> tuple[Tensor, Tensor]:
         """Learn all but the networks; standardised cells ``(N, D)``, zeros where missing, and which are present."""
         generator = _generator(random_state)
-        goes_on = self._continues()
+        continues = self._continues()
         parameters = {name: getattr(self, name) for name in TABLE_PARAMETERS}
-        if goes_on:
+        if continues:
             _check_unchanged(self._table_parameters, parameters)
         self._table_parameters: dict[str, Any] = parameters
-        x_ND, present_ND, missing_NC = self._prepared_cells(X, goes_on)
+        x_ND, present_ND, missing_NC = self._prepared_cells(X, continues)
         self._n_rows = len(x_ND)
-        if not goes_on:
+        if not continues:
             self._is_small = self._n_rows * len(self._cells.encoders) < MANY_CELLS
             self._output_columns = OutputColumns.of(
                 X,
@@ -427,12 +428,12 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         gaussian = fit_gaussian(x_ND, present_ND, generator, self._prior_rows)
         self._model = CellModel(gaussian, column_of_D)
 
-    def _prepared_cells(self, X: Any, goes_on: bool) -> EncodedRows:
+    def _prepared_cells(self, X: Any, continues: bool) -> EncodedRows:
         """The encoded cells of X, by an encoding that is learned of them or goes on."""
-        if not goes_on:
+        if not continues:
             self._cells = TableCells(self.clip, self.round_integers, self.missing_values)
         columns = self._cells.columns(X)
-        if not goes_on and not self._cells.fit(columns).encoders:
+        if not continues and not self._cells.fit(columns).encoders:
             raise ValueError(
                 "X has no values to learn from: all of its cells are missing. Drop such tables before imputation."
             )
@@ -451,7 +452,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         # A copy, so that a fit that fails leaves that of the last one as it was.
         model = self._model = copy.copy(self._model)
         if self._continues():
-            model.features = model.features.of_dtype(x_ND.dtype)
+            model.features = model.features.to(x_ND.dtype)
         else:
             numbers, generator = torch.from_numpy(self._cells.numbers), _generator(random_state)
             model.follow(CellFeatures.of(model.gaussian, x_ND, present_ND, numbers, generator, self._prior_rows))
@@ -609,8 +610,7 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         False
         """
         check_is_fitted(self, "network_shares_")
-        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
-            raise ValueError(f"n_samples must be an integer of at least 1. Got {n_samples!r}.")
+        check_counts(n_samples=n_samples)
         random_state = check_random_state(random_state)
         X = self._check_X(X, reset=False)
         # By blocks, whose draws are joined then: column by column they take less memory than tables.

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from skdl.closed_form.skip import SkipPath
 from skdl.data.folds import Fold, mean_by_row
 from skdl.data.sampling import sample_rows
-from skdl.data.series.row_layout import Reversal
+from skdl.data.series.row_layout import Denormalization
 from skdl.data.series.series_encoder import SeriesEncoder
 from skdl.data.table import DenseTable, Table
 from skdl.engine.device import with_torch_defaults
@@ -53,11 +53,11 @@ class BlendedEstimator(NetworkEstimator):
             # Series that are constant may be so at any level, which is given back to all but logarithms.
             task.is_constant = np.zeros_like(task.is_constant)
 
-    def _reversal(self) -> Reversal | None:
+    def _denormalization(self) -> Denormalization | None:
         """What is given back to outputs."""
         if not isinstance(self._task, RegressionTask):
             return None
-        return self._encoder.reversal(self._task.location, self._task.scale)
+        return self._encoder.denormalization(self._task.location, self._task.scale)
 
     def _check_held_out(self, holds_out: bool) -> None:
         # A skip path that was asked for where there can be none.
@@ -96,7 +96,7 @@ class BlendedEstimator(NetworkEstimator):
         target = self._task.encode(data.y[rows], torch.float64)
         skip = self._new_skip()
         generator = torch.Generator().manual_seed(0)
-        of_skip = skip.fit(x_BD, self._skip_target(target), folds, weight, generator)
+        of_skip = skip.fit_predict_held_out(x_BD, self._skip_target(target), folds, weight, generator)
         is_held_out = np.isin(np.arange(len(rows)), np.hstack([fold.held_out for fold in folds]))
         known = np.flatnonzero(np.isfinite(outputs[rows]).all(axis=1) & is_held_out)
         base = self._base(x_BD[known])
@@ -136,7 +136,7 @@ class BlendedEstimator(NetworkEstimator):
             self._skip_kinds(),
             encoder.layout,
             encoder.shortest,
-            self._reversal(),
+            self._denormalization(),
             with_steps=not self._task.is_classification,
             levels=self._task.loss.quantiles(self._loss_settings()),
         )
@@ -152,8 +152,10 @@ class BlendedEstimator(NetworkEstimator):
     def _base(self, x_BD: Tensor) -> NDArray[np.float64]:
         """Outputs ``(B, O)`` of a model that has learned nothing: the level of the series where it is given back."""
         zeros = torch.zeros(len(x_BD), self.n_outputs_, dtype=torch.float64)
-        reversal = self._reversal()
-        return (zeros if reversal is None else reversal.apply(zeros, self._encoder.layout.parts(x_BD))).numpy()
+        denormalization = self._denormalization()
+        return (
+            zeros if denormalization is None else denormalization.apply(zeros, self._encoder.layout.parts(x_BD))
+        ).numpy()
 
     @with_torch_defaults
     def _table_outputs(self, table: Table) -> NDArray[np.float64]:

@@ -27,8 +27,7 @@ def _occlusion(estimator: Any, x_BD: Tensor, target: Tensor) -> NDArray[np.float
 
     def chosen(rows: Tensor) -> Tensor:
         outputs = estimator._table_outputs(DenseTable(rows))
-        combined = outputs if outputs.ndim == 2 else estimator._task.combine(outputs)
-        return class_outputs(estimator, torch.as_tensor(combined)).gather(1, target[:, None])[:, 0]
+        return class_outputs(estimator, torch.as_tensor(estimator._combined(outputs))).gather(1, target[:, None])[:, 0]
 
     whole = chosen(x_BD)
     layout = estimator._encoder.layout

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from skdl.data.series.row_layout import Reversal
+from skdl.data.series.row_layout import Denormalization
 from skdl.data.series.series_encoder import SeriesEncoder
 from skdl.estimators.parameters import is_auto, layer_sizes
 from skdl.nn.recurrent import POOLINGS, ConvLayer, RecurrentArchitecture
@@ -30,7 +30,7 @@ MANY_ROWS = 1000
 
 
 def recurrent_architecture(
-    parameters: Any, encoder: SeriesEncoder, n_outputs: int, reversal: Reversal | None
+    parameters: Any, encoder: SeriesEncoder, n_outputs: int, denormalization: Denormalization | None
 ) -> RecurrentArchitecture:
     """The architecture for what the encoder gives."""
     is_forecast = encoder.is_forecast
@@ -52,7 +52,7 @@ def recurrent_architecture(
         conv=_conv(parameters.conv_channels, encoder) if stem == "conv" else (),
         pooling=_pooling(parameters.pooling, is_forecast),
         hidden=hidden,
-        reversal=reversal,
+        denormalization=denormalization,
     )
 
 

@@ -19,8 +19,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skdl.closed_form.skip import SKIP_FEATURES
+from skdl.data.counts import check_counts
 from skdl.data.folds import Fold, block_folds, last_fold
-from skdl.data.series.series_encoder import SeriesEncoder, continued_channel
+from skdl.data.series.series_encoder import SERIES_SCALINGS, SeriesEncoder, continued_channel
 from skdl.data.series.series_reading import Series, SeriesWithTable, series_values
 from skdl.data.table import Table
 from skdl.engine.device import with_torch_defaults
@@ -316,7 +317,7 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     _network_constraints = {
         "layout": [StrOptions({"channels_first", "time_first"})],
-        "series_scaling": [None, StrOptions({"auto", "last", "mean", "standard"})],
+        "series_scaling": [None, StrOptions({"auto", *SERIES_SCALINGS})],
         "cell": [StrOptions(set(CELLS))],
         "hidden_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "num_layers": [Interval(Integral, 1, None, closed="left")],
@@ -402,21 +403,24 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
     # --- the network ---------------------------------------------------------------------------------------------
 
     def _architecture(self) -> RecurrentArchitecture:
-        return recurrent_architecture(self, self._encoder, self.n_outputs_, self._reversal())
+        return recurrent_architecture(self, self._encoder, self.n_outputs_, self._denormalization())
 
     def _plan(self, samples: Samples) -> Plan:
         plan = super()._plan(samples)
-        is_even = samples.table.sizes is None
-        return replace(plan, architecture=replace(cast(RecurrentArchitecture, plan.architecture), is_even=is_even))
+        has_equal_lengths = samples.table.sizes is None
+        return replace(
+            plan,
+            architecture=replace(cast(RecurrentArchitecture, plan.architecture), has_equal_lengths=has_equal_lengths),
+        )
 
     # --- predict -------------------------------------------------------------------------------------------------
 
-    def _computed(self, X: Any, compute: Callable[[Table], NDArray]) -> NDArray:
+    def _apply_to_table(self, X: Any, compute: Callable[[Table], NDArray]) -> NDArray:
         check_is_fitted(self, "network_")
         rows, computed = [], []
         for rows_of_part, part in self._check_X(X, reset=False).by_length():
             rows.append(rows_of_part)
-            computed.append(super()._computed(part, compute))
+            computed.append(super()._apply_to_table(part, compute))
         return np.concatenate(computed, axis=-2)[..., np.argsort(np.concatenate(rows)), :]
 
     @with_torch_defaults
@@ -699,8 +703,7 @@ class RNNRegressor(NetworkRegressorMixin, SeriesNetworkEstimator):
         (1, 10)
         """
         check_is_fitted(self, "network_")
-        if not isinstance(n_steps, Integral) or isinstance(n_steps, bool) or n_steps < 1:
-            raise ValueError(f"n_steps must be an integer of at least 1. Got {n_steps!r}.")
+        check_counts(n_steps=n_steps)
         past = self._check_X(X, reset=False)
         if past.shape[1] != 1:
             raise ValueError(

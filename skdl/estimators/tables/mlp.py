@@ -24,7 +24,7 @@ from skdl.data.tables.numeric_embeddings import NUMERIC_EMBEDDINGS
 from skdl.data.tables.scaling import SCALINGS
 from skdl.data.tables.table_encoder import TableEncoder
 from skdl.engine.job import Job, Result, State
-from skdl.estimators.base import NetworkEstimator
+from skdl.estimators.base import NetworkEstimator, ScaledJobs
 from skdl.estimators.checks import FitData, check_table
 from skdl.estimators.parameters import (
     ACTIVATION_DOC,
@@ -311,12 +311,12 @@ class TableNetworkEstimator(NetworkEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         return check_table(self, X, reset=reset)
 
-    def _network_outputs(self, X: Any) -> NDArray[np.float64]:
+    def _member_outputs(self, X: Any) -> NDArray[np.float64]:
         # Sparse matrices are made dense by the minibatch, and what a column of objects is its cells tell together.
         is_table = is_frame(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
         if not is_table or len(X) <= ENCODED_ROWS or has_objects(X):
-            return super()._network_outputs(X)
-        outputs_of = super()._network_outputs
+            return super()._member_outputs(X)
+        outputs_of = super()._member_outputs
         starts = range(0, len(X), ENCODED_ROWS)
         parts = [outputs_of(_safe_indexing(X, slice(start, start + ENCODED_ROWS))) for start in starts]
         return np.concatenate(parts, axis=-2)
@@ -355,10 +355,12 @@ class TableNetworkEstimator(NetworkEstimator):
             periodic=PeriodicEmbedding(encoder.n_periodic, encoder.n_frequencies) if encoder.n_periodic else None,
         )
 
-    def _with_scaled_columns(self, jobs: list[Job]) -> tuple[list[Job], bool]:
+    def _with_scaled_columns(self, jobs: list[Job]) -> ScaledJobs:
         scales = self._scales_by_relevance(jobs)
         self.relevance_scaling_ = bool(scales)
-        return scaled_jobs(jobs, self._encoder.n_periodic) if scales else jobs, scales is None
+        if scales:
+            jobs = scaled_jobs(jobs, self._encoder.n_periodic)
+        return ScaledJobs(jobs, is_interrupted=scales is None)
 
     def _finished(self, jobs: list[Job], results: list[Result]) -> list[Result]:
         first = jobs[0]
@@ -418,7 +420,7 @@ class TableNetworkEstimator(NetworkEstimator):
             return False
         if self._task.is_classification and self.n_features_in_ > WIDE_COLUMNS:
             return True
-        if bins.n_cut >= MIN_BINNED_COLUMNS and bins.n_informative < INFORMATIVE_SHARE * bins.n_cut:
+        if bins.n_binned >= MIN_BINNED_COLUMNS and bins.n_informative < INFORMATIVE_SHARE * bins.n_binned:
             return True
         return gains_by_scaling(jobs, self._encoder.n_periodic)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from skdl.data.series.row_layout import N_TAIL, Reversal, RowLayout
+from skdl.data.series.row_layout import N_TAIL, Denormalization, RowLayout
 
 
 def rows(n_steps=5):
@@ -28,9 +28,9 @@ def test_parts_are_views_of_rows_of_any_number_of_steps():
 
 
 def test_reversal_and_its_inverse():
-    reversal, parts = Reversal((2.0, 0.5), (1.0, -1.0)), RowLayout(2, 1).parts(rows())
+    denormalization, parts = Denormalization((2.0, 0.5), (1.0, -1.0)), RowLayout(2, 1).parts(rows())
     output = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(reversal.invert(reversal.apply(output, parts), parts), output)
+    torch.testing.assert_close(denormalization.invert(denormalization.apply(output, parts), parts), output)
     # Several outputs of a target share its way back.
-    doubled = reversal.apply(output.repeat_interleave(2, dim=1), parts)
-    torch.testing.assert_close(doubled, reversal.apply(output, parts).repeat_interleave(2, dim=1))
+    doubled = denormalization.apply(output.repeat_interleave(2, dim=1), parts)
+    torch.testing.assert_close(doubled, denormalization.apply(output, parts).repeat_interleave(2, dim=1))

@@ -37,7 +37,7 @@ def test_channels_are_standardised_by_their_training_values_alone():
     assert_allclose(fitted.scale, [np.std([1, 3, 5, 7, 9])])
     parts = fitted.layout.parts(fitted.transform(checked(values)).values)
     assert_allclose(parts.series_BCT[0, 0], [-4 / fitted.scale[0], -2 / fitted.scale[0], 0])
-    assert parts.lengths_B.tolist() == [2, 3, 3] and parts.beside_BE.shape == (3, 1)
+    assert parts.lengths_B.tolist() == [2, 3, 3] and parts.covariates_BE.shape == (3, 1)
 
 
 def test_weights_are_repetitions():
@@ -121,14 +121,14 @@ def test_the_way_back_leads_to_the_targets(scaling):
     X, y = walks()
     fitted = encoder(X, y, scaling)
     location, scale = y.mean(0), y.std(0)
-    reversal = fitted.reversal(location, scale)
+    denormalization = fitted.denormalization(location, scale)
     parts = fitted.layout.parts(fitted.transform(X).values)
     values = X.values[:, 1]
     level = {"last": values[:, -1]}.get(scaling, values.mean(1))
-    base = reversal.apply(torch.zeros(60, 3, dtype=torch.float64), parts)
+    base = denormalization.apply(torch.zeros(60, 3, dtype=torch.float64), parts)
     assert_allclose(base.numpy() * scale + location, np.repeat(level[:, None], 3, axis=1))
     # In units of the outputs, targets are about 1 away from there.
-    away = reversal.invert(torch.as_tensor((y - location) / scale), parts)
+    away = denormalization.invert(torch.as_tensor((y - location) / scale), parts)
     assert 0.9 < float(away.square().mean().sqrt()) < 1.1
 
 
@@ -139,7 +139,7 @@ def test_series_are_the_same_at_all_levels():
     one, other = (fitted.layout.parts(fitted.transform(series).values) for series in (X, moved))
     assert_allclose(one.series_BCT, other.series_BCT, atol=1e-6)
     # Only the other channel's last value stands beside the series.
-    assert_array_equal(one.beside_BE, other.beside_BE)
+    assert_array_equal(one.covariates_BE, other.covariates_BE)
 
 
 @pytest.mark.parametrize("scaling", ["last", "mean", "standard"])

@@ -38,10 +38,10 @@ def test_masked_values_are_missing(dtype):
     steps = np.array([[0, 1, 2, 3, -999, 5, 6, 7, 8], [4, 4, -999, 4, 4, 4, 4, 4, 4]], dtype=dtype).T
     masked, plain = np.ma.masked_equal(steps, -999), np.where(steps == -999, np.nan, steps)
     assert_array_equal(window(masked[:, 0], lags=2)[1], [2, 3, 6, 7, 8])
-    (X, table), y = window(masked, target=0, lags=2, static=[1])
+    X, y = window(masked, target=0, lags=2, static=[1])
     expected, expected_y = window(plain, target=0, lags=2, static=[1])
-    assert_array_equal(X, expected.series)
-    assert_array_equal(table, expected.table)
+    assert_array_equal(X.series, expected.series)
+    assert_array_equal(X.table, expected.table)
     assert_array_equal(y, expected_y)
 
 

@@ -118,7 +118,7 @@ def test_networks_take_encoded_rows_as_they_are(labelled, hidden):
     seen = []
     model = MLPClassifier(**SETTINGS | {"hidden_layer_sizes": hidden}, relevance_scaling=True)
     model.fit(X, y)
-    of_members = np.stack([model._task.probabilities(outputs) for outputs in model._network_outputs(X)])
+    of_members = np.stack([model._task.probabilities(outputs) for outputs in model._member_outputs(X)])
     # What training saw of each held-out row is what the finished network says of it.
     seen = np.isclose(of_members, model.out_of_fold_, atol=1e-5).all(axis=2)
     assert seen.any(axis=0).all()
@@ -152,7 +152,7 @@ BRIEF = {"n_members": 2, "max_epochs": 2, "numeric_embedding": "piecewise_linear
 
 
 def networks_equal(model, other, X):
-    return np.array_equal(model._network_outputs(X), other._network_outputs(X))
+    return np.array_equal(model._member_outputs(X), other._member_outputs(X))
 
 
 @pytest.mark.parametrize(("n_noise", "scales"), [(0, False), (15, True)])
