@@ -47,7 +47,7 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class Products:
-    """How batches of matrices are multiplied: ``matmul(a, b)``, and ``addmm(c, a, b)`` that adds c. Both take ``out``."""
+    """Products of batches of matrices: ``matmul(a, b)``, and ``addmm(c, a, b)``, which adds c; both take ``out``."""
 
     matmul: Callable[..., Tensor] = torch.bmm
     addmm: Callable[..., Tensor] = torch.baddbmm

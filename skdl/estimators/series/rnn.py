@@ -375,8 +375,11 @@ class SeriesNetworkEstimator(EmbeddingMixin, BlendedEstimator):
 
     def _shown_rows(self, data: FitData, rows: NDArray[np.intp]) -> Any:
         X = data.given_X
+        if not isinstance(X, tuple):
+            return _safe_indexing(X, rows)
         # scikit-learn takes no rows of a tuple.
-        return _safe_indexing(SeriesWithTable(*X) if isinstance(X, tuple) else X, rows)
+        shown = SeriesWithTable(*X)[rows]
+        return shown.series, shown.table
 
     # --- "auto"; of the architecture see recurrent_architecture.py, of skip see blended.py ------------------------
 

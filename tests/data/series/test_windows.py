@@ -148,9 +148,9 @@ def test_times_with_a_zone_keep_their_nanoseconds():
 
 
 def test_all_columns_of_numbers_without_a_part_are_channels():
-    (series, table), _ = window(frame(), target="load", lags=3, by="site", time="when", static=["size"])
-    assert series.shape == (10, 3, 3) and list(table.columns) == ["size"]
-    assert_array_equal(table["size"][:4], [10, 20, 10, 20])
+    X, _ = window(frame(), target="load", lags=3, by="site", time="when", static=["size"])
+    assert X.series.shape == (10, 3, 3) and list(X.table.columns) == ["size"]
+    assert_array_equal(X.table["size"][:4], [10, 20, 10, 20])
 
 
 def test_known_columns_run_ahead_by_the_horizon():

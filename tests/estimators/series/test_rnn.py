@@ -871,9 +871,8 @@ def test_static_columns_go_through_a_search(kind):
     assert_allclose(together.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"], rtol=1e-10)
     # A plain tuple, cut by hand, is the same.
     train, test = list(split.split(X))[-1]
-    (series, table), rows = X, lambda part, rows: part[rows[0] : rows[-1] + 1]
-    model.set_params(learning_rate=0.02).fit((series[train], rows(table, train)), y[train])
-    score = model.score((series[test], rows(table, test)), y[test])
+    X_train, X_test = ((X.series[rows], X.table[rows[0] : rows[-1] + 1]) for rows in (train, test))
+    score = model.set_params(learning_rate=0.02).fit(X_train, y[train]).score(X_test, y[test])
     assert_allclose(plain.cv_results_["split1_test_score"][1], score, rtol=1e-10)
 
 
