@@ -1,4 +1,4 @@
-"""Temperature scaling (Guo et al. 2017) of several networks whose probabilities are averaged.
+"""Calibration of several networks whose probabilities are averaged: a temperature (Guo et al. 2017) and a shift.
 
 Axes: N rows, O outputs, P parameters of one network.
 """
@@ -6,15 +6,17 @@ Axes: N rows, O outputs, P parameters of one network.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
+import numpy as np
 import torch
-from scipy.optimize import brentq
+from numpy.typing import NDArray
+from scipy.optimize import brentq, minimize
 from torch import Tensor
 
 from skdl.data.sampling import sample_rows
-from skdl.engine.job import Job, Result, Samples
+from skdl.engine.job import Job, Result, Samples, State
 from skdl.nn.dense import DenseArchitecture
 from skdl.tasks.losses import Loss
 
@@ -25,35 +27,62 @@ MAX_LOGITS = 1_000_000
 #: The power of the temperature, best for each network by itself, that all of them take: their mean is less sure than
 #: each of them already.
 MEAN_POWER = 0.5
+#: Precision of the normal prior of shifts around zero: a class that no held-out row has keeps a probability.
+SHIFT_PRIOR = 1.0
+
+#: Outputs ``(1, O, N)``, targets ``(1, T, N)`` and weights ``(N,)`` of the rows that a network held out.
+HeldOut = tuple[Tensor, Tensor, Tensor]
 
 
-def logit_factor(jobs: Sequence[Job], results: Sequence[Result]) -> float:
-    """What to multiply the logits of all networks by, at most 1, as far as held-out rows say that they are too sure."""
-    held_out = [
-        (result.validation_outputs, job.validation)
-        for job, result in zip(jobs, results, strict=True)
-        if result.validation_outputs is not None and job.validation is not None
-    ]
-    return _temperature(jobs[0].plan.loss, held_out) ** -MEAN_POWER
+@dataclass(frozen=True)
+class Calibration:
+    """The factor on all logits of several networks, and what is added to each of them afterwards.
+
+    Networks that are stopped early, by losses that hardly tell a small probability from none, say too little of rare
+    classes. The shift makes the mean of the held-out rows' probabilities that of their labels, but for a prior.
+    """
+
+    factor: float = 1.0
+    shift_O: Tensor | None = None
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], results: Sequence[Result]) -> Calibration:
+        """Learn from the rows that each network held out: the root of the temperature first, then the shift."""
+        loss = jobs[0].plan.loss
+        held_out = [
+            _as_losses_take_them(result.validation_outputs, job.validation)
+            for job, result in zip(jobs, results, strict=True)
+            if result.validation_outputs is not None and job.validation is not None
+        ]
+        if not held_out:
+            return cls()
+        factor = _temperature(loss, held_out) ** -MEAN_POWER
+        return cls(factor, _shift(loss, [(factor * outputs, *rest) for outputs, *rest in held_out]))
+
+    def applied(self, job: Job, result: Result) -> Result:
+        """A result with its network's logits calibrated."""
+        architecture = cast(DenseArchitecture, job.plan.architecture)
+        theta_P, outputs = result.state.theta_P, result.validation_outputs
+        state = replace(result.state, theta_P=architecture.with_outputs_scaled(theta_P, self.factor, self.shift_O))
+        if outputs is not None:
+            outputs = self.factor * outputs
+            outputs = outputs if self.shift_O is None else outputs + self.shift_O.to(outputs)
+        return replace(result, state=state, validation_outputs=outputs)
+
+    def undone(self, architecture: DenseArchitecture, state: State) -> State:
+        """The state of a network whose logits were calibrated, as its training left it."""
+        shift_O = None if self.shift_O is None else -self.shift_O / self.factor
+        return replace(state, theta_P=architecture.with_outputs_scaled(state.theta_P, 1 / self.factor, shift_O))
 
 
-def with_logits_times(factor: float, job: Job, result: Result) -> Result:
-    """A result with its network's logits multiplied."""
-    architecture = cast(DenseArchitecture, job.plan.architecture)
-    state = replace(result.state, theta_P=architecture.with_outputs_times(result.state.theta_P, factor))
-    outputs = result.validation_outputs
-    return replace(result, state=state, validation_outputs=None if outputs is None else factor * outputs)
-
-
-def _temperature(loss: Loss, held_out: Sequence[tuple[Tensor, Samples]]) -> float:
+def _temperature(loss: Loss, held_out: Sequence[HeldOut]) -> float:
     """What to divide logits by, at least 1, for the smallest loss on the rows that each network held out."""
-    parts = [_as_losses_take_them(outputs, samples) for outputs, samples in held_out]
 
     def slope(inverse: float) -> float:
         """The derivative of the loss, which is convex, in the inverse of the temperature."""
         slopes = [
             ((loss.gradient(inverse * output_1ON, target_1TN, {}) * output_1ON).sum(1) * weight_N).sum()
-            for output_1ON, target_1TN, weight_N in parts
+            for output_1ON, target_1TN, weight_N in held_out
         ]
         return float(sum(slopes))
 
@@ -64,7 +93,26 @@ def _temperature(loss: Loss, held_out: Sequence[tuple[Tensor, Samples]]) -> floa
     return MAX_TEMPERATURE if slope(lowest) >= 0 else 1 / cast(float, brentq(slope, lowest, 1.0, xtol=1e-14))
 
 
-def _as_losses_take_them(output_NO: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
+def _shift(loss: Loss, held_out: Sequence[HeldOut]) -> Tensor:
+    """What to add to each logit ``(O,)`` for the smallest loss on the rows that each network held out."""
+
+    def loss_gradient(shift_O: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        shift = torch.from_numpy(shift_O)
+        total, slope_O = SHIFT_PRIOR / 2 * float(shift @ shift), SHIFT_PRIOR * shift
+        for output_1ON, target_1TN, weight_N in held_out:
+            loss_1N, grad_1ON = loss.loss_gradient(output_1ON + shift[:, None], target_1TN, {})
+            total += float(loss_1N @ weight_N)
+            slope_O = slope_O + grad_1ON[0] @ weight_N
+        return total, slope_O.numpy()
+
+    n_outputs = held_out[0][0].shape[1]
+    # To the last digits, as the temperature.
+    exact = {"ftol": 0.0, "gtol": 1e-9}
+    found = minimize(loss_gradient, np.zeros(n_outputs), jac=True, method="L-BFGS-B", options=exact)
+    return torch.from_numpy(found.x)
+
+
+def _as_losses_take_them(output_NO: Tensor, samples: Samples) -> HeldOut:
     """Outputs ``(1, O, N)``, targets ``(1, T, N)`` and weights, in double precision; labels stay whole numbers."""
     n_rows, n_outputs = output_NO.shape
     rows = torch.from_numpy(sample_rows(n_rows, max(MAX_LOGITS // n_outputs, 1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -54,7 +54,7 @@ from skdl.estimators.supervised import (
     ProbabilityMixin,
     classification_task,
 )
-from skdl.estimators.tables.calibration import logit_factor, with_logits_times
+from skdl.estimators.tables.calibration import Calibration
 from skdl.estimators.tables.relevance import gains_by_scaling, scaled_jobs
 from skdl.estimators.training import warn_of_numbers_as_text
 from skdl.nn.activations import ACTIVATIONS, get_activation
@@ -365,18 +365,15 @@ class TableNetworkEstimator(NetworkEstimator):
     def _finished(self, jobs: list[Job], results: list[Result]) -> list[Result]:
         first = jobs[0]
         if first.start is None:
-            self._logit_factor = 1.0
+            self._calibration = Calibration()
         if len(jobs) > 1 and first.settings.keep_best and first.plan.loss.is_cross_entropy:
-            self._logit_factor = logit_factor(jobs, results)
-        if self._logit_factor == 1:
-            return results
-        return [with_logits_times(self._logit_factor, *pair) for pair in zip(jobs, results, strict=True)]
+            self._calibration = Calibration.of(jobs, results)
+        return list(map(self._calibration.applied, jobs, results))
 
     def _states(self, n_members: int) -> list[State]:
         # Networks go on from what their training ended with.
-        architecture, factor = self._architecture(), 1 / self._logit_factor
-        states = super()._states(n_members)
-        return [replace(state, theta_P=architecture.with_outputs_times(state.theta_P, factor)) for state in states]
+        architecture = self._architecture()
+        return [self._calibration.undone(architecture, state) for state in super()._states(n_members)]
 
     def _scales_by_relevance(self, jobs: list[Job]) -> bool | None:
         """Whether to scale; None if the fit was interrupted before it was known."""

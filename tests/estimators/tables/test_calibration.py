@@ -1,4 +1,6 @@
-"""Temperatures of several networks, by the rows that they held out."""
+"""Temperature and shift of several networks, by the rows that they held out."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from skdl import MLPClassifier, MLPRegressor
 from skdl.data.table import DenseTable
 from skdl.engine.job import Job, OptimizerKind, Plan, Result, Samples, Settings, State
 from skdl.engine.predict import network_outputs
-from skdl.estimators.tables.calibration import logit_factor, with_logits_times
+from skdl.estimators.tables.calibration import SHIFT_PRIOR, Calibration
 from skdl.nn.activations import get_activation
 from skdl.nn.dense import DenseArchitecture
 from skdl.tasks.losses import BinaryCrossEntropy, CrossEntropy
@@ -36,7 +38,7 @@ def trained(loss, n_outputs, *, sureness, hidden=(), weighted=False, seed=0):
             target = torch.bernoulli(true.sigmoid(), generator=generator)
         weight = torch.rand(N_ROWS, generator=generator) if weighted else None
         samples = Samples(table, target, weight)
-        state = State(network.with_outputs_times(theta_P, sureness))
+        state = State(network.with_outputs_scaled(theta_P, sureness))
         jobs.append(Job(plan, Settings(), samples, 0, validation=samples))
         results.append(Result(state, [], "early_stopping", 1, validation_outputs=sureness * true))
     return jobs, results
@@ -63,37 +65,77 @@ def best_factor(jobs, results):
 @pytest.mark.parametrize(
     ("loss", "n_outputs"), [(CrossEntropy(), 3), (BinaryCrossEntropy(), 1), (BinaryCrossEntropy(), 3)]
 )
-def test_logit_factor__when_networks_are_too_sure__then_root_of_the_best_one(loss, n_outputs, weighted):
+def test_factor__when_networks_are_too_sure__then_root_of_the_best_one(loss, n_outputs, weighted):
     jobs, results = trained(loss, n_outputs, sureness=4.0, weighted=weighted)
     expected = best_factor(jobs, results) ** 0.5
     # Labels were drawn by a quarter of the logits.
     assert 0.4 < expected < 0.6
-    assert logit_factor(jobs, results) == pytest.approx(expected, rel=1e-4)
+    assert Calibration.of(jobs, results).factor == pytest.approx(expected, rel=1e-4)
 
 
-def test_logit_factor__when_logits_are_many__then_some_of_them_say(monkeypatch):
+def test_factor__when_logits_are_many__then_some_of_them_say(monkeypatch):
     given = trained(BinaryCrossEntropy(), 1, sureness=4.0, weighted=True)
-    of_all = logit_factor(*given)
+    of_all = Calibration.of(*given).factor
     monkeypatch.setattr("skdl.estimators.tables.calibration.MAX_LOGITS", N_ROWS // 2)
-    assert of_all == pytest.approx(logit_factor(*given), rel=0.1)
-    assert of_all != pytest.approx(logit_factor(*given), rel=1e-4)
+    assert of_all == pytest.approx(Calibration.of(*given).factor, rel=0.1)
+    assert of_all != pytest.approx(Calibration.of(*given).factor, rel=1e-4)
 
 
-def test_logit_factor__when_networks_are_not_sure_enough__then_one():
-    assert logit_factor(*trained(CrossEntropy(), 3, sureness=0.3)) == 1
+def test_factor__when_networks_are_not_sure_enough__then_one():
+    assert Calibration.of(*trained(CrossEntropy(), 3, sureness=0.3)).factor == 1
 
 
-def test_logit_factor__when_networks_are_sure_of_what_is_wrong__then_bounded():
-    assert logit_factor(*trained(CrossEntropy(), 3, sureness=-50.0)) == pytest.approx(0.1)
+def test_factor__when_networks_are_sure_of_what_is_wrong__then_bounded():
+    assert Calibration.of(*trained(CrossEntropy(), 3, sureness=-50.0)).factor == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("hidden", [(), (4,)])
-def test_with_logits_times__then_of_the_network_and_of_its_validation_outputs(hidden):
+def test_applied__then_to_the_network_and_its_validation_outputs_and_can_be_undone(hidden):
     (job, _), (result, _) = trained(CrossEntropy(), 3, sureness=1.0, hidden=hidden)
-    after = with_logits_times(0.25, job, result)
-    assert_allclose(after.validation_outputs, result.validation_outputs / 4)
-    module = job.plan.architecture.module(after.state.theta_P)
+    calibration = Calibration(0.25, torch.tensor([1.0, 0.0, -2.0], dtype=torch.float64))
+    after = calibration.applied(job, result)
+    assert_allclose(after.validation_outputs, result.validation_outputs / 4 + calibration.shift_O)
+    architecture = job.plan.architecture
+    module = architecture.module(after.state.theta_P)
     assert_allclose(network_outputs(module, job.train.table, "cpu"), after.validation_outputs, rtol=1e-9, atol=1e-9)
+    assert_allclose(calibration.undone(architecture, after.state).theta_P, result.state.theta_P, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "n_outputs"), [(CrossEntropy(), 3), (BinaryCrossEntropy(), 1), (BinaryCrossEntropy(), 3)]
+)
+def test_shift__then_mean_probabilities_are_those_of_the_labels_but_for_the_prior(loss, n_outputs, weighted):
+    jobs, results = trained(loss, n_outputs, sureness=4.0, weighted=weighted)
+    # Networks that say too little of the first output.
+    of_first = torch.tensor([3.0, *[0.0] * (n_outputs - 1)])
+    results = [replace(result, validation_outputs=result.validation_outputs - of_first) for result in results]
+    calibration = Calibration.of(jobs, results)
+    pull = torch.zeros(n_outputs)
+    for job, result in zip(jobs, results, strict=True):
+        outputs, target = calibration.applied(job, result).validation_outputs, job.validation.target
+        p = outputs.sigmoid() if target.is_floating_point() else outputs.softmax(1)
+        labels = target if target.is_floating_point() else torch.nn.functional.one_hot(target, n_outputs)
+        weight = 1 if job.validation.weight is None else job.validation.weight[:, None]
+        pull = pull + (weight * (labels - p)).sum(0)
+    assert_allclose(pull, SHIFT_PRIOR * calibration.shift_O, atol=1e-6)
+    assert calibration.shift_O[0] > 0.2
+
+
+def test_shift__when_a_class_is_in_no_held_out_row__then_it_keeps_a_probability():
+    jobs, results = trained(CrossEntropy(), 3, sureness=1.0)
+    for job in jobs:
+        job.validation.target[job.validation.target == 2] = 0
+    assert -20 < Calibration.of(jobs, results).shift_O[2] < -1
+
+
+def test_fit__when_a_class_is_rare__then_mean_probability_is_its_share():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 5))
+    y = rng.random(3000) < 0.01 * np.exp(0.5 * X[:, 0])
+    model = MLPClassifier(random_state=0).fit(X, y)
+    assert model.predict_proba(X)[:, 1].mean() == pytest.approx(y.mean(), rel=0.2)
+    assert model.out_of_fold_[:, 1].mean() == pytest.approx(y.mean(), rel=0.1)
 
 
 NOISY = make_classification(200, 8, flip_y=0.6, random_state=0)
