@@ -64,6 +64,20 @@ from skdl.tasks.classification import ClassificationTask
 from skdl.tasks.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, has_log_link
 from skdl.tasks.regression import RegressionTask
 
+
+def _relevance_scaling_doc(wide: str = "") -> str:
+    return f"""
+relevance_scaling : bool or "auto", default="auto"
+    Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
+    the target on the network's own training rows: among many uninformative columns, the informative ones are then
+    learned first. If the ``numeric_embedding`` has bins, "auto" does so {wide}
+    if fewer than 60 % of at least 10 numeric columns, each by itself, split the target better than chance would, or if
+    the first two networks, trained for five epochs both ways, have a clearly smaller loss on their validation rows with
+    it. Under ``warm_start`` the choice is kept. Sparse matrices, the columns of a periodic embedding, embedded
+    categories and ``partial_fit`` are not scaled. Penalties and weight decay act on the weights of scaled columns.
+""".replace(" \n", "\n")
+
+
 NETWORK_DOC = f"""
 hidden_layer_sizes : tuple of int, default=(128, 128)
     Number of units of each hidden layer; ``()`` is a linear model.
@@ -89,16 +103,7 @@ numeric_embedding : {{None, "piecewise_linear", "periodic", "both"}}, default="b
     categories are also encoded as categories. None gives a faster and plainer network. Sparse matrices have no
     embedding; with more than 256 numeric columns there is no "periodic", and with more than 256 of three or more
     distinct values there are no bins.
-relevance_scaling : bool or "auto", default="auto"
-    Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
-    the target on the network's own training rows: among many uninformative columns, the informative ones are then
-    learned first. If the ``numeric_embedding`` has bins, "auto" does so in three cases: in classification of more than
-    50 columns; if fewer than 60 % of at least 10 numeric columns, each by itself, split the target better than chance
-    would; and if the first two networks, trained for five epochs both ways, have a clearly smaller loss on their
-    validation rows with it. Under ``warm_start`` the choice is kept. Sparse matrices, the columns of a periodic
-    embedding, embedded categories and ``partial_fit`` are not scaled. Penalties and weight decay act on the weights of
-    scaled columns.
-"""
+{_relevance_scaling_doc("in classification of more than 50 columns, or").lstrip()}"""
 
 CLASSIFIER_NETWORK_DOC = with_entries(
     NETWORK_DOC,
@@ -106,16 +111,7 @@ CLASSIFIER_NETWORK_DOC = with_entries(
 dropout : float in [0, 1) or "auto", default="auto"
     Fraction of the hidden units dropped in each training step. "auto" is 0.05.
 """,
-    relevance_scaling="""
-relevance_scaling : bool or "auto", default="auto"
-    Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
-    the target on the network's own training rows: among many uninformative columns, the informative ones are then
-    learned first. If the ``numeric_embedding`` has bins, "auto" does so in three cases: with more than 50 columns; if
-    fewer than 60 % of at least 10 numeric columns, each by itself, split the classes better than chance would; and if
-    the first two networks, trained for five epochs both ways, have a clearly smaller loss on their validation rows with
-    it. Under ``warm_start`` the choice is kept. Sparse matrices, the columns of a periodic embedding, embedded
-    categories and ``partial_fit`` are not scaled. Penalties and weight decay act on the weights of scaled columns.
-""",
+    relevance_scaling=_relevance_scaling_doc("with more than 50 columns, or"),
 )
 REGRESSOR_NETWORK_DOC = with_entries(
     NETWORK_DOC,
@@ -123,16 +119,7 @@ REGRESSOR_NETWORK_DOC = with_entries(
 dropout : float in [0, 1) or "auto", default="auto"
     Fraction of the hidden units dropped in each training step. "auto" is 0: dropout biases predicted means.
 """,
-    relevance_scaling="""
-relevance_scaling : bool or "auto", default="auto"
-    Whether each encoded column is multiplied, in training, by a factor of 0.2 to 4 that grows with its correlation with
-    the target on the network's own training rows: among many uninformative columns, the informative ones are then
-    learned first. If the ``numeric_embedding`` has bins, "auto" does so in two cases: if fewer than 60 % of at least 10
-    numeric columns, each by itself, split the target better than chance would; and if the first two networks, trained
-    for five epochs both ways, have a clearly smaller loss on their validation rows with it. Under ``warm_start`` the
-    choice is kept. Sparse matrices, the columns of a periodic embedding, embedded categories and ``partial_fit`` are
-    not scaled. Penalties and weight decay act on the weights of scaled columns.
-""",
+    relevance_scaling=_relevance_scaling_doc(),
 )
 
 TABLE_TRAINING_DOC = with_entries(
@@ -155,8 +142,9 @@ early_stopping : bool or "auto", default="auto"
     n_members="""
 n_members : int or "auto", default="auto"
     Number of networks to train side by side and average. "auto" is 8 if rows are held out for early stopping, and 1
-    otherwise. Under early stopping by a cross-entropy, several networks have their logits divided by the root of the
-    temperature that suits their validation rows best (Guo et al. 2017), if it is above 1.
+    otherwise. Under early stopping by a cross-entropy, the logits of several networks are divided by the square root of
+    the temperature, at least 1, that suits their validation rows best (Guo et al. 2017), and shifted so that the mean
+    probability of each class on those rows is its share of them.
 """,
     n_iter_no_change="""
 n_iter_no_change : int or "auto", default="auto"
