@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +22,18 @@ MIN_ROWS_TO_KNOW_LEVEL = 2
 MAX_ROWS_TO_KNOW_LEVEL = 10
 #: Fewest different numbers that may be codes.
 MIN_CODES = 11
+Ratios = Sequence[tuple[int, float]]
 #: Pairs of mean rows per code, at least, and the largest ratio of the variance within codes to that among them: the
 #: means of few rows are noisier, so that fewer rows demand a smaller ratio.
 MAX_WITHIN_RATIOS = ((5, 1.25), (4, 0.8), (3, 0.5), (2, 0.125))
 #: Neighbours are as unlike as any two codes if their variance is more than this share of that among codes.
 MIN_UNLIKE = 0.5
+#: Mean rows per code from which on a column may say less of the target, as one of several that say a little each.
+MANY_ROWS_PER_CODE = 20
+#: The largest ratio of variances, as in MAX_WITHIN_RATIOS, of such columns.
+MAX_WITHIN_RATIO_OF_MANY = 5.0
+#: MIN_UNLIKE of such columns: steps of a number that says a little look like codes, too.
+MIN_UNLIKE_OF_MANY = 0.75
 #: A value of more than this share of the rows, such as zero, may stand for "none", and the others for categories. For
 #: classes alone: the means of numeric targets hang on single rows where values are rare.
 COMMON_SHARE = 0.5
@@ -131,7 +138,10 @@ def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
     if variances is not None and variances.of_neighbours > MIN_UNLIKE * variances.among:
         return True
     is_common = np.bincount(codes) > COMMON_SHARE * len(codes)
-    if not classification or not is_common.any():
+    if not is_common.any():
+        variances = _informative_variances(codes, y, classification, ((MANY_ROWS_PER_CODE, MAX_WITHIN_RATIO_OF_MANY),))
+        return variances is not None and variances.of_neighbours > MIN_UNLIKE_OF_MANY * variances.among
+    if not classification:
         return False
     is_rare = ~is_common[codes]
     _, codes = np.unique(codes[is_rare], return_inverse=True)
@@ -141,12 +151,14 @@ def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
     return variances.of_neighbours > max(MIN_UNLIKE_RARE * variances.among, variances.within)
 
 
-def _informative_variances(codes: NDArray[np.intp], y: NDArray, classification: bool) -> LevelVariances | None:
+def _informative_variances(
+    codes: NDArray[np.intp], y: NDArray, classification: bool, ratios: Ratios = MAX_WITHIN_RATIOS
+) -> LevelVariances | None:
     """The variances of codes of several rows each, if they tell much of the target."""
     n_codes = int(codes.max(initial=-1)) + 1
     if n_codes < MIN_CODES:
         return None
-    most_within = next((most for n_rows, most in MAX_WITHIN_RATIOS if len(codes) >= n_rows * n_codes), None)
+    most_within = next((most for n_rows, most in ratios if len(codes) >= n_rows * n_codes), None)
     if most_within is None:
         return None
     variances = LevelVariances.of(codes, y, classification)

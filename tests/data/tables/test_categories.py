@@ -89,6 +89,21 @@ def test_codes_are_numbers_whose_neighbours_are_unlike(classification):
 
 
 @pytest.mark.parametrize("classification", [False, True])
+def test_codes_of_many_rows_may_be_one_of_several_columns_that_say_a_little(classification):
+    rng = np.random.default_rng(0)
+    x = np.repeat(np.arange(40.0), 50)
+    # A fifth of the variance, or a little less than that of a sign.
+    rest = 2 * rng.normal(size=2000)
+    y, ordered = rng.normal(size=40)[x.astype(int)] + rest, np.sin(x / 4) + 0.5 * rest
+    if classification:
+        y, ordered = y > 0, ordered > 0
+    assert are_nominal(x, y, classification)
+    assert not are_nominal(x, ordered, classification) and not are_nominal(x, rng.permutation(y), classification)
+    few = rng.permutation(2000)[:600]
+    assert not are_nominal(x[few], y[few], classification)
+
+
+@pytest.mark.parametrize("classification", [False, True])
 def test_codes_of_few_rows_say_nearly_all_of_the_target(classification):
     rng = np.random.default_rng(0)
     x = np.repeat(np.arange(300.0), 3)
