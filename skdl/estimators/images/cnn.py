@@ -34,7 +34,7 @@ from skdl.estimators.embedding import EmbeddingMixin
 from skdl.estimators.explaining import check_method, explained_outputs
 from skdl.estimators.images.checks import check_images
 from skdl.estimators.images.explaining import image_maps
-from skdl.estimators.images.mirroring import may_be_mirrored
+from skdl.estimators.images.label_invariance import may_be_mirrored, may_be_moved
 from skdl.estimators.parameters import (
     ACTIVATION_DOC,
     FITTED_DOC,
@@ -149,7 +149,8 @@ augment : "auto", dict, callable or None, default="auto"
     fraction of each axis), "rotation" (in degrees), "zoom" (largest relative change of size), "flip" (True: half of the
     images are mirrored left to right), "cutout" (side of a blanked square, as a fraction of each axis; DeVries and
     Taylor 2017) and "mixup" (largest fraction of another image and its target that is mixed in; Zhang et al. 2018).
-    "auto" is {AUTO}, and nothing for signals.{FLIP}
+    "auto" is {AUTO}, and nothing for signals,
+    nor where nearest neighbours say that the target depends on it, such as a position, a size or an angle.{FLIP}
     A callable takes standardised images ``(n, channels, h, w)`` and a :class:`torch.Generator` and returns images of
     the same shape.
 test_time_augmentation : int, default=0
@@ -399,8 +400,10 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         if self.image_shape_[0] == 1:
             return Augmentation()
         is_labelled = self._task.is_classification and not self._task.is_multilabel
-        flip = is_labelled and may_be_mirrored(self._encoder.transform(data.X), self.image_shape_, rows, data.y)
-        return replace(MOVES, flip=flip)
+        images = self._encoder.transform(data.X), self.image_shape_, rows, data.y
+        if not may_be_moved(*images, MOVES, is_labelled):
+            return Augmentation()
+        return replace(MOVES, flip=is_labelled and may_be_mirrored(*images))
 
     # --- the network ---------------------------------------------------------------------------------------------
 

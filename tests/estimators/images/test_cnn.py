@@ -794,7 +794,7 @@ def test_auto_augment_does_not_mirror_what_is_told_apart_by_its_side(order):
 
 
 def test_auto_augment_looks_at_images_of_all_classes_where_labels_come_in_turns(monkeypatch):
-    monkeypatch.setattr("skdl.estimators.images.mirroring.TRIED_IMAGES", 40)
+    monkeypatch.setattr("skdl.estimators.images.label_invariance.TRIED_IMAGES", 40)
     assert CNNClassifier(**SMALL | {"max_epochs": 1}).fit(*stripes(120)).augmentation_.flip
 
 
