@@ -46,8 +46,8 @@ turned_network = CNNClassifier(**plain, max_epochs=15, random_state=0).fit(turne
 # higher learning rate than the rest: ``head_lr_factor``. The learning rate of the network from scratch is chosen, too.
 #
 # Each error is measured on the remaining images of that half after ten epochs, and is the mean over eight draws of the
-# hundred training images. Frozen layers are at best level with training from scratch: features for 0 to 4 are not
-# enough for 5 to 9, so the layers need further training. That pays off more from the network trained on rotated digits.
+# hundred training images. For either network, the best error comes from training the layers further: features for 0 to
+# 4 are not quite enough for 5 to 9. The network trained on rotated digits is the better start.
 
 X_choose, X_test, y_choose, y_test = train_test_split(
     X[~is_known], y[~is_known], test_size=0.5, stratify=y[~is_known], random_state=0
@@ -99,8 +99,9 @@ for title, candidates in {"from scratch": from_scratch, "fine-tuned": fine_tuned
 # -----------------
 #
 # Both chosen candidates, now also with fewer and more images than they were chosen with. After ten epochs, with twenty
-# or more images of each digit, the fine-tuned network makes some 30 % fewer mistakes; with five it makes more, because
-# its settings were chosen on twenty. Training from scratch for forty epochs makes up part of the difference.
+# images of each digit, the fine-tuned network makes clearly fewer mistakes. With five the two are closer, and which is
+# ahead depends on rounding: the settings were chosen on twenty. Training from scratch for forty epochs makes up part of
+# the difference.
 
 n_each = [5, 10, 20, 50]
 errors = {name: np.array([mean_error(settings, n, is_test=True) for n in n_each]) for name, settings in chosen.items()}
@@ -116,7 +117,7 @@ print(f"20 images of each, 40 epochs: {longer[0]:.3f} from scratch, {longer[1]:.
 # Error by number of images
 # -------------------------
 #
-# The gap is about equally wide from five images to fifty. Both axes are logarithmic.
+# Both axes are logarithmic, so equal distances are equal ratios.
 
 import matplotlib.pyplot as plt
 

@@ -61,9 +61,9 @@ print(f"chosen: {search.best_params_}")
 # nothing is chosen by it.
 #
 # By log loss on held-out images, the candidate chosen by the search is level with the best, and better than training
-# without augmentation. The order of the others is rough: "a little of each" is fourth in the search and ties with the
-# first on held-out images. Mirroring digits costs more than any augmentation gains. Mixing images costs too: combined
-# with moving them, it would need more than fifty epochs.
+# without augmentation. The order of the others is rough: "a little of each" is well behind the first in the search, and
+# nearly ties with it on held-out images. Mirroring digits is worse than no augmentation at all. Mixing images costs
+# too: combined with moving them, it would need more than fifty epochs.
 
 import numpy as np
 from sklearn.base import clone

@@ -41,8 +41,8 @@ print(completed.head().round(1))
 # What it found
 # -------------
 #
-# The true values of most missing cells are known here. Numbers: root mean squared error divided by that of the column
-# mean. Text: share of wrong cells, compared with that of the most frequent value.
+# The true values of most missing cells are known here. For numbers, the root mean squared error, beside that of the
+# column mean; for text, the share of wrong cells, beside that of the most frequent value.
 
 truth = X.loc[X_test.index]
 lines = []

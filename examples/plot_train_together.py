@@ -62,8 +62,8 @@ print(run.report_)
 # The same results
 # ----------------
 #
-# The training of a network does not depend on the others in its stack. Scores agree up to floating-point rounding,
-# which only the networks at the largest learning rate amplify: their training is close to chaotic.
+# The training of a network does not depend on the others in its stack. Scores agree up to floating-point rounding.
+# Where there is any, the networks at the largest learning rate amplify it most: their training is close to chaotic.
 
 distance = np.abs(together.cv_results_["mean_test_score"] / alone.cv_results_["mean_test_score"] - 1)
 print(f"relative difference of the mean scores: median {np.median(distance):.0e}, largest {distance.max():.0e}")
