@@ -50,6 +50,9 @@ print("chosen:", search.best_params_)
 # %%
 # The picture
 # -----------
+#
+# The plain recurrent cell does as well as the gated ones, at either learning rate. Those need the higher one: at 0.003
+# their errors are clearly larger, at 0.01 all three are close.
 
 import matplotlib.pyplot as plt
 import pandas as pd

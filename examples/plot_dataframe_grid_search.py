@@ -57,8 +57,8 @@ search.fit(X_train, y_train)
 
 best = search.best_estimator_
 print(f"best parameters: {search.best_params_}")
-print(f"log loss in cross-validation: {-search.best_score_:.3f}, on held-out rows: {-search.score(X_test, y_test):.3f}")
-print(f"accuracy on held-out rows: {best.score(X_test, y_test):.3f}")
+print(f"log loss in cross-validation: {-search.best_score_:.3f}, on test rows: {-search.score(X_test, y_test):.3f}")
+print(f"accuracy on test rows: {best.score(X_test, y_test):.3f}")
 
 # %%
 # The loss curves
@@ -77,7 +77,7 @@ for color, learning_rate in zip(["C0", "C1", "C2"], [3e-4, 1e-3, 1e-2], strict=T
     history = network.fit(X_train, y_train, X_val=X_test, y_val=y_test).history_
     ax.plot(history["epoch"], history["loss"], color=color, label=f"learning_rate={learning_rate:g}")
     ax.plot(history["epoch"], history["validation_loss"], color=color, linestyle="--")
-ax.plot([], [], color="gray", linestyle="--", label="on held-out rows")
+ax.plot([], [], color="gray", linestyle="--", label="on test rows")
 ax.set(xlabel="epoch", ylabel="cross-entropy", yscale="log", title="Penguins: loss by learning rate")
 ax.legend()
 fig.savefig("penguins_loss_curves.png", dpi=150)

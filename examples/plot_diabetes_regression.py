@@ -36,9 +36,9 @@ predictions = {name: cross_val_predict(model, X, y, cv=folds) for name, model in
 # The scores
 # ----------
 #
-# The networks match the linear model but do not beat it: with 442 patients, differences of this size are chance, and
-# there is little here that a linear model would miss. A network pays off where effects are nonlinear or interact, and
-# on tables with more rows than this one.
+# The networks come close to the linear model but do not beat it: with 442 patients, differences of this size are
+# chance, and there is little here that a linear model would miss. A network pays off where effects are nonlinear or
+# interact, and on tables with more rows than this one.
 
 for name, prediction in predictions.items():
     r2, error = r2_score(y, prediction), mean_absolute_error(y, prediction)

@@ -14,11 +14,13 @@ large are the errors, in the rows used for fitting and in new ones, and how long
 # column mean has an error of about 1. With one split and one draw of hidden cells, differences of a few percent mean
 # nothing.
 
+import warnings
 from time import perf_counter
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
@@ -49,10 +51,6 @@ def measured(imputer, X, rng):
     return *(np.sqrt(error[part][is_hidden[part]].mean()) for part in parts), seconds
 
 
-import warnings
-
-from sklearn.exceptions import ConvergenceWarning
-
 results = {}
 with warnings.catch_warnings():
     # Rounds of an iterative imputer that did not settle are part of what is compared.
@@ -67,6 +65,10 @@ with warnings.catch_warnings():
 # %%
 # New rows
 # --------
+#
+# On diabetes and breast_cancer both strategies of ``DeepImputer`` have clearly smaller errors than the others, in seen
+# rows and in new ones. On iris and wine, of fewer than 200 rows, the order of the better imputers is chance. The
+# Gaussian alone takes a fraction of the time of the iterative imputers.
 
 import matplotlib.pyplot as plt
 

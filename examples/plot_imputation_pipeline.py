@@ -24,25 +24,27 @@ X, y = load_penguins(as_frame=True, return_X_y=True)
 rng = np.random.default_rng(0)
 holes = X.mask(rng.random(X.shape) < 0.2)
 X_train, X_test, y_train, y_test = train_test_split(holes, y, stratify=y, random_state=0)
-print(X_test.head())
+print(X_test.head().to_string())
 
 # %%
 # A completed frame
 # -----------------
 #
 # ``transform`` fills the missing cells of new rows with what was learned from the training rows. Observed cells are
-# returned unchanged, text columns as text columns.
+# returned unchanged, text columns as text columns. ``round_integers=True`` imputes whole numbers in columns of whole
+# numbers, such as the year.
 
-imputer = DeepImputer(random_state=0).fit(X_train)
+imputer = DeepImputer(round_integers=True, random_state=0).fit(X_train)
 completed = imputer.transform(X_test)
-print(completed.head().round(1))
+print(completed.head().round(1).to_string())
 
 # %%
 # What it found
 # -------------
 #
 # The true values of most missing cells are known here. For numbers, the root mean squared error, beside that of the
-# column mean; for text, the share of wrong cells, beside that of the most frequent value.
+# column mean; for text, the share of wrong cells, beside that of the most frequent value. Measurements and the sex have
+# clearly smaller errors; the year, of which the other columns say little, does not.
 
 truth = X.loc[X_test.index]
 lines = []
@@ -60,7 +62,8 @@ print(pd.DataFrame(lines, columns=["column", "hidden", "error", "mean or mode"])
 # In front of a classifier
 # ------------------------
 #
-# Any classifier can follow. This one does not accept text or missing values by itself.
+# Any classifier can follow. This one does not accept text or missing values by itself. It is clearly more accurate
+# after either strategy of ``DeepImputer`` than after the most frequent value of each column.
 
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -78,7 +81,9 @@ def classifier(imputer):
 
 scores = {
     "DeepImputer": cross_val_score(classifier(DeepImputer(random_state=0)), holes, y, cv=5),
-    "DeepImputer(strategy='gaussian')": cross_val_score(classifier(DeepImputer(strategy="gaussian")), holes, y, cv=5),
+    "DeepImputer(strategy='gaussian')": cross_val_score(
+        classifier(DeepImputer(strategy="gaussian", random_state=0)), holes, y, cv=5
+    ),
     "most frequent value": cross_val_score(classifier(SimpleImputer(strategy="most_frequent")), holes, y, cv=5),
 }
 for name, score in scores.items():

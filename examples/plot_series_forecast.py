@@ -79,6 +79,9 @@ print(f"mean absolute error {error:.1f}; of yesterday's load {yesterday:.1f}; in
 # %%
 # The picture
 # -----------
+#
+# The error of the median is well below that of repeating the day before, and the band holds about four in five of the
+# hours, as it should from 10 % to 90 %.
 
 import matplotlib.pyplot as plt
 

@@ -70,7 +70,7 @@ print(f"relative difference of the mean scores: median {np.median(distance):.0e}
 for name, search in {"together": together, "alone": alone}.items():
     chosen = ", ".join(f"{parameter}={value:.3g}" for parameter, value in search.best_params_.items())
     print(f"chosen {name}: {chosen}")
-print(f"accuracy on held-out rows: {together.best_estimator_.score(X_test, y_test):.3f}")
+print(f"accuracy on test rows: {together.best_estimator_.score(X_test, y_test):.3f}")
 
 # %%
 # The map
