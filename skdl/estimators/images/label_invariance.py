@@ -30,7 +30,7 @@ MIN_CLASS_IMAGES = 5
 #: Most recall that such a class may lose, of 1.
 MAX_LOST_RECALL = 0.5
 #: Share by which the nearest neighbours' mean squared error may rise when images are moved.
-MAX_ADDED_ERROR = 1.0
+MAX_ADDED_ERROR = 0.5
 #: Standard errors up to which a rise is taken for chance.
 STANDARD_ERRORS = 2.0
 

@@ -41,7 +41,7 @@ def test_images_of_one_class_may_not_be():
 def blobs(n=300, side=16):
     """Images of a blob of some width somewhere, as a table; its place and its width."""
     rng = np.random.default_rng(0)
-    place, width = rng.uniform(4, side - 4, size=(n, 2)), rng.uniform(1, 4, size=n)
+    place, width = rng.uniform(4, side - 4, size=(n, 2)), rng.uniform(1.7, 2.3, size=n)
     away = np.mgrid[:side, :side] - place[:, :, None, None]
     images = np.exp(-(away**2).sum(axis=1) / width[:, None, None] ** 2) + rng.normal(scale=0.1, size=(n, side, side))
     return DenseTable(torch.as_tensor(images.reshape(n, -1), dtype=torch.float32)), place, width
