@@ -58,9 +58,9 @@ def check_unit(given: PixelRange, fitted: PixelRange) -> None:
         return
     if given.is_byte and _is_beyond(given, fitted.low, fitted.high):
         remedy = "Scale X as the images of fit: by X / 255, if they were divided by 255."
-    elif _tells_bytes(given) and fitted.is_whole and fitted.high > OTHER_UNIT * MAX_BYTE:
+    elif _tells_bytes(given) and fitted.is_whole and _has_other_unit(fitted, given):
         remedy = "Scale X as the images of fit: by X.astype(float) * 257, if they have 16 bits."
-    elif not given.is_byte and (_is_scaled(given, fitted) or _is_beyond(given, 0.0, MAX_BYTE)):
+    elif not given.is_byte and (_is_scaled(given, fitted) or _has_other_unit(given, fitted)):
         remedy = (
             "Scale X as the images of fit: by X * 255, if it was divided by 255. Where it is in their unit already, "
             "pass X.astype(np.uint8)."
@@ -73,6 +73,11 @@ def check_unit(given: PixelRange, fitted: PixelRange) -> None:
 def _tells_bytes(given: PixelRange) -> bool:
     """Whether pixels are of 8 bits by their type, or by many images: a few may be dark ones of more bits."""
     return given.is_8_bit or (given.is_byte and given.n_images >= MIN_TELLING_IMAGES)
+
+
+def _has_other_unit(pixels: PixelRange, of_bytes: PixelRange) -> bool:
+    """Whether pixels are larger than those of 8 bits, and not for a few bright ones alone."""
+    return _is_beyond(pixels, 0.0, MAX_BYTE) and pixels.mean > OTHER_UNIT * of_bytes.mean
 
 
 def _is_beyond(given: PixelRange, low: float, high: float) -> bool:

@@ -79,7 +79,7 @@ class BlendedEstimator(NetworkEstimator):
             return (self.skip,)
         if self._encoder.shortest < CONVOLUTION_STEPS:
             return ("linear",)
-        return ("convolution",) if self._task.is_classification else ("linear", "convolution")
+        return ("linear", "convolution")
 
     def _blend(self, data: FitData, folds: list[Fold], unseen: list[RowOutputs]) -> None:
         """Fit the skip path and blend it with the networks by what both say of rows that they did not see."""

@@ -164,14 +164,6 @@ pooling : {"auto", "last", "mean", "max", "attention"} or tuple of them, default
 hidden_layer_sizes : tuple of int or "auto", default="auto"
     Number of units of the dense layers after the pooling. "auto" is none.
 """,
-    skip="""
-skip : {"auto", "linear", "convolution"} or None, default="auto"
-    A closed-form ridge regression beside the networks, not a skip connection inside them: on the last steps ("linear"),
-    or on the fractions of steps at which random convolutions exceed thresholds ("convolution", Dempster et al. 2021).
-    Networks and regression are blended with non-negative weights, fitted to their predictions of held-out rows; see
-    ``blend_weights_``. "auto" is "convolution", or "linear" for series of fewer than 9 steps; without held-out rows
-    there is no ridge regression. None is the networks alone.
-""",
     validation="""
 validation : {"auto", "random", "blocks", "time"}, default="auto"
     Which rows networks hold out: "random", rows stratified by class; "blocks", stretches of neighbouring rows, one per

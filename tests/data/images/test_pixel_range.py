@@ -1,5 +1,7 @@
 """Which pixels are of another unit than those of fit, and of which nothing can be told."""
 
+from dataclasses import replace
+
 import pytest
 
 from skdl.data.images.pixel_range import PixelRange, check_unit
@@ -62,6 +64,9 @@ def test_another_unit_is_refused_with_both_ranges(given, fitted):
         (bytes_of(0, 5), floats_of(0, 1)),
         # A dark image of more bits.
         (floats_of(90, 140, n_images=1, is_whole=True), floats_of(0, 4095, is_whole=True)),
+        # Counts, of which a few are large.
+        (floats_of(6, 49, is_whole=True), replace(floats_of(5, 5000, is_whole=True), mean=20.6)),
+        (replace(floats_of(5, 5000, is_whole=True), mean=20.6), floats_of(6, 49, is_whole=True)),
         # Images of one colour.
         (bytes_of(0, 0), floats_of(0, 1)),
         (floats_of(0.5, 0.5), bytes_of(0, 255)),

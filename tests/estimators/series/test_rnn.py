@@ -399,6 +399,13 @@ def test_a_useless_network_loses_its_weight():
     assert_allclose(model.predict(X), LinearRegression().fit(X, y).predict(X), atol=0.5)
 
 
+def test_a_class_that_single_steps_decide_is_learned_from_the_steps():
+    X = np.random.RandomState(0).normal(size=(400, 1, 32))
+    y = X[:, 0, 10] + X[:, 0, 22] > 0
+    model = RNNClassifier(**SMALL | {"max_epochs": 1}).fit(X[:200], y[:200])
+    assert model.score(X[200:], y[200:]) > 0.8
+
+
 def test_rows_that_the_skip_path_is_not_fitted_to_are_out_of_its_folds(windows, forecaster, monkeypatch):
     X, y = windows
     monkeypatch.setattr("skdl.estimators.series.blended.SKIP_ROWS", len(X) // 2)
