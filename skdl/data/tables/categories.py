@@ -26,13 +26,11 @@ Ratios = Sequence[tuple[int, float]]
 #: Pairs of mean rows per code, at least, and the largest ratio of the variance within codes to that among them: the
 #: means of few rows are noisier, so that fewer rows demand a smaller ratio.
 MAX_WITHIN_RATIOS = ((5, 1.25), (4, 0.8), (3, 0.5), (2, 0.125))
+#: The same for columns that may be several, each of which says a little of the target.
+MAX_WITHIN_RATIOS_OF_MANY = ((80, 20.0), (50, 12.5), (20, 5.0))
 #: Neighbours are as unlike as any two codes if their variance is more than this share of that among codes.
 MIN_UNLIKE = 0.5
-#: Mean rows per code from which on a column may say less of the target, as one of several that say a little each.
-MANY_ROWS_PER_CODE = 20
-#: The largest ratio of variances, as in MAX_WITHIN_RATIOS, of such columns.
-MAX_WITHIN_RATIO_OF_MANY = 5.0
-#: MIN_UNLIKE of such columns: steps of a number that says a little look like codes, too.
+#: MIN_UNLIKE of columns that say a little each: steps of a number that says a little look like codes, too.
 MIN_UNLIKE_OF_MANY = 0.75
 #: A value of more than this share of the rows, such as zero, may stand for "none", and the others for categories. For
 #: classes alone: the means of numeric targets hang on single rows where values are rare.
@@ -139,7 +137,7 @@ def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
         return True
     is_common = np.bincount(codes) > COMMON_SHARE * len(codes)
     if not is_common.any():
-        variances = _informative_variances(codes, y, classification, ((MANY_ROWS_PER_CODE, MAX_WITHIN_RATIO_OF_MANY),))
+        variances = _informative_variances(codes, y, classification, MAX_WITHIN_RATIOS_OF_MANY)
         return variances is not None and variances.of_neighbours > MIN_UNLIKE_OF_MANY * variances.among
     if not classification:
         return False
