@@ -130,10 +130,10 @@ class Gaussian:
         return drawn
 
     def redrawn(self, random_state: np.random.RandomState) -> Gaussian:
-        """A draw of the distribution itself, which so few rows leave uncertain; on average it is this one.
+        """A random draw of mean and covariance around this one, as uncertain as the rows leave them.
 
-        Each column's regression on those that more is known of is drawn, as if where those are missing it were, too:
-        in the order of a Cholesky factor, of which an inverse Wishart distribution has such draws (Bartlett 1933).
+        Columns are ordered by how much is known of each, and each one's regression on those before it is drawn: the
+        Bartlett decomposition of an inverse Wishart draw (Bartlett 1933).
         """
         n_known, order = self.n_rows.clamp(min=MIN_KNOWN_ROWS).sort(descending=True, stable=True)
         n_columns = len(order)

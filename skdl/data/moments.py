@@ -55,7 +55,8 @@ def _average(x: NDArray[np.float64], weight: NDArray | None, axis: int | tuple[i
 def weighted_quantiles(x: NDArray, levels: ArrayLike, weight: NDArray | None = None) -> NDArray:
     """The smallest value of each column that, with all below it, has so much of the weight: the inverted distribution.
 
-    A weight of 3 is a row three times, whatever all weights are divided by: sums of thirds are whole but for rounding.
+    A weight of 3 equals the row three times, even if all weights are divided by a constant: cumulative weights are
+    compared with a tolerance.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class ComparableTable(Table):
 
     @abstractmethod
     def fingerprint(self) -> Hashable:
-        """A few of the numbers, by which most tables that differ can be told apart; unlike those of other kinds."""
+        """A hashable sample of the content: different for most different tables, and for tables of another class."""
 
     @abstractmethod
     def equals(self, other: Any, /) -> bool:

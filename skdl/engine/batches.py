@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     """One step's rows of the first K jobs.
 
     ``start`` is the place of its first row in the epoch, ``n_models`` is K. ``weight_K1B`` is the share that each row
-    has in the batch's mean loss. ``rows_KB1`` marks rows that are not padding; None where no row is.
+    has in the batch's mean loss. ``rows_KB1`` is 1 for rows and 0 for padding; None if there is no padding.
     """
 
     start: int

@@ -91,7 +91,7 @@ def one_thread_each(n_workers: int) -> AbstractContextManager[None]:
 class _DefaultPrecision:
     """A region in which new tensors are in single precision by default, in all threads: torch has one setting.
 
-    The setting of before comes back when the last thread has left.
+    The previous default is restored when the last thread leaves.
     """
 
     def __init__(self) -> None:

@@ -43,7 +43,7 @@ class EpochLosses:
         #: For each number of models: space ``(K, O, N)`` for the outputs that wait, and each step's place in it. They
         #: are copied, for many small tensors that outlive a step would cut up the memory of the large ones.
         self._spaces: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}
-        #: Of those that wait: the first row's place in the epoch, the number of models, and each step's target.
+        #: Of the waiting outputs: the place of their first row in the epoch, the number of models, each step's target.
         self._first_row, self._n_models = 0, 0
         self._targets: list[Tensor] = []
 

@@ -61,7 +61,7 @@ class Settings:
     weight_decay: float = 0.0
     dropout: float = 0.0
     gradient_clip: float | None = None
-    #: By the names that the loss gives them.
+    #: Values of the loss's own settings, by the names that it declares.
     loss_settings: Mapping[str, float] = field(default_factory=dict)
     max_epochs: int = 100
     #: Epochs without an improvement of more than ``tol`` before a validated job stops; None: never.

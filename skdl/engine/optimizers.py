@@ -62,7 +62,7 @@ class Rule(ABC):
 
     @staticmethod
     def bias_corrections(first: int, count: int) -> NDArray[np.float64]:
-        """Correction of the learning rate at so many steps from the first on, which are counted from 1."""
+        """Factors on the learning rate for ``count`` steps from step ``first`` on; steps count from 1."""
         return np.ones(count)
 
 
@@ -79,10 +79,10 @@ class Adam(Rule):
 
     def direction(self, grad_KP: Tensor) -> Tensor:
         mean, square = self.moments
-        # The kernel behind torch.optim.AdamW(fused=True), with a weight decay that takes all of the parameter away: it
-        # leaves the bare direction there, which each model then scales by its own learning rate. A lone model does so
-        # as well, or it would round otherwise than in company. The gradient stands in for the parameter, since it is
-        # read before that is written, and memory of its own would be a fifth more to go through.
+        # The kernel behind torch.optim.AdamW(fused=True). With lr=1 and weight_decay=1 it erases the parameter and
+        # leaves the bare direction, which each model scales by its own learning rate. A single model takes the same
+        # route, so that it rounds as in a stack. The gradient doubles as the parameter, because it is read before it is
+        # overwritten; separate memory would add a fifth to the traffic.
         torch._fused_adamw_(
             [grad_KP],
             [grad_KP],

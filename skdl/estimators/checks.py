@@ -156,7 +156,7 @@ def check_labels(labels: Any, name: str) -> None:
 
 
 def check_weight(sample_weight: Any, y: NDArray) -> NDArray[np.float64] | None:
-    """Weights of at least 0, one per sample; None where all samples weigh the same."""
+    """Weights of at least 0, one per sample; None if no weights were given."""
     if sample_weight is None:
         return None
     _refuse_masked(sample_weight, "sample_weight")

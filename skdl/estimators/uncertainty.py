@@ -131,9 +131,10 @@ class SpreadMixin:
             return 0.0
         sample = data.rows[sample_rows(len(data.rows), SPREAD_ROWS)]
         spread = self._spread(self._member_outputs(_safe_indexing(data.X, sample)))
-        # In a single network's error its variance is once, in that of the mean of several one part in so many. Rows
-        # that most networks have seen show less of it than new ones do, which makes up for a part of what best epochs
-        # that these errors have chosen hide.
+        # A held-out prediction averages n_of_row networks, so its squared error contains spread / n_of_row; a new
+        # prediction contains spread / n_networks. predict adds the whole spread, so (1 + 1 / n_of_row - 1 / n_networks)
+        # times it is taken off. The spread on rows that most networks trained on is too small, which partly offsets the
+        # optimism of epochs chosen on these rows.
         n_outputs = sum(len(outputs) for outputs in _known_outputs(results))
         n_of_row = n_outputs / len(self._held_out_rows())
         explained = np.average(spread, axis=0, weights=data.weight_of(sample))

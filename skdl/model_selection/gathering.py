@@ -202,12 +202,12 @@ class Gathering:
     def _run_task(self, task: _Task) -> None:
         try:
             try:
-                # What outlives its context goes on with those it began with.
+                # A task that outlives the context keeps this gathering's permits and route.
                 with self._permits, routed_here(Route(self.run, self.share)):
                     report = task.run()
             finally:
                 self._make_room(task)
-            # Whoever is told may hand out further tasks: until then this one may still bring jobs.
+            # The report may make joblib hand out more tasks, so this thread counts as live until then.
             report()
         finally:
             _ending.add(threading.current_thread())

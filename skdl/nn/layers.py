@@ -25,7 +25,8 @@ from skdl.nn.periodic import PeriodicTape, PeriodicViews
 NORM_EPSILON = 1e-5
 #: Weight of a batch's statistics in the running ones, as in torch.
 BATCH_NORM_MOMENTUM = 0.1
-#: Fewest numbers of a matrix with which a product by itself takes less time than to copy it from a product of many.
+#: Size of one model's weight matrix from which writing its product straight into strided memory takes less time than a
+#: product of all models and a copy.
 MIN_NUMBERS_BY_ITSELF = 2048
 
 
@@ -33,13 +34,13 @@ class Layer(Protocol):
     """One layer of K networks."""
 
     def forward(self, h: Tensor, /) -> Tensor:
-        """What the layer makes of its input, while training."""
+        """The layer's output in training. Keeps what ``backward`` needs."""
 
     def infer(self, h: Tensor, /) -> Tensor:
-        """What the layer makes of its input after training; in new memory, nothing is kept."""
+        """The layer's output at prediction time. May write over its input or return it; keeps nothing."""
 
     def backward(self, g: Tensor, /) -> Tensor:
-        """The gradient of the layer's input by that of its output."""
+        """The gradient with respect to the layer's input, given the one with respect to its output."""
 
 
 # --- matrix products -------------------------------------------------------------------------------------------------

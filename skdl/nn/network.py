@@ -62,7 +62,8 @@ def laid_out(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Slot]:
 def vector_length(slots: Iterable[Slot]) -> int:
     """Length of a vector that holds the slots, filled up so that those of all networks lie alike in memory.
 
-    Kernels round otherwise where data is aligned otherwise: so a network's parameters do not depend on its place.
+    Kernels may round differently for differently aligned data. With equal alignment, a network's result does not depend
+    on its place in the stack.
     """
     return -(-max(slot.stop for slot in slots) // CACHE_LINE) * CACHE_LINE
 

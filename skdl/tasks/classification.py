@@ -62,7 +62,7 @@ class ClassificationTask(Task):
         if kind == "unknown":
             raise label_type_error(y)
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
-            # It says what is wrong.
+            # Raises scikit-learn's error for the remaining types of targets.
             check_classification_targets(y)
         self.is_multilabel = kind.startswith("multilabel")
         if y.ndim > 1 and not self.is_multilabel:

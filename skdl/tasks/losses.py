@@ -82,8 +82,8 @@ def first_settings(settings: LossSettings, k: int) -> LossSettings:
 def row_losses(loss: Loss, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
     """The losses of rows that are filled up to whole vectors of the processor.
 
-    The tail of an array that does not fill a whole vector runs through scalar code, which rounds otherwise, and its
-    length would depend on how many models stand side by side.
+    The numbers left over after the last whole vector go through scalar code, which rounds differently, and how many
+    there are would depend on the number of stacked models.
     """
     n_rows = output.shape[2]
     rest = -n_rows % VECTOR_NUMBERS

@@ -57,7 +57,7 @@ class RegressionTask(Task):
         return self
 
     def update_constant_targets(self, y: NDArray) -> None:
-        """Take targets that were constant so far for what can be learned, where they no longer are."""
+        """Stop treating targets as constant once ``y`` differs from the value that they had so far."""
         self.is_constant = self.is_constant & (self._columns(y) == self.mean).all(axis=0)
 
     @property
@@ -93,7 +93,7 @@ class RegressionTask(Task):
                 "logarithm of the mean, the other y itself. Call fit with warm_start=False."
             )
         if (loss, task.quantile) != (self.loss_parameter, self.quantile):
-            # It was that of another quantile.
+            # The shift was learned for another quantile.
             self.shift = 0.0
         self.loss_parameter, self.quantile = loss, task.quantile
 

@@ -300,7 +300,7 @@ def _unflattened(reading: ImageReading, rows: NDArray) -> NDArray:
         given = tuple(reading.image_shape)
         remedy = "Set it to the (height, width) or (height, width, channels) of the images that the rows are made of."
         if n_features % (h * w) == 0:
-            remedy = f"For so many features it is image_shape={(h, w, n_features // (h * w))}."
+            remedy = f"For {n_features} features, set image_shape={(h, w, n_features // (h * w))}."
         raise ValueError(
             f"X has {n_features} features, but image_shape={given} makes {' x '.join(map(str, given))} = {h * w * c}. "
             f"{remedy}"

@@ -30,8 +30,8 @@ def after_gaps(times: NDArray | None, series: list[NDArray[np.intp]]) -> NDArray
     # The lower of two middle ones: gaps are longer than steps. Series may be of different steps.
     usual = np.array([np.sort(one)[(len(one) - 1) // 2] for one in steps])
     ratio = np.concatenate([one / one.min() for one in steps])
-    # Of a grid from which many rows may be missing. Steps of anything else may be multiples of a unit of time as well,
-    # but few of them are one.
+    # A grid, perhaps with many rows missing: every step is a multiple of the smallest, and many equal it. Other times
+    # may also step in multiples of a time unit, but few of their steps equal it.
     are_whole = (np.abs(ratio - np.rint(ratio)) <= MAX_GRID_OFFSET).all()
     is_regular = bool(are_whole and np.mean(ratio < MAX_STEP_RATIO) >= GRID_SHARE)
     if not is_regular:

@@ -2,8 +2,8 @@
 
 Of levels with few rows the mean is drawn towards that of all rows (empirical Bayes, Micci-Barreca 2001).
 
-Rows of training are told the means of other rows. With their own target in it, a mean would give away what is to be
-predicted, and would say less of rows that are not in training.
+Training rows are encoded with means of other rows (cross-fitting). With their own target in it, a mean would give away
+what is to be predicted, and would say less of rows that are not in training.
 
 Axes: N rows, L levels, unknown ones as the first, T means of each level.
 """

@@ -95,8 +95,9 @@ class CellModel:
             for sums in ((correction * error).sum(0), correction.square().sum(0))
         )
         gain = gain.clamp(min=0)
-        # What does not agree with the error is noise; the members' average has less of it than the one member that a
-        # row is held out from. The members have most of their rows in common, hence half.
+        # The part of a correction that does not agree with the error is noise. The members' average has less of it than
+        # the one member that held a row out, but only about half the reduction of independent members, since they share
+        # most of their rows.
         noise = (square - gain).clamp(min=0) / ((len(parts) + 1) / 2)
         shares = (gain / (gain + noise).clamp(min=1e-12))[self.column_of_D]
         self.shares_D = shares.numpy()

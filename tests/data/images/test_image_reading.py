@@ -365,7 +365,7 @@ def test_files_become_pixels(save):
         (pl.DataFrame({"f": []}, schema={"f": pl.String}), {"path_column": "f"}, "Found X with 0 image"),
         (np.array([]), {}, "Expected 2D array, got 1D array"),
         (noise(2, 24), {"image_shape": (5, 5)}, r"24 features, but image_shape=\(5, 5\) makes 5 x 5 = 25\. Set it to"),
-        (noise(2, 24), {"image_shape": (4, 2)}, r"For so many features it is image_shape=\(4, 2, 3\)"),
+        (noise(2, 24), {"image_shape": (4, 2)}, r"For 24 features, set image_shape=\(4, 2, 3\)"),
         (noise(2, 24), {"image_shape": (24,)}, "image_shape must be"),
         (noise(2, 4, 6), {"image_shape": (6, 4)}, "X has images of 4 x 6 .* Set image_shape=None"),
         ([noise(4, 5), noise(4, 6)], {}, r"Image 1 of X has 4 x 6 .* image 0 has 4 x 5\. Set resize="),
