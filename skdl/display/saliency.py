@@ -116,7 +116,7 @@ class SaliencyDisplay:
         Raises
         ------
         ValueError
-            See :func:`skdl.data.images.image_reading.read_images`, ``estimator.explain`` and :meth:`plot`.
+            If images are not like those of ``fit``, ``method`` is not known, or there are fewer axes than images.
         TypeError
             If the estimator cannot explain images.
         ImportError

@@ -123,9 +123,22 @@ def _trained_or_halved(jobs: list[Job], train: Callable[[list[Job]], list[Result
 
 @dataclass(frozen=True)
 class StackReport:
-    """One stack that was trained: its network in a few characters, where, how many models, their epochs, seconds.
+    """One stack that was trained.
 
-    Of the plan nothing is kept: it may hold a network of the user's.
+    The plan itself is not kept, because it may contain a user's own network.
+
+    Attributes
+    ----------
+    network : str
+        The architecture in a few characters, such as the widths of its layers.
+    device : str
+        Where it was trained.
+    n_models : int
+        Networks in the stack.
+    n_epochs : int
+        Epochs of all of them together.
+    seconds : float
+        Time of the training.
     """
 
     network: str

@@ -220,10 +220,10 @@ loss_ : float
 best_loss_ : float or None
     Smallest training loss of an epoch; None if there were validation rows.
 loss_curve_ : list of float
-    Training loss of each of these epochs.
+    Training loss of each epoch counted by ``n_iter_``.
 validation_scores_ : list of float or None
-    Validation score of each of these epochs, as ``scoring`` says; NaN where there were no validation rows, None if
-    there never were any.
+    Validation score of each epoch counted by ``n_iter_``, as ``scoring`` says; NaN where there were no validation rows,
+    None if there never were any.
 best_validation_score_ : float or None
     The best of the last call's scores; with several networks, the mean of their best scores. None if it had no
     validation rows.
@@ -240,7 +240,7 @@ n_outputs_ : int
 out_activation_ : str
     "logistic", "softmax" or "identity".
 t_ : int
-    Number of training samples seen.
+    Number of training samples seen, over all epochs and networks.
 """
 
 

@@ -29,9 +29,9 @@ quantiles : tuple of float or None, default=None
     Quantiles, in increasing order, that ``loss="quantile"`` predicts at once, instead of ``quantile``. They never
     cross. scikit-learn's metrics take one value per target: leave ``scoring``, here and in searches, at None, or pass a
     callable ``scorer(estimator, X, y)`` that selects a quantile. After ``fit`` each quantile, also the one of
-    ``quantile``, is shifted by a constant, so that the share of held-out or validation rows below it is right, where at
-    least five of them should lie beyond (in the manner of Romano, Patterson and Candes 2019); ``partial_fit`` keeps
-    that shift.
+    ``quantile``, is shifted by a constant, so that the share of held-out or validation rows below it is right, provided
+    that at least five of those rows should lie beyond it (in the manner of Romano, Patterson and Candes 2019);
+    ``partial_fit`` keeps that shift.
 """
 
 QUANTILES_CONSTRAINTS = {

@@ -160,8 +160,8 @@ class TogetherRun:
     Attributes
     ----------
     report_ : list of StackReport
-        Every stack that was trained: ``network``, ``device``, ``n_models``, ``n_epochs`` and ``seconds``. Prints as a
-        table.
+        Every stack that was trained: ``network``, ``device``, ``n_models``, ``n_epochs`` and ``seconds``.
+        Printing it shows a table.
     """
 
     def __init__(self) -> None:
@@ -203,9 +203,9 @@ def train_together(
     max_models : int, default=256
         Maximum number of networks in a stack, and of tasks of a search that hold data at the same time, but at least
         one task per processor. The networks of one fit are never parted, even if they are more.
-    max_memory : int or str, default="2GB"
-        Maximum memory for the data of waiting tasks and the working memory of a stack.
-    device : str or torch.device, default=None
+    max_memory : int, float or str, default="2GB"
+        Bytes, or a string with a unit: maximum memory for the data of waiting tasks and the working memory of a stack.
+    device : str, torch.device or None, default=None
         Device to train on, overriding the estimators' own ``device``.
 
     Returns
@@ -217,7 +217,8 @@ def train_together(
     Raises
     ------
     ValueError
-        If a limit is not a positive number.
+        If ``max_models`` is not an integer of at least 1, or ``max_memory`` is not positive. A fit inside raises it if
+        ``device`` is not available.
 
     Notes
     -----

@@ -63,9 +63,9 @@ def window(
     time : label, default=None
         Column of time stamps, increasing within each series. With None, rows are taken in their given order. If steps
         are regular, a step of more than 1.5 times the usual step of its series is a gap; months and daylight-saving
-        changes are not. Steps are regular if four in five have the usual length, unless the same day of the week is
-        always left out, as in trading days: then consecutive rows are neighbours. Numbers such as 202412 and 20241231
-        are read as dates.
+        changes are not. Steps are regular if four in five have the usual length, or if all are multiples of the
+        smallest one and at least three in ten are as long as it, unless the same day of the week is always left out, as
+        in trading days: then consecutive rows are neighbours. Numbers such as 202412 and 20241231 are read as dates.
     features : sequence of labels, default=None
         Numeric or boolean columns, besides the target, that become channels. None uses all that have no other role.
     known_future : sequence of labels, default=()

@@ -163,8 +163,9 @@ n_members : int or "auto", default="auto"
     Number of networks to train side by side and average. "auto" is 3, or 2 for 3,000 rows or more.
 """,
     scoring="""
-scoring : None
-    Not used: there is no target to score. Held-out rows are judged by the error on hidden cells.
+scoring : None, default=None
+    Not used: there is no target to score, and any other value is an error. Held-out rows are judged by the error on
+    hidden cells.
 """,
     tol="""
 tol : float or "auto", default="auto"
@@ -221,8 +222,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     network_ : torch.nn.Module
         The trained network, or the ensemble of several; None under ``strategy="gaussian"`` and with fewer than 20 rows.
     network_shares_ : ndarray of shape (n_encoded,)
-        How much of the networks' correction is applied in each encoded column, from 0 to 1: the share that minimises
-        the squared error of held-out cells. With 0 the Gaussian's estimate is used.
+        How much of the networks' correction is applied in each encoded column (one for each column of numbers, and one
+        for each category of the others), from 0 to 1: the share that minimises the squared error of held-out cells. With 0 the Gaussian's estimate is used.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -237,9 +238,9 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
     best_loss_ : float or None
         Smallest training loss of an epoch; NaN without networks, None under early stopping.
     validation_scores_ : list of float or None
-        Under early stopping, the negative loss on hidden cells of held-out rows after each epoch.
+        Under early stopping, the negative loss on hidden cells of held-out rows after each epoch; None otherwise.
     best_validation_score_ : float or None
-        The best of these scores; with several networks, the mean of their best scores.
+        The best of these scores; with several networks, the mean of their best scores. None without early stopping.
     n_iter_ : int
         Number of epochs trained.
     n_layers_ : int

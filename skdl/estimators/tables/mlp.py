@@ -228,9 +228,10 @@ column_kinds_ : ndarray of str, shape (`n_features_in_`,)
     What each column was taken for: "numeric", "code" (numbers that stand for categories, encoded as both),
     "categorical", "datetime", or "empty" without any value.
 relevance_scaling_ : bool
-    Whether the last ``fit`` scaled encoded columns by relevance.
+    Whether the last ``fit`` scaled encoded columns by relevance. ``partial_fit`` alone does not set it.
 coefs_, intercepts_ : list of ndarray
-    Weights ``(n_in, n_out)`` and biases of each layer, from input to output; only for a single network.
+    Weights ``(n_in, n_out)`` and biases of each layer, from input to output. Several networks have none:
+    asking for them raises AttributeError.
 """
 )
 CLASSIFIER_FITTED = {
