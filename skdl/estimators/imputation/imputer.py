@@ -223,7 +223,8 @@ class DeepImputer(TransformerMixin, TrainedEstimator):
         The trained network, or the ensemble of several; None under ``strategy="gaussian"`` and with fewer than 20 rows.
     network_shares_ : ndarray of shape (n_encoded,)
         How much of the networks' correction is applied in each encoded column (one for each column of numbers, and one
-        for each category of the others), from 0 to 1: the share that minimises the squared error of held-out cells. With 0 the Gaussian's estimate is used.
+        for each category of the others), from 0 to 1: the share that minimises the squared error of held-out cells.
+        With 0 the Gaussian's estimate is used.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
