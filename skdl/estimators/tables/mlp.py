@@ -238,8 +238,8 @@ CLASSIFIER_FITTED = {
     **CLASSIFICATION_FITTED,
     "best_validation_score_": """
 best_validation_score_ : float or None
-    The best of the last call's scores; with several networks, the mean of their best scores, before a temperature
-    divides their logits. None if it had no validation rows.
+    The best of the last call's scores; with several networks, the mean of their best scores, before their
+    logits are calibrated (see ``n_members``). None if it had no validation rows.
 """,
 }
 
