@@ -198,14 +198,14 @@ class DenseArchitecture(Architecture):
         weight[: len(factors_D)] *= factors_D.to(theta_P).unsqueeze(1)
         return theta_P
 
-    def with_outputs_scaled(self, theta_P: Tensor, factor: float, shift_O: Tensor | None = None) -> Tensor:
-        """The parameters of a network whose outputs are this one's times a factor, plus a shift of each."""
+    def with_outputs_scaled(self, theta_P: Tensor, factor: float, shift: Sequence[float] = ()) -> Tensor:
+        """The parameters of a network whose outputs are this one's times a factor, plus a shift of each, if any."""
         theta_P = theta_P.clone()
         last = len(self.hidden)
         for name in (f"weight{last}", f"bias{last}"):
             self.slots[name].view(theta_P).mul_(factor)
-        if shift_O is not None:
-            self.slots[f"bias{last}"].view(theta_P).add_(shift_O.to(theta_P))
+        if shift:
+            self.slots[f"bias{last}"].view(theta_P).add_(theta_P.new_tensor(shift))
         return theta_P
 
     def views(self, theta_KP: Tensor) -> DenseViews:

@@ -289,10 +289,11 @@ def test_pickled_estimators_predict_the_same(frame, labelled, classifier, n_memb
     assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(frame), model.predict_proba(frame))
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_files_of_skops_predict_the_same_and_go_on(frame, labelled, classifier, n_members):
+@pytest.mark.parametrize(("n_members", "early_stopping"), [(1, False), (3, False), (3, True)])
+def test_files_of_skops_predict_the_same_and_go_on(frame, labelled, classifier, n_members, early_stopping):
     _, y = labelled
-    model = classifier.set_params(n_members=n_members, warm_start=True).fit(frame, y)
+    # Networks that are stopped early are calibrated.
+    model = classifier.set_params(n_members=n_members, early_stopping=early_stopping, warm_start=True).fit(frame, y)
     saved = skops.io.dumps(model)
     loaded = skops.io.loads(saved, trusted=skops.io.get_untrusted_types(data=saved))
     assert_array_equal(loaded.predict_proba(frame), model.predict_proba(frame))

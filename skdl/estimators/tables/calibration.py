@@ -43,7 +43,8 @@ class Calibration:
     """
 
     factor: float = 1.0
-    shift_O: Tensor | None = None
+    #: Of each output; empty for none. Plain numbers, which skops can save.
+    shift: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, jobs: Sequence[Job], results: Sequence[Result]) -> Calibration:
@@ -63,16 +64,16 @@ class Calibration:
         """A result with its network's logits calibrated."""
         architecture = cast(DenseArchitecture, job.plan.architecture)
         theta_P, outputs = result.state.theta_P, result.validation_outputs
-        state = replace(result.state, theta_P=architecture.with_outputs_scaled(theta_P, self.factor, self.shift_O))
+        state = replace(result.state, theta_P=architecture.with_outputs_scaled(theta_P, self.factor, self.shift))
         if outputs is not None:
             outputs = self.factor * outputs
-            outputs = outputs if self.shift_O is None else outputs + self.shift_O.to(outputs)
+            outputs = outputs + outputs.new_tensor(self.shift) if self.shift else outputs
         return replace(result, state=state, validation_outputs=outputs)
 
     def undone(self, architecture: DenseArchitecture, state: State) -> State:
         """The state of a network whose logits were calibrated, as its training left it."""
-        shift_O = None if self.shift_O is None else -self.shift_O / self.factor
-        return replace(state, theta_P=architecture.with_outputs_scaled(state.theta_P, 1 / self.factor, shift_O))
+        back = [-shift / self.factor for shift in self.shift]
+        return replace(state, theta_P=architecture.with_outputs_scaled(state.theta_P, 1 / self.factor, back))
 
 
 def _temperature(loss: Loss, held_out: Sequence[HeldOut]) -> float:
@@ -93,8 +94,8 @@ def _temperature(loss: Loss, held_out: Sequence[HeldOut]) -> float:
     return MAX_TEMPERATURE if slope(lowest) >= 0 else 1 / cast(float, brentq(slope, lowest, 1.0, xtol=1e-14))
 
 
-def _shift(loss: Loss, held_out: Sequence[HeldOut]) -> Tensor:
-    """What to add to each logit ``(O,)`` for the smallest loss on the rows that each network held out."""
+def _shift(loss: Loss, held_out: Sequence[HeldOut]) -> tuple[float, ...]:
+    """What to add to each logit for the smallest loss on the rows that each network held out."""
 
     def loss_gradient(shift_O: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         shift = torch.from_numpy(shift_O)
@@ -109,7 +110,7 @@ def _shift(loss: Loss, held_out: Sequence[HeldOut]) -> Tensor:
     # To the last digits, as the temperature.
     exact = {"ftol": 0.0, "gtol": 1e-9}
     found = minimize(loss_gradient, np.zeros(n_outputs), jac=True, method="L-BFGS-B", options=exact)
-    return torch.from_numpy(found.x)
+    return tuple(found.x.tolist())
 
 
 def _as_losses_take_them(output_NO: Tensor, samples: Samples) -> HeldOut:

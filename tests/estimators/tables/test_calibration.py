@@ -92,9 +92,9 @@ def test_factor__when_networks_are_sure_of_what_is_wrong__then_bounded():
 @pytest.mark.parametrize("hidden", [(), (4,)])
 def test_applied__then_to_the_network_and_its_validation_outputs_and_can_be_undone(hidden):
     (job, _), (result, _) = trained(CrossEntropy(), 3, sureness=1.0, hidden=hidden)
-    calibration = Calibration(0.25, torch.tensor([1.0, 0.0, -2.0], dtype=torch.float64))
+    calibration = Calibration(0.25, (1.0, 0.0, -2.0))
     after = calibration.applied(job, result)
-    assert_allclose(after.validation_outputs, result.validation_outputs / 4 + calibration.shift_O)
+    assert_allclose(after.validation_outputs, result.validation_outputs / 4 + torch.tensor(calibration.shift))
     architecture = job.plan.architecture
     module = architecture.module(after.state.theta_P)
     assert_allclose(network_outputs(module, job.train.table, "cpu"), after.validation_outputs, rtol=1e-9, atol=1e-9)
@@ -118,15 +118,15 @@ def test_shift__then_mean_probabilities_are_those_of_the_labels_but_for_the_prio
         labels = target if target.is_floating_point() else torch.nn.functional.one_hot(target, n_outputs)
         weight = 1 if job.validation.weight is None else job.validation.weight[:, None]
         pull = pull + (weight * (labels - p)).sum(0)
-    assert_allclose(pull, SHIFT_PRIOR * calibration.shift_O, atol=1e-6)
-    assert calibration.shift_O[0] > 0.2
+    assert_allclose(pull, SHIFT_PRIOR * np.array(calibration.shift), atol=1e-6)
+    assert calibration.shift[0] > 0.2
 
 
 def test_shift__when_a_class_is_in_no_held_out_row__then_it_keeps_a_probability():
     jobs, results = trained(CrossEntropy(), 3, sureness=1.0)
     for job in jobs:
         job.validation.target[job.validation.target == 2] = 0
-    assert -20 < Calibration.of(jobs, results).shift_O[2] < -1
+    assert -20 < Calibration.of(jobs, results).shift[2] < -1
 
 
 def test_fit__when_a_class_is_rare__then_mean_probability_is_its_share():
