@@ -71,7 +71,7 @@ from torch import nn
 
 import skdl
 from skdl.engine import stacking
-from skdl.engine.dispatch import routed_through
+from skdl.engine.dispatch import Route, routed_through
 from skdl.engine.job import Job, Monitor, Result
 from skdl.engine.train import train
 
@@ -332,7 +332,7 @@ def jobs_of(work: Workload, epochs: int) -> list[Job]:
         jobs.extend(handed)
         return train(handed)
 
-    with routed_through(listen):
+    with routed_through(Route(listen)):
         cross_val_score(pipeline(skdl_network(work, max_epochs=1)), work.X, work.y, cv=work.n_folds)
     return [replace(job, settings=replace(job.settings, max_epochs=epochs)) for job in jobs]
 
