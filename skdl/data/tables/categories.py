@@ -132,35 +132,37 @@ def are_nominal(x: NDArray, y: NDArray, classification: bool) -> bool:
     is_number = ~np.isnan(x)
     _, codes = np.unique(x[is_number], return_inverse=True)
     y = y[is_number]
-    variances = _informative_variances(codes, y, classification)
-    if variances is not None and variances.of_neighbours > MIN_UNLIKE * variances.among:
+    variances = _variances(codes, y, classification)
+    if variances is not None and _are_unlike(variances, codes, MAX_WITHIN_RATIOS, MIN_UNLIKE):
         return True
     is_common = np.bincount(codes) > COMMON_SHARE * len(codes)
     if not is_common.any():
-        variances = _informative_variances(codes, y, classification, MAX_WITHIN_RATIOS_OF_MANY)
-        return variances is not None and variances.of_neighbours > MIN_UNLIKE_OF_MANY * variances.among
+        return variances is not None and _are_unlike(variances, codes, MAX_WITHIN_RATIOS_OF_MANY, MIN_UNLIKE_OF_MANY)
     if not classification:
         return False
     is_rare = ~is_common[codes]
     _, codes = np.unique(codes[is_rare], return_inverse=True)
-    variances = _informative_variances(codes, y[is_rare], classification)
-    if variances is None:
+    variances = _variances(codes, y[is_rare], classification)
+    if variances is None or variances.of_neighbours <= variances.within:
         return False
-    return variances.of_neighbours > max(MIN_UNLIKE_RARE * variances.among, variances.within)
+    return _are_unlike(variances, codes, MAX_WITHIN_RATIOS, MIN_UNLIKE_RARE)
 
 
-def _informative_variances(
-    codes: NDArray[np.intp], y: NDArray, classification: bool, ratios: Ratios = MAX_WITHIN_RATIOS
-) -> LevelVariances | None:
-    """The variances of codes of several rows each, if they tell much of the target."""
-    n_codes = int(codes.max(initial=-1)) + 1
-    if n_codes < MIN_CODES:
+def _variances(codes: NDArray[np.intp], y: NDArray, classification: bool) -> LevelVariances | None:
+    """The variances of codes; None if there are few of them, or fewer rows of each than may tell anything."""
+    n_codes, (fewest_rows, _) = int(codes.max(initial=-1)) + 1, MAX_WITHIN_RATIOS[-1]
+    if n_codes < MIN_CODES or len(codes) < fewest_rows * n_codes:
         return None
+    return LevelVariances.of(codes, y, classification)
+
+
+def _are_unlike(variances: LevelVariances, codes: NDArray[np.intp], ratios: Ratios, min_unlike: float) -> bool:
+    """Whether codes tell enough of the target for their rows, while neighbours are as unlike as any two."""
+    n_codes = int(codes.max()) + 1
     most_within = next((most for n_rows, most in ratios if len(codes) >= n_rows * n_codes), None)
-    if most_within is None:
-        return None
-    variances = LevelVariances.of(codes, y, classification)
-    return variances if variances.within <= most_within * variances.among else None
+    if most_within is None or variances.within > most_within * variances.among:
+        return False
+    return variances.of_neighbours > min_unlike * variances.among
 
 
 def distinct_rows(columns: Iterable[NDArray]) -> NDArray[np.intp]:
