@@ -34,7 +34,7 @@ from skdl.estimators.embedding import EmbeddingMixin
 from skdl.estimators.explaining import check_method, explained_outputs
 from skdl.estimators.images.checks import check_images
 from skdl.estimators.images.explaining import image_maps
-from skdl.estimators.images.label_invariance import may_be_mirrored, may_be_moved
+from skdl.estimators.images.label_invariance import Neighbours
 from skdl.estimators.parameters import (
     ACTIVATION_DOC,
     FITTED_DOC,
@@ -400,10 +400,13 @@ class ImageNetworkEstimator(EmbeddingMixin, NetworkEstimator):
         if self.image_shape_[0] == 1:
             return Augmentation()
         is_labelled = self._task.is_classification and not self._task.is_multilabel
-        images = self._encoder.transform(data.X), self.image_shape_, rows, data.y
-        if not may_be_moved(*images, MOVES, is_labelled):
+        table = self._encoder.transform(data.X)
+        neighbours = Neighbours.of(table, self.image_shape_, rows, data.y, is_labelled)
+        if neighbours is None:
+            return MOVES
+        if not neighbours.may_be_moved(MOVES):
             return Augmentation()
-        return replace(MOVES, flip=is_labelled and may_be_mirrored(*images))
+        return replace(MOVES, flip=is_labelled and neighbours.may_be_mirrored())
 
     # --- the network ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,108 +30,97 @@ MIN_CLASS_IMAGES = 5
 MAX_LOST_RECALL = 0.5
 #: Share by which the nearest neighbours' mean squared error may rise when images are moved.
 MAX_ADDED_ERROR = 0.5
-#: Standard errors up to which a rise is taken for chance.
+#: Standard errors up to which a difference is taken for chance.
 STANDARD_ERRORS = 2.0
 
 
-@dataclass(frozen=True)
 class Neighbours:
-    """Some images ``(n, c, h, w)``, half of which are looked up among the others, with their labels or targets."""
+    """Some images ``(n, c, h, w)``, half of which are looked up among the others, with their labels or targets.
 
-    known: Tensor
-    new: Tensor
-    known_y: NDArray
-    new_y: NDArray
+    Parameters
+    ----------
+    images : Tensor (n, c, h, w)
+        In the order of their labels or targets: every other one of them is known.
+    y : ndarray of shape (n,) or (n, n_targets)
+        Numbers of classes, or standardised targets.
+    """
+
+    def __init__(self, images: Tensor, y: NDArray) -> None:
+        from sklearn.neighbors import NearestNeighbors
+
+        self.new, self.known_y, self.new_y = images[1::2], y[::2], y[1::2]
+        self.index = NearestNeighbors(n_neighbors=1).fit(images[::2].flatten(1).numpy())
 
     @classmethod
-    def of(cls, table: Table, image_shape: ImageShape, rows: NDArray[np.intp], y: NDArray) -> Neighbours | None:
-        """Draw from these rows of encoded images; None if their pixels are beyond the range of single precision."""
+    def of(
+        cls, table: Table, image_shape: ImageShape, rows: NDArray[np.intp], y: NDArray, is_labelled: bool
+    ) -> Neighbours | None:
+        """Draw from encoded images; None if their pixels are beyond the range of single precision.
+
+        Parameters
+        ----------
+        table : Table
+            Encoded images.
+        image_shape : tuple of int
+            (height, width, channels).
+        rows : ndarray of int
+            Those that may be looked at.
+        y : ndarray of shape (n_images,) or (n_images, n_targets)
+            Labels, or targets.
+        is_labelled : bool
+            Whether y are labels of one class each, which are either right or wrong.
+        """
+        if is_labelled:
+            targets = np.unique(y, return_inverse=True)[1]
+        else:
+            targets = y.reshape(len(y), -1).astype(np.float64)
+            spread = targets[rows].std(axis=0)
+            targets = targets[:, spread > 0] / spread[spread > 0]
         some = rows[sample_rows(len(rows), TRIED_IMAGES)]
         # Every other image of each class, or of the sorted targets, in whatever order they come.
-        some = some[np.argsort(y[some] if y.ndim == 1 else y[some].sum(axis=1), kind="stable")]
+        some = some[np.argsort(targets[some] if is_labelled else targets[some].sum(axis=1), kind="stable")]
         images = _small_images(table, image_shape, torch.as_tensor(some))
-        if not images.isfinite().all():
-            return None
-        return cls(images[::2], images[1::2], y[some[::2]], y[some[1::2]])
+        return cls(images, targets[some]) if images.isfinite().all() else None
 
     def nearest_y(self, images: Tensor) -> NDArray:
         """The label or target of the known image that is nearest to each of these."""
-        from sklearn.neighbors import NearestNeighbors
+        return self.known_y[self.index.kneighbors(images.flatten(1).numpy(), return_distance=False)[:, 0]]
 
-        nearest = NearestNeighbors(n_neighbors=1).fit(self.known.flatten(1).numpy())
-        return self.known_y[nearest.kneighbors(images.flatten(1).numpy(), return_distance=False)[:, 0]]
+    def may_be_mirrored(self) -> bool:
+        """Whether mirrored images are still nearest to images of their own class."""
+        own = self.new_y
+        n_of_class = np.bincount(own)
+        tried = n_of_class > 0
+        if tried.sum() < 2:
+            return False
 
+        def recall(images: Tensor) -> NDArray[np.float64]:
+            is_right = self.nearest_y(images) == own
+            return np.bincount(own, is_right)[tried] / n_of_class[tried]
 
-def may_be_mirrored(table: Table, image_shape: ImageShape, rows: NDArray[np.intp], y: NDArray) -> bool:
-    """Whether mirrored images are still nearest to images of their own class.
+        plain, mirrored = recall(self.new), recall(self.new.flip(3))
+        chance = 1 / len(plain)
+        # Neighbours that know no more than chance have nothing to say.
+        if plain.mean() <= chance + STANDARD_ERRORS * math.sqrt(chance * (1 - chance) / len(own)):
+            return False
+        lost = (plain - mirrored)[n_of_class[tried] >= MIN_CLASS_IMAGES]
+        return bool(mirrored.mean() >= KEPT_SHARE * plain.mean() and (lost <= MAX_LOST_RECALL).all())
 
-    Parameters
-    ----------
-    table : Table
-        Encoded images.
-    image_shape : tuple of int
-        (height, width, channels).
-    rows : ndarray of int
-        Those that may be looked at.
-    y : ndarray of shape (n_images,)
-        Labels.
-    """
-    classes, label = np.unique(y, return_inverse=True)
-    neighbours = Neighbours.of(table, image_shape, rows, label)
-    if neighbours is None:
-        return False
-    own = neighbours.new_y
-    n_of_class = np.bincount(own, minlength=len(classes))
-    tried = n_of_class > 0
-    if tried.sum() < 2:
-        return False
+    def may_be_moved(self, moves: Augmentation) -> bool:
+        """Whether moved images are about as near to images of like y: not if y are places, sizes or angles."""
+        if len(self.new) < 2:
+            return True
+        is_labelled = self.new_y.ndim == 1
 
-    def recall(images: Tensor) -> NDArray[np.float64]:
-        is_right = neighbours.nearest_y(images) == own
-        return np.bincount(own, is_right, minlength=len(classes))[tried] / n_of_class[tried]
+        def errors(images: Tensor) -> NDArray[np.float64]:
+            found, own = self.nearest_y(images), self.new_y
+            return (found != own).astype(np.float64) if is_labelled else ((found - own) ** 2).sum(axis=1)
 
-    plain, mirrored = recall(neighbours.new), recall(neighbours.new.flip(3))
-    chance = 1 / len(plain)
-    # Neighbours that know no more than chance, by two standard errors, have nothing to say.
-    if plain.mean() <= chance + 2 * math.sqrt(chance * (1 - chance) / len(own)):
-        return False
-    lost = (plain - mirrored)[n_of_class[tried] >= MIN_CLASS_IMAGES]
-    return bool(mirrored.mean() >= KEPT_SHARE * plain.mean() and (lost <= MAX_LOST_RECALL).all())
-
-
-def may_be_moved(
-    table: Table, image_shape: ImageShape, rows: NDArray[np.intp], y: NDArray, moves: Augmentation, is_labelled: bool
-) -> bool:
-    """Whether moved images are about as near to images of like labels or targets: False for places, sizes and angles.
-
-    Parameters
-    ----------
-    table, image_shape, rows
-        As in :func:`may_be_mirrored`.
-    y : ndarray of shape (n_images,) or (n_images, n_targets)
-        Labels, or targets.
-    moves : Augmentation
-        How images are moved.
-    is_labelled : bool
-        Whether y are labels of one class each, which are either right or wrong.
-    """
-    targets = np.unique(y, return_inverse=True)[1] if is_labelled else y.reshape(len(y), -1).astype(np.float64)
-    if not is_labelled:
-        spread = targets[rows].std(axis=0)
-        targets = targets[:, spread > 0] / spread[spread > 0]
-    neighbours = Neighbours.of(table, image_shape, rows, targets)
-    if neighbours is None or len(neighbours.new) < 2:
-        return True
-
-    def errors(images: Tensor) -> NDArray[np.float64]:
-        found, own = neighbours.nearest_y(images), neighbours.new_y
-        return (found != own).astype(np.float64) if is_labelled else ((found - own) ** 2).sum(axis=1)
-
-    plain = errors(neighbours.new)
-    added = errors(moves.move(neighbours.new, torch.Generator().manual_seed(0))) - plain
-    allowed = (1 - KEPT_SHARE_OF_MOVED) * (1 - plain.mean()) if is_labelled else MAX_ADDED_ERROR * plain.mean()
-    by_chance = STANDARD_ERRORS * added.std() / math.sqrt(len(added))
-    return bool(added.mean() <= max(allowed, by_chance))
+        plain = errors(self.new)
+        added = errors(moves.move(self.new, torch.Generator().manual_seed(0))) - plain
+        allowed = (1 - KEPT_SHARE_OF_MOVED) * (1 - plain.mean()) if is_labelled else MAX_ADDED_ERROR * plain.mean()
+        by_chance = STANDARD_ERRORS * added.std() / math.sqrt(len(added))
+        return bool(added.mean() <= max(allowed, by_chance))
 
 
 def _small_images(table: Table, image_shape: ImageShape, rows: Tensor) -> Tensor:

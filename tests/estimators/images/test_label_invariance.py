@@ -6,7 +6,7 @@ import torch
 
 from skdl.data.table import DenseTable
 from skdl.estimators.images.cnn import MOVES
-from skdl.estimators.images.label_invariance import may_be_mirrored, may_be_moved
+from skdl.estimators.images.label_invariance import Neighbours
 
 LABELS, ROWS = np.arange(60) % 2, np.arange(60)
 
@@ -21,6 +21,14 @@ def noisy_images(marked):
 def halves(size):
     """Bright on the left, dark on the right."""
     return np.tile(np.where(np.arange(size) < size // 2, 1.0, -1.0), (size, 1))
+
+
+def may_be_mirrored(table, image_shape, rows, labels):
+    return Neighbours.of(table, image_shape, rows, labels, is_labelled=True).may_be_mirrored()
+
+
+def may_be_moved(table, image_shape, rows, y, moves, is_labelled):
+    return Neighbours.of(table, image_shape, rows, y, is_labelled).may_be_moved(moves)
 
 
 @pytest.mark.parametrize("size", [6, 40])
