@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -228,7 +228,7 @@ class NetworkClassifierMixin(ClassifierMixin, ProbabilityMixin):
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
-    ) -> Any:
+    ) -> Self:
         """Train for one epoch on some rows.
 
         There is no early stopping and no schedule.
@@ -286,7 +286,7 @@ class NetworkRegressorMixin(QuantilesMixin, RegressorMixin):
     def _make_task(self) -> RegressionTask:
         return self._regression_task(self.loss)
 
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train for one epoch on some rows.
 
         There is no early stopping and no schedule. The first call fixes the scale of y.

@@ -32,6 +32,7 @@ class SpreadMixin:
 
     _task: Any
     _member_outputs: Callable[[Any], NDArray[np.float64]]
+    _combined: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     loss: Any
     out_of_fold_: Any
     #: Part of the variance of errors that disagreement does not explain; None where the last fit had no validation.
@@ -87,7 +88,7 @@ class SpreadMixin:
                 UserWarning,
                 stacklevel=caller_level(),
             )
-        mean = self._task.decode(outputs if is_lone else self._task.combine(outputs))
+        mean = self._task.decode(self._combined(outputs))
         variance = np.zeros_like(mean) if is_lone else self._spread(outputs)
         return mean, np.sqrt(variance if unexplained is None else variance + unexplained)
 

@@ -16,9 +16,15 @@ from torch.nn import functional as F
 
 aten = torch.ops.aten
 
+#: Modules that draw random numbers in training.
 RANDOM_MODULES = (
-    *(nn.RReLU, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
-    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+    nn.RReLU,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
 )
 
 Forward = Callable[[Tensor], Tensor]

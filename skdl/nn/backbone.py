@@ -28,7 +28,7 @@ from skdl.nn.conv import CHUNK_NUMBERS, POOLED_SIDE, ConvModule, ImageModule
 from skdl.nn.dropout import Draws
 from skdl.nn.network import Ensemble
 
-#: Share of the epochs after which a gradual release is complete: what is released late is trained at the low learning
+#: Share of the epochs after which gradual unfreezing is complete: what is unfrozen late is trained at the low learning
 #: rates of the end of a schedule alone.
 UNFREEZE_SHARE = 0.25
 #: Held while torch's global random state is borrowed.
@@ -91,7 +91,7 @@ class BackboneArchitecture(AutogradArchitecture):
         """What the learning rate of a parameter is multiplied by."""
         if not name.startswith("extractor."):
             return self.head_rate_factor
-        # Moments of gradients are gathered all the same, or the first steps after the release would be too long.
+        # Moments of gradients are gathered all the same, or the first steps after unfreezing would be too long.
         return 0.0 if name in self._frozen_now_names else 1.0
 
     @cached_property

@@ -245,18 +245,22 @@ def _last(X: Series, chosen: Channels) -> tuple[NDArray, NDArray]:
 
 
 def _mean(X: Series, chosen: Channels) -> tuple[NDArray, NDArray]:
-    mean, _ = _standard(X, chosen)
+    mean = _mean_over_steps(X.values[:, chosen].astype(np.float64))
     return mean, np.ones_like(mean)
 
 
 def _standard(X: Series, chosen: Channels) -> tuple[NDArray, NDArray]:
     values = X.values[:, chosen].astype(np.float64)
+    mean = _mean_over_steps(values)
+    deviation = np.sqrt(_mean_over_steps((values - mean[:, :, None]) ** 2))
+    return mean, np.where(deviation <= 1e-8 * np.abs(mean), 1.0, deviation)
+
+
+def _mean_over_steps(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean ``(n, c)`` of the known values of each channel ``(n, c, T)``; NaN where none is known."""
     known = ~np.isnan(values)
     count = np.where(known.any(axis=2), known.sum(axis=2), np.nan)
-    filled = np.where(known, values, 0.0)
-    mean = filled.sum(axis=2) / count
-    deviation = np.sqrt((np.where(known, filled - mean[:, :, None], 0.0) ** 2).sum(axis=2) / count)
-    return mean, np.where(deviation <= 1e-8 * np.abs(mean), 1.0, deviation)
+    return np.where(known, values, 0.0).sum(axis=2) / count
 
 
 #: Location and spread ``(n, c)`` of the chosen channels of each series, NaN for a channel without values, by name.

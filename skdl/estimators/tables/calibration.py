@@ -62,6 +62,8 @@ class Calibration:
 
     def applied(self, job: Job, result: Result) -> Result:
         """A result with its network's logits calibrated."""
+        if self == Calibration():
+            return result
         architecture = cast(DenseArchitecture, job.plan.architecture)
         theta_P, outputs = result.state.theta_P, result.validation_outputs
         state = replace(result.state, theta_P=architecture.with_outputs_scaled(theta_P, self.factor, self.shift))
@@ -72,6 +74,8 @@ class Calibration:
 
     def undone(self, architecture: DenseArchitecture, state: State) -> State:
         """The state of a network whose logits were calibrated, as its training left it."""
+        if self == Calibration():
+            return state
         back = [-shift / self.factor for shift in self.shift]
         return replace(state, theta_P=architecture.with_outputs_scaled(state.theta_P, 1 / self.factor, back))
 
